@@ -1,0 +1,1 @@
+"""The client: `from bgclient import cut`."""

@@ -1,0 +1,1 @@
+"""Checkpoint to ONNX, TensorRT plan and Triton repository, with a check at every arrow."""

@@ -1,0 +1,1 @@
+"""Train and judge the Tiramisu and its rivals."""
