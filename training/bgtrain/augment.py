@@ -1,0 +1,171 @@
+"""Joint augmentation of photo and matte: geometry, compositing, colour, blur, noise, JPEG."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A decoded training photo."""
+
+    image: Image
+    """uint8 (H, W, 3), RGB."""
+    alpha: Image
+    """uint8 (H, W), 255 = person."""
+    label: str
+    """pixel, polygon, pseudo, empty or none."""
+    confidence: float = 1.0
+    """Weight of the label in the loss, in [0, 1]."""
+    squeezed: bool = False
+    """The photo was squeezed to a square: widening it by 1 to 1.5 restores natural shapes."""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Probabilities in [0, 1] and ranges."""
+
+    whole: float = 0.6
+    """Share of crops that show about the whole photo, as serving does; the rest zoom in."""
+    whole_scale: tuple[float, float] = (0.7, 1.2)
+    """Long side of the photo over the crop's side, whole views."""
+    zoom_scale: tuple[float, float] = (1.1, 2.4)
+    """The same for zoomed views."""
+    rotate: float = 0.3
+    max_degrees: float = 15.0
+    aspect: float = 1.15
+    """The width is stretched by at most this factor, or its inverse."""
+    composite: float = 0.35
+    """Share of well-labelled people that move to another background."""
+    second_person: float = 0.15
+    """Share of composites that get a second person behind the first."""
+    colour: float = 0.8
+    grey: float = 0.06
+    blur: float = 0.12
+    noise: float = 0.12
+    jpeg: float = 0.25
+    polygon_band: float = 0.02
+    """Half width of the band along a coarse polygon in which the label counts little, over the crop's side."""
+    polygon_band_weight: float = 0.25
+    pad_value: int = 127
+    """Grey outside of the photo; the contract's."""
+
+
+def _view(
+    size_hw: tuple[int, int], side: int, config: AugmentConfig, rng: np.random.Generator, squeezed: bool
+) -> NDArray[np.float64]:
+    """Affine (2, 3) matrix that maps photo coordinates to a crop of ``side`` pixels."""
+    height, width = size_hw
+    stretch = config.aspect ** rng.uniform(-1, 1) * (rng.uniform(1.0, 1.5) if squeezed else 1.0)
+    whole = rng.random() < config.whole
+    low, high = config.whole_scale if whole else config.zoom_scale
+    scale = low * (high / low) ** rng.random() * side / max(height, width * stretch)
+    angle = np.deg2rad(rng.uniform(-1, 1) * config.max_degrees) if rng.random() < config.rotate else 0.0
+    flip = -1.0 if rng.random() < 0.5 else 1.0
+    cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
+    matrix = np.array([[flip * stretch * cos, -sin], [flip * stretch * sin, cos]])
+    if whole:  # the photo's centre lands near the crop's
+        centre = np.array([width, height]) / 2
+        target = side / 2 + rng.uniform(-0.15, 0.15, 2) * side
+    else:  # any place of the photo may become the centre
+        centre = rng.uniform(0.2, 0.8, 2) * (width, height)
+        target = np.array([side, side]) / 2
+    return np.column_stack([matrix, target - matrix @ centre])
+
+
+def _cover(size_hw: tuple[int, int], side: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Affine (2, 3) matrix under which the photo covers the whole crop."""
+    height, width = size_hw
+    scale = side / min(height, width) * rng.uniform(1.0, 1.6)
+    flip = rng.random() < 0.5
+    shift = rng.random(2) * (side - scale * np.array([width, height]))
+    if flip:
+        return np.array([[-scale, 0, scale * width + shift[0]], [0, scale, shift[1]]])
+    return np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+
+
+def _warp(image: Image, matrix: NDArray[np.float64], side: int, border: int) -> Image:
+    scale = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    if scale < 0.6:  # shrink first, or thin things alias
+        factor = max(scale * 1.2, 8 / min(image.shape[:2]))
+        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        matrix = np.column_stack([matrix[:, :2] / factor, matrix[:, 2]])
+    value = (border,) * 3 if image.ndim == 3 else border
+    return cv2.warpAffine(
+        image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=value
+    )
+
+
+def _colour(image: Image, config: AugmentConfig, rng: np.random.Generator) -> Image:
+    if rng.random() >= config.colour:
+        return image
+    gamma, gain = np.exp(rng.normal(0, 0.2)), rng.uniform(0.75, 1.25)
+    cast = np.exp(rng.normal(0, 0.06, 3)) * gain
+    ramp = np.linspace(0, 1, 256)[:, None] ** gamma
+    contrast = rng.uniform(0.75, 1.25)
+    table = np.clip(((ramp * cast - 0.45) * contrast + 0.45) * 255, 0, 255).astype(np.uint8)
+    image = cv2.LUT(image, table[:, None, :])
+    saturation = 0.0 if rng.random() < config.grey else rng.uniform(0.6, 1.4)
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return cv2.addWeighted(image, saturation, grey, 1 - saturation, 0)
+
+
+def _camera(image: Image, config: AugmentConfig, rng: np.random.Generator) -> Image:
+    """What lens, sensor and file format do."""
+    if rng.random() < config.blur:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.5))
+    if rng.random() < config.noise:
+        grain = rng.normal(0, rng.uniform(2, 10), image.shape).astype(np.float32)
+        image = np.clip(image + grain, 0, 255).astype(np.uint8)
+    if rng.random() < config.jpeg:
+        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 90))])
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    return image
+
+
+def _blend(foreground: Image, background: Image, alpha: Image) -> Image:
+    # the outermost rim still holds the old background's colour: leave it out
+    share = np.clip((alpha.astype(np.float32) - 40) / 215, 0, 1)[..., None]
+    return (foreground * share + background * (1 - share) + 0.5).astype(np.uint8)
+
+
+def augment(
+    sample: Sample,
+    side: int,
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    *,
+    background: Sample | None = None,
+    second: Sample | None = None,
+) -> tuple[Image, Image, Image]:
+    """One training crop: image uint8 (side, side, 3), alpha and loss weight uint8 (side, side), in 255ths.
+
+    ``background`` replaces everything around the person; ``second`` then stands behind them.
+    """
+    matrix = _view(sample.image.shape[:2], side, config, rng, sample.squeezed)
+    image = _colour(_warp(sample.image, matrix, side, config.pad_value), config, rng)
+    alpha = _warp(sample.alpha, matrix, side, 0)
+    weight = np.full((side, side), round(255 * sample.confidence), np.uint8)
+    if background is not None:
+        behind = _warp(background.image, _cover(background.image.shape[:2], side, rng), side, config.pad_value)
+        behind = _colour(behind, config, rng)
+        if second is not None:
+            matrix = _view(second.image.shape[:2], side, config, rng, second.squeezed)
+            other = _warp(second.alpha, matrix, side, 0)
+            behind = _blend(_warp(second.image, matrix, side, config.pad_value), behind, other)
+            image = _blend(image, behind, alpha)
+            alpha = np.maximum(alpha, other)
+        else:
+            image = _blend(image, behind, alpha)
+    elif sample.label == "polygon":
+        width = max(1, round(config.polygon_band * side))
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
+        band = cv2.morphologyEx((alpha > 127).astype(np.uint8), cv2.MORPH_GRADIENT, kernel) > 0
+        weight[band] = round(255 * sample.confidence * config.polygon_band_weight)
+    return _camera(image, config, rng), alpha, weight

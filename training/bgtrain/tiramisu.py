@@ -1,0 +1,299 @@
+"""FC-DenseNet for person matting, after Jégou et al. 2017 (arXiv:1611.09326), and its fast relative.
+
+``FCDenseNet`` is the paper's network, layer by layer. ``FastTiramisu`` keeps the idea (dense blocks down, a dense way
+up that carries only new features, skips by concatenation) and moves the work to where it is cheap: nothing dense
+happens above a quarter of the resolution, convolution comes before batch normalisation so that the two fold into one
+at export, and a light head brings the logits back to full resolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class FCDenseNetConfig:
+    """Dimensions of one network of the paper's table 2."""
+
+    growth_rate: int  # k in the paper
+    down: tuple[int, ...]
+    """Layers of each dense block on the way down, finest first."""
+    bottleneck: int
+    """Layers of the dense block at the coarsest resolution."""
+    up: tuple[int, ...]
+    """Layers of each dense block on the way up, coarsest first."""
+    stem: int = 48
+    """Channels of the first convolution."""
+    dropout: float = 0.2
+    """Probability of dropping a channel value after each convolution of a dense layer or transition."""
+
+    @property
+    def stride(self) -> int:
+        """Both sides of the input are multiples of it."""
+        return 2 ** len(self.down)
+
+
+@dataclass(frozen=True)
+class FastTiramisuConfig:
+    """Dimensions of a fast Tiramisu; level 0 lies at a quarter of the input's resolution."""
+
+    stem: tuple[int, int] = (24, 48)
+    """Channels after the first and the second stride-2 convolution."""
+    growth_rates: tuple[int, ...] = (16, 24, 32, 32)
+    """Features that each layer adds (k in the paper), a value a level."""
+    down: tuple[int, ...] = (3, 4, 6, 8)
+    """Dense layers a level on the way down; the last is the bottleneck."""
+    widths: tuple[int, ...] = (64, 128, 256, 256)
+    """Channels to which each level's block is compressed, as skip and as input of the next level."""
+    up: tuple[int, ...] = (4, 3, 2)
+    """Dense layers a level on the way up, coarsest first."""
+    head: int = 16
+    """Channels of the half- and full-resolution head."""
+    dropout: float = 0.1
+    """Probability of dropping a whole channel of the bottleneck."""
+
+    @property
+    def stride(self) -> int:
+        """Both sides of the input are multiples of it."""
+        return 4 * 2 ** (len(self.down) - 1)
+
+
+PAPER = {
+    "fc-densenet56": FCDenseNetConfig(12, (4,) * 5, 4, (4,) * 5),
+    "fc-densenet67": FCDenseNetConfig(16, (5,) * 5, 5, (5,) * 5),
+    "fc-densenet103": FCDenseNetConfig(16, (4, 5, 7, 10, 12), 15, (12, 10, 7, 5, 4)),
+}
+FAST = {
+    "tiramisu-fast": FastTiramisuConfig(),
+}
+
+
+def build(name: str, classes: int = 1) -> nn.Module:
+    """The network ``name`` with fresh weights (He et al. 2015, uniform).
+
+    Maps normalised float (N, 3, H, W), sides multiples of its ``stride``, to logits (N, ``classes``, H, W).
+    ``ValueError`` lists the known names.
+    """
+    if name in PAPER:
+        return FCDenseNet(PAPER[name], classes)
+    if name in FAST:
+        return FastTiramisu(FAST[name], classes)
+    raise ValueError(f"no network {name!r}; use one of {', '.join([*PAPER, *FAST])}")
+
+
+def _he_uniform(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+# --- the paper's network -----------------------------------------------------------------------------------------
+
+
+def _dense_layer(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
+    """Table 1, left: BN, ReLU, 3x3 convolution, dropout."""
+    return nn.Sequential(
+        nn.BatchNorm2d(inputs),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(inputs, outputs, 3, padding=1),
+        nn.Dropout(dropout),
+    )
+
+
+class DenseBlock(nn.Module):
+    """Layers that each see the input and everything made before them (figure 2).
+
+    ``keep_input=False`` gives only the new features: on the way up the paper drops the block's input, else the
+    number of channels would explode with the resolution.
+    """
+
+    def __init__(self, inputs: int, growth_rate: int, layers: int, dropout: float, *, keep_input: bool) -> None:
+        super().__init__()
+        self.keep_input = keep_input
+        self.layers = nn.ModuleList(
+            _dense_layer(inputs + i * growth_rate, growth_rate, dropout) for i in range(layers)
+        )
+        self.outputs = layers * growth_rate + (inputs if keep_input else 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: float (N, inputs, H, W) -> (N, self.outputs, H, W)."""
+        features = [x]
+        for layer in self.layers:
+            features.append(layer(torch.cat(features, 1)))
+        return torch.cat(features if self.keep_input else features[1:], 1)
+
+
+class FCDenseNet(nn.Module):
+    """The Tiramisu as published: 56, 67 and 103 layers (table 2)."""
+
+    def __init__(self, config: FCDenseNetConfig, classes: int = 1) -> None:
+        super().__init__()
+        self.stride = config.stride
+        k, dropout = config.growth_rate, config.dropout
+        self.stem = nn.Conv2d(3, config.stem, 3, padding=1)
+        channels, skips = config.stem, []
+        self.down, self.transitions_down = nn.ModuleList(), nn.ModuleList()
+        for layers in config.down:
+            block = DenseBlock(channels, k, layers, dropout, keep_input=True)
+            channels = block.outputs
+            skips.append(channels)
+            self.down.append(block)
+            self.transitions_down.append(
+                nn.Sequential(  # table 1, middle
+                    nn.BatchNorm2d(channels),
+                    nn.ReLU(inplace=True),
+                    nn.Conv2d(channels, channels, 1),
+                    nn.Dropout(dropout),
+                    nn.MaxPool2d(2),
+                )
+            )
+        self.bottleneck = DenseBlock(channels, k, config.bottleneck, dropout, keep_input=False)
+        channels = self.bottleneck.outputs
+        self.transitions_up, self.up = nn.ModuleList(), nn.ModuleList()
+        for layers, skip in zip(config.up, reversed(skips), strict=True):
+            # table 1, right; the output padding makes the resolution exactly double
+            self.transitions_up.append(
+                nn.ConvTranspose2d(channels, channels, 3, stride=2, padding=1, output_padding=1)
+            )
+            last = len(self.up) == len(config.up) - 1
+            block = DenseBlock(channels + skip, k, layers, dropout, keep_input=last)
+            channels = block.outputs
+            self.up.append(block)
+        self.classify = nn.Conv2d(channels, classes, 1)
+        self.apply(_he_uniform)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: normalised float (N, 3, H, W) -> logits (N, classes, H, W)."""
+        x, skips = self.stem(x), []
+        for block, transition in zip(self.down, self.transitions_down, strict=True):
+            skips.append(block(x))
+            x = transition(skips[-1])
+        x = self.bottleneck(x)
+        for transition, block in zip(self.transitions_up, self.up, strict=True):
+            x = block(torch.cat([transition(x), skips.pop()], 1))
+        return self.classify(x)
+
+
+# --- the fast relative -------------------------------------------------------------------------------------------
+
+
+class ConvBNReLU(nn.Sequential):
+    """Convolution, batch normalisation, ReLU: in this order the first two are one convolution at inference."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        )
+
+
+class FastDenseBlock(nn.Module):
+    """A dense block of post-activation layers, compressed by a 1x1 convolution to ``width`` channels."""
+
+    def __init__(self, inputs: int, growth_rate: int, layers: int, width: int, *, keep_input: bool = True) -> None:
+        super().__init__()
+        self.keep_input = keep_input
+        self.layers = nn.ModuleList(ConvBNReLU(inputs + i * growth_rate, growth_rate) for i in range(layers))
+        self.compress = ConvBNReLU(layers * growth_rate + (inputs if keep_input else 0), width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: float (N, inputs, H, W) -> (N, width, H, W)."""
+        features = [x]
+        for layer in self.layers:
+            features.append(layer(torch.cat(features, 1)))
+        return self.compress(torch.cat(features if self.keep_input else features[1:], 1))
+
+
+class Context(nn.Module):
+    """What the whole picture says, added to every place: global mean through two 1x1 convolutions (after ParseNet,
+    arXiv:1506.04579). A hand at the border is judged by whether a person is there at all."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, channels // 4, 1)
+        self.expand = nn.Conv2d(channels // 4, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: float (N, channels, H, W), same out."""
+        return x + self.expand(F.relu(self.squeeze(x.mean((2, 3), keepdim=True))))
+
+
+class FastTiramisu(nn.Module):
+    """A Tiramisu whose dense blocks begin at a quarter of the resolution."""
+
+    def __init__(self, config: FastTiramisuConfig, classes: int = 1) -> None:
+        super().__init__()
+        self.stride = config.stride
+        half, quarter = config.stem
+        self.stem_half = ConvBNReLU(3, half, stride=2)
+        self.stem_quarter = ConvBNReLU(half, quarter, stride=2)
+        self.down = nn.ModuleList()
+        channels = quarter
+        for k, layers, width in zip(config.growth_rates, config.down, config.widths, strict=True):
+            self.down.append(FastDenseBlock(channels, k, layers, width))
+            channels = width
+        self.context = Context(channels)
+        self.dropout = nn.Dropout2d(config.dropout)
+        self.lateral, self.up = nn.ModuleList(), nn.ModuleList()
+        levels = range(len(config.down) - 2, -1, -1)
+        for level, layers in zip(levels, config.up, strict=True):
+            width, k = config.widths[level], config.growth_rates[level]
+            self.lateral.append(ConvBNReLU(channels, width // 2, 1))
+            self.up.append(FastDenseBlock(width + width // 2, k, layers, width, keep_input=True))
+            channels = width
+        self.head_half = ConvBNReLU(channels // 4 + half, 2 * config.head)
+        self.head_full = nn.Sequential(
+            ConvBNReLU(config.head // 2 + 3, config.head), nn.Conv2d(config.head, classes, 3, padding=1)
+        )
+        self.apply(_he_uniform)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: normalised float (N, 3, H, W) -> logits (N, classes, H, W)."""
+        photo = x
+        half = self.stem_half(x)  # H/2
+        x = self.stem_quarter(half)  # H/4
+        skips: list[Tensor] = []
+        for level, block in enumerate(self.down):
+            if level:
+                x = F.avg_pool2d(x, 2)
+            x = block(x)
+            skips.append(x)
+        x = self.dropout(self.context(skips.pop()))
+        for lateral, block in zip(self.lateral, self.up, strict=True):
+            x = F.interpolate(lateral(x), scale_factor=2.0, mode="bilinear", align_corners=False)
+            x = block(torch.cat([x, skips.pop()], 1))
+        x = self.head_half(torch.cat([F.pixel_shuffle(x, 2), half], 1))  # H/2
+        return self.head_full(torch.cat([F.pixel_shuffle(x, 2), photo], 1))  # H
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of trained values."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def multiply_accumulates(model: nn.Module, size_hw: Sequence[int]) -> int:
+    """Multiply-accumulate operations of all convolutions for one image of ``size_hw``."""
+    total = 0
+
+    def count(module: nn.Module, _: object, output: Tensor) -> None:
+        nonlocal total
+        if isinstance(module, nn.ConvTranspose2d):  # each input pixel touches every weight once
+            total += module.weight.numel() * output[0, 0].numel() // (module.stride[0] * module.stride[1])
+        elif isinstance(module, nn.Conv2d):
+            total += module.weight.numel() * output[0, 0].numel()
+
+    hooks = [m.register_forward_hook(count) for m in model.modules()]
+    training = model.training
+    with torch.no_grad():
+        model.eval()(torch.zeros(1, 3, *size_hw))
+    model.train(training)
+    for hook in hooks:
+        hook.remove()
+    return total
