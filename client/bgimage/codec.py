@@ -1,0 +1,395 @@
+"""Photo bytes to upright RGB arrays: libjpeg-turbo for JPEG, Pillow for the rest, OpenCV where 16 bits matter.
+
+The format is told from the first bytes and only its own decoder is tried. Limits are checked against the header,
+before a pixel is decoded.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import struct
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from bgimage import metadata
+from bgimage._cv import cv2
+from bgimage.encode import Pixels, encode
+from bgimage.errors import (
+    BgError,
+    BrokenPhoto,
+    DecodeTooSlow,
+    EmptyPhoto,
+    MissingCodec,
+    PhotoTooLarge,
+    SideTooLong,
+    TooManyPixels,
+    UnknownFormat,
+)
+
+__all__ = ["FORMATS", "Limits", "Photo", "PhotoInfo", "Pixels", "decode", "encode", "photo_from", "probe"]
+
+FORMATS = ("jpeg", "png", "webp", "avif", "heic", "tiff", "bmp", "gif")
+"""What ``decode`` reads; HEIC with the extra ``heif``."""
+
+_PLUGINS = {
+    "png": ("PIL.PngImagePlugin", "PngImageFile"),
+    "webp": ("PIL.WebPImagePlugin", "WebPImageFile"),
+    "avif": ("PIL.AvifImagePlugin", "AvifImageFile"),
+    "heic": ("pillow_heif", "HeifImageFile"),
+    "tiff": ("PIL.TiffImagePlugin", "TiffImageFile"),
+    "bmp": ("PIL.BmpImagePlugin", "BmpImageFile"),
+    "gif": ("PIL.GifImagePlugin", "GifImageFile"),
+    "jpeg": ("PIL.JpegImagePlugin", "JpegImageFile"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a photo may cost. Each has its own error."""
+
+    max_bytes: int = 64 * 1024 * 1024
+    """Encoded size, else ``PhotoTooLarge``."""
+    max_pixels: int = 64_000_000
+    """Width times height, told from the header, else ``TooManyPixels``."""
+    max_side: int = 32_767
+    """Longest side in pixels (OpenCV's filters stop at 32,767), else ``SideTooLong``."""
+    max_decode_s: float = 20.0
+    """Seconds of decoding, else ``DecodeTooSlow``: JPEG scans are counted beforehand, block-wise decoders (PNG, GIF,
+    BMP) are stopped on the way; WebP, AVIF, HEIC and TIFF decode in one call that ``max_pixels`` alone bounds."""
+
+    def __post_init__(self) -> None:
+        for field in ("max_bytes", "max_pixels", "max_side", "max_decode_s"):
+            if getattr(self, field) <= 0:
+                raise ValueError(f"Limits.{field}={getattr(self, field)}: must be above 0")
+
+
+@dataclass(frozen=True)
+class PhotoInfo:
+    """What the header says."""
+
+    format: str
+    """One of ``FORMATS``."""
+    size_hw: tuple[int, int]
+    """Height and width after EXIF orientation, pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """A decoded photo, upright."""
+
+    pixels: Pixels
+    """uint8 or uint16 (H, W, 3), RGB, in the colour space that ``icc`` names (sRGB without one)."""
+    alpha: Pixels | None = None
+    """Transparency that the photo already had: same dtype, (H, W)."""
+    icc: bytes | None = None
+    """RGB profile of ``pixels``."""
+    exif: bytes | None = None
+    """EXIF block ("Exif\\0\\0" first), orientation reset to 1, thumbnail of the old picture removed."""
+    dpi: tuple[float, float] | None = None
+    """Resolution, horizontal and vertical."""
+    format: str | None = None
+    """Format it came in, one of ``FORMATS``; None when made from an array."""
+    size_hw: tuple[int, int] = (0, 0)
+    """Full upright size, also when ``pixels`` were decoded reduced; defaults to the size of ``pixels``."""
+
+    def __post_init__(self) -> None:
+        if self.size_hw == (0, 0):
+            object.__setattr__(self, "size_hw", self.pixels.shape[:2])
+
+    @property
+    def reduced(self) -> bool:
+        """True when ``pixels`` are smaller than the photo."""
+        return tuple(self.pixels.shape[:2]) != tuple(self.size_hw)
+
+
+class _TimedBytes(io.BytesIO):
+    """Bytes that stop answering at a deadline; Pillow's block-wise decoders read 64 KiB at a time."""
+
+    def __init__(self, data: bytes, limits: Limits) -> None:
+        super().__init__(data)
+        self._limit_s = limits.max_decode_s
+        self._deadline = time.monotonic() + limits.max_decode_s
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if time.monotonic() > self._deadline:
+            raise DecodeTooSlow(
+                f"decoding took more than max_decode_s={self._limit_s:g} s; send a smaller photo"
+            )
+        return super().read(size)
+
+
+def _sniff(data: bytes) -> str:
+    """Name of the format that the first bytes announce."""
+    head = data[:64]
+    if head.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "tiff"
+    if head[:6] in (b"GIF87a", b"GIF89a"):
+        return "gif"
+    if head[:2] == b"BM":
+        return "bmp"
+    if head[4:8] == b"ftyp":
+        box = int.from_bytes(head[:4], "big")
+        brands = {head[8:12], *(head[at : at + 4] for at in range(16, min(box, 64), 4))}
+        if brands & {b"avif", b"avis"}:
+            return "avif"
+        if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}:
+            return "heic"
+    raise UnknownFormat(
+        f"{len(data)} bytes that begin with {data[:8].hex(' ')}: not one of {', '.join(FORMATS)}"
+    )
+
+
+def _open(data: bytes, format: str, limits: Limits) -> Any:
+    """Pillow image whose header is read and whose pixels are not.
+
+    The format's own plugin is called, not ``Image.open``: no other decoder gets to see the bytes, and Pillow's
+    process-wide pixel limit and its warning stay out of the way of ``Limits``.
+    """
+    if format == "webp":
+        _check_size(_webp_size_hw(data), limits)  # Pillow's plugin allocates the canvas when it opens
+    module, name = _PLUGINS[format]
+    try:
+        plugin = getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise MissingCodec(f"{format.upper()} needs {module}; pip install 'bgclient[heif]'") from error
+    try:
+        return plugin(_TimedBytes(data, limits))
+    except BgError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise TooManyPixels(f"{format.upper()} of more pixels than max_pixels={limits.max_pixels}") from error
+    except Exception as error:  # whatever hostile bytes make of a foreign parser
+        raise BrokenPhoto(
+            f"{format.upper()} header of {len(data)} bytes cannot be read; save the photo again"
+        ) from error
+
+
+def _webp_size_hw(data: bytes) -> tuple[int, int]:
+    """Canvas size from the first chunk (RFC 9649, sections 2.5 to 2.7)."""
+    chunk = data[12:16]
+    if chunk == b"VP8X" and len(data) >= 30:
+        return int.from_bytes(data[27:30], "little") + 1, int.from_bytes(data[24:27], "little") + 1
+    if chunk == b"VP8L" and len(data) >= 25:
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
+    if chunk == b"VP8 " and len(data) >= 30:
+        width, height = struct.unpack("<HH", data[26:30])
+        return height & 0x3FFF, width & 0x3FFF
+    raise BrokenPhoto(f"WEBP of {len(data)} bytes has no picture in it; save the photo again")
+
+
+def _check_size(size_hw: tuple[int, int], limits: Limits) -> None:
+    height, width = size_hw
+    if min(height, width) < 1 or max(height, width) > limits.max_side:
+        raise SideTooLong(
+            f"{width} x {height} pixels: a side must be 1 to max_side={limits.max_side}; scale it down"
+        )
+    if height * width > limits.max_pixels:
+        raise TooManyPixels(
+            f"{width} x {height} = {height * width / 1e6:.1f} megapixels, allowed are {limits.max_pixels / 1e6:g}; scale it down"
+        )
+
+
+def _check_scans(data: bytes, size_hw: tuple[int, int], limits: Limits) -> None:
+    """Refuse a JPEG whose scans alone would take too long: a few bytes each, each visits every block."""
+    scans = data.count(b"\xff\xda")
+    seconds = scans * size_hw[0] * size_hw[1] * _S_PER_PIXEL_AND_SCAN
+    if seconds > limits.max_decode_s:
+        raise DecodeTooSlow(
+            f"{scans} scans over {size_hw[0] * size_hw[1] / 1e6:.1f} megapixels would take more than "
+            f"max_decode_s={limits.max_decode_s:g} s; save the photo again"
+        )
+
+
+_S_PER_PIXEL_AND_SCAN = 5e-10  # an empty refinement scan, 0.5 ms a megapixel: the least that a scan costs
+
+
+def _header(data: bytes, limits: Limits) -> tuple[str, Any, int]:
+    """Format, opened image and EXIF orientation, after every check that needs no pixels."""
+    if not data:
+        raise EmptyPhoto("0 bytes; send the whole file")
+    if len(data) > limits.max_bytes:
+        raise PhotoTooLarge(
+            f"{len(data)} bytes, allowed are {limits.max_bytes}; scale it down or compress it more"
+        )
+    format = _sniff(data)
+    image = _open(data, format, limits)
+    width, height = image.size
+    _check_size((height, width), limits)
+    if format == "jpeg":
+        _check_scans(data, (height, width), limits)
+    # Pillow's and OpenCV's TIFF readers turn the picture themselves; Pillow's size is already the turned one.
+    return format, image, 1 if format == "tiff" else metadata.orientation(image)
+
+
+def probe(data: bytes, limits: Limits | None = None) -> PhotoInfo:
+    """Format and upright size from the header alone. Raises the same ``PhotoError`` as ``decode`` would."""
+    format, image, orientation = _header(data, limits or Limits())
+    width, height = image.size
+    return PhotoInfo(format, (width, height) if orientation >= 5 else (height, width))
+
+
+def decode(data: bytes, limits: Limits | None = None, *, at_least: int | None = None) -> Photo:
+    """The first frame of a photo, upright, with what has to survive of its metadata.
+
+    Args:
+        data: the whole file.
+        limits: what it may cost; ``Limits()`` by default.
+        at_least: pixels; a JPEG may then be decoded at 1/2, 1/4 or 1/8 of its size (in the DCT, which is faster) as
+            long as its long side stays at least this long.
+
+    Raises:
+        PhotoError: one of its kinds, see ``bgimage.errors``.
+    """
+    limits = limits or Limits()
+    format, image, orientation = _header(data, limits)
+    width, height = image.size
+    pixels: Pixels
+    alpha: Pixels | None
+    try:
+        if format == "jpeg" and image.mode in ("L", "RGB"):
+            pixels, alpha = _decode_jpeg(data, (height, width), at_least), None
+            image.fp = None
+        elif _is_deep(image, format, data):
+            pixels, alpha = _decode_deep(data, image)
+        else:
+            pixels, alpha = _arrays(image)
+    except BgError:
+        raise
+    except Exception as error:  # whatever hostile bytes make of a foreign decoder
+        raise BrokenPhoto(
+            f"{format.upper()} of {len(data)} bytes is cut short or damaged; save the photo again"
+        ) from error
+    return Photo(
+        pixels=_upright(pixels, orientation),
+        alpha=None if alpha is None else _upright(alpha, orientation),
+        icc=metadata.rgb_profile(image),
+        exif=metadata.upright_exif(image),
+        dpi=metadata.dpi(image),
+        format=format,
+        size_hw=(width, height) if orientation >= 5 else (height, width),
+    )
+
+
+def _decode_jpeg(data: bytes, size_hw: tuple[int, int], at_least: int | None) -> NDArray[np.uint8]:
+    import simplejpeg
+
+    smaller = {}
+    if at_least is not None:
+        factor = max(f for f in (1, 2, 4, 8) if f == 1 or max(size_hw) >= f * at_least)
+        if factor > 1:
+            smaller = {
+                "min_height": -(-size_hw[0] // factor),
+                "min_width": -(-size_hw[1] // factor),
+                "min_factor": factor,
+            }
+    try:
+        decoded: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", **smaller)
+    except ValueError as error:
+        if "remature end" in str(error):
+            raise
+        # Stray bytes between markers and the like: every viewer shows such a photo.
+        decoded = simplejpeg.decode_jpeg(data, "RGB", strict=False, **smaller)
+    return decoded
+
+
+def _is_deep(image: Any, format: str, data: bytes) -> bool:
+    """True for colour photos of 16 bits a channel, which Pillow would cut to 8."""
+    if format == "png":
+        return data[24] == 16 and data[25] in (2, 4, 6)
+    if format == "tiff":
+        return set(image.tag_v2.get(258, (1,))) == {16} and image.tag_v2.get(262) == 2
+    return False
+
+
+def _decode_deep(data: bytes, image: Any) -> tuple[Pixels, Pixels | None]:
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if decoded is None:
+        raise BrokenPhoto(f"16-bit photo of {len(data)} bytes is cut short or damaged; save the photo again")
+    if decoded.shape[2] == 3:
+        return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), None
+    pixels, alpha = cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGB), np.ascontiguousarray(decoded[..., 3])
+    meaning = image.tag_v2.get(338, (0,))[0] if image.format == "TIFF" else 2  # TIFF 6.0, ExtraSamples
+    if meaning == 1:  # premultiplied
+        whole = np.rint(pixels * (65535 / np.maximum(alpha, 1))[..., None])
+        pixels = whole.clip(0, 65535).astype(np.uint16)
+    return pixels, alpha if meaning else None
+
+
+def _arrays(image: Any) -> tuple[Pixels, Pixels | None]:
+    """RGB and alpha of any Pillow image."""
+    if image.mode.startswith("I"):
+        grey = np.asarray(image)
+        grey = grey if grey.dtype == np.uint16 else np.clip(grey, 0, 65535).astype(np.uint16)
+        return np.repeat(grey.astype(np.uint16)[..., None], 3, axis=2), None
+    if image.mode == "F":
+        raise UnknownFormat(
+            "floating-point pixels have no agreed range; save the photo with 8 or 16 bits a channel"
+        )
+    if image.mode == "CMYK":
+        return np.asarray(metadata.cmyk_to_srgb(image)), None
+    if image.has_transparency_data:
+        rgba = np.asarray(image.convert("RGBA"))
+        return np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
+    return np.asarray(image.convert("RGB")), None
+
+
+def _upright(array: Pixels, orientation: int) -> Pixels:
+    """``array`` (H, W[, 3]) turned and mirrored as EXIF orientation 1..8 says (Exif 2.32, tag 0x0112)."""
+    if orientation == 1:
+        return array
+    if orientation in (5, 6, 7, 8):
+        array = cv2.transpose(array)
+    flip = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
+    return array if flip is None else cv2.flip(array, flip)
+
+
+def photo_from(source: Any) -> Photo:
+    """A photo from pixels already in memory.
+
+    Args:
+        source: a ``Photo``; a PIL image (turned upright, profile and EXIF kept); or an array, uint8 or uint16,
+            (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA with straight alpha.
+
+    Raises:
+        UnknownFormat: anything else.
+        SideTooLong: an array with an empty side.
+    """
+    if isinstance(source, Photo):
+        return source
+    if isinstance(source, Image.Image):
+        orientation = metadata.orientation(source)
+        pixels, alpha = _arrays(source)
+        return Photo(
+            pixels=_upright(pixels, orientation),
+            alpha=None if alpha is None else _upright(alpha, orientation),
+            icc=metadata.rgb_profile(source),
+            exif=metadata.upright_exif(source),
+            dpi=metadata.dpi(source),
+        )
+    if not isinstance(source, np.ndarray):
+        raise UnknownFormat(
+            f"a {type(source).__name__} is no photo; give bytes, a PIL image or a numpy array"
+        )
+    if source.dtype not in (np.uint8, np.uint16):
+        raise UnknownFormat(f"array of {source.dtype}; give uint8 (0..255) or uint16 (0..65535)")
+    if source.ndim == 2:
+        source = np.repeat(source[..., None], 3, axis=2)
+    if source.ndim != 3 or source.shape[2] not in (3, 4):
+        raise UnknownFormat(f"array of shape {source.shape}; give (H, W), (H, W, 3) or (H, W, 4)")
+    if 0 in source.shape:
+        raise SideTooLong(f"array of shape {source.shape}: a side is empty")
+    alpha = np.ascontiguousarray(source[..., 3]) if source.shape[2] == 4 else None
+    return Photo(pixels=np.ascontiguousarray(source[..., :3]), alpha=alpha)
