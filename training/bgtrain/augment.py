@@ -36,7 +36,12 @@ class AugmentConfig:
     whole_scale: tuple[float, float] = (0.7, 1.2)
     """Long side of the photo over the crop's side, whole views."""
     zoom_scale: tuple[float, float] = (1.1, 2.4)
-    """The same for zoomed views."""
+    """The same for zoomed views of photos without people."""
+    zoom_person: tuple[float, float] = (0.45, 1.3)
+    """Long side of one person (or group) over the crop's side in zoomed views: the small people of a street scene
+    become the large people of a portrait."""
+    max_enlarge: float = 3.0
+    """No view enlarges the whole photo to more than this many crop sides."""
     rotate: float = 0.3
     max_degrees: float = 15.0
     aspect: float = 1.15
@@ -57,25 +62,42 @@ class AugmentConfig:
     """Grey outside of the photo; the contract's."""
 
 
-def _view(
-    size_hw: tuple[int, int], side: int, config: AugmentConfig, rng: np.random.Generator, squeezed: bool
-) -> NDArray[np.float64]:
+def _someone(alpha: Image, rng: np.random.Generator) -> tuple[float, float, float] | None:
+    """Centre x, centre y and long side of one connected person or group, large ones more often; None for nobody."""
+    small = cv2.resize(alpha, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+    _, _, stats, _ = cv2.connectedComponentsWithStats((small > 127).astype(np.uint8))
+    areas = stats[1:, cv2.CC_STAT_AREA].astype(float)
+    if areas.sum() < 12:
+        return None
+    x, y, width, height, _ = 4.0 * stats[1 + rng.choice(len(areas), p=areas / areas.sum())]
+    return x + width / 2, y + height / 2, max(width, height)
+
+
+def _view(sample: Sample, side: int, config: AugmentConfig, rng: np.random.Generator) -> NDArray[np.float64]:
     """Affine (2, 3) matrix that maps photo coordinates to a crop of ``side`` pixels."""
-    height, width = size_hw
-    stretch = config.aspect ** rng.uniform(-1, 1) * (rng.uniform(1.0, 1.5) if squeezed else 1.0)
+    height, width = sample.alpha.shape
+    stretch = config.aspect ** rng.uniform(-1, 1) * (rng.uniform(1.0, 1.5) if sample.squeezed else 1.0)
+    fill = side / max(height, width * stretch)
     whole = rng.random() < config.whole
-    low, high = config.whole_scale if whole else config.zoom_scale
-    scale = low * (high / low) ** rng.random() * side / max(height, width * stretch)
+    someone = None if whole else _someone(sample.alpha, rng)
+    if someone is not None:
+        low, high = config.zoom_person
+        scale = low * (high / low) ** rng.random() * side / (someone[2] * stretch)
+        scale = float(np.clip(scale, fill * config.whole_scale[0], fill * config.max_enlarge))
+    else:
+        low, high = config.whole_scale if whole else config.zoom_scale
+        scale = low * (high / low) ** rng.random() * fill
     angle = np.deg2rad(rng.uniform(-1, 1) * config.max_degrees) if rng.random() < config.rotate else 0.0
     flip = -1.0 if rng.random() < 0.5 else 1.0
     cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
     matrix = np.array([[flip * stretch * cos, -sin], [flip * stretch * sin, cos]])
-    if whole:  # the photo's centre lands near the crop's
+    target = side / 2 + rng.uniform(-0.15, 0.15, 2) * side
+    if someone is not None:
+        centre = np.array(someone[:2])
+    elif whole:
         centre = np.array([width, height]) / 2
-        target = side / 2 + rng.uniform(-0.15, 0.15, 2) * side
-    else:  # any place of the photo may become the centre
+    else:
         centre = rng.uniform(0.2, 0.8, 2) * (width, height)
-        target = np.array([side, side]) / 2
     return np.column_stack([matrix, target - matrix @ centre])
 
 
@@ -148,7 +170,7 @@ def augment(
 
     ``background`` replaces everything around the person; ``second`` then stands behind them.
     """
-    matrix = _view(sample.image.shape[:2], side, config, rng, sample.squeezed)
+    matrix = _view(sample, side, config, rng)
     image = _colour(_warp(sample.image, matrix, side, config.pad_value), config, rng)
     alpha = _warp(sample.alpha, matrix, side, 0)
     weight = np.full((side, side), round(255 * sample.confidence), np.uint8)
@@ -156,9 +178,9 @@ def augment(
         behind = _warp(background.image, _cover(background.image.shape[:2], side, rng), side, config.pad_value)
         behind = _colour(behind, config, rng)
         if second is not None:
-            matrix = _view(second.image.shape[:2], side, config, rng, second.squeezed)
-            other = _warp(second.alpha, matrix, side, 0)
-            behind = _blend(_warp(second.image, matrix, side, config.pad_value), behind, other)
+            there = _view(second, side, config, rng)
+            other = _warp(second.alpha, there, side, 0)
+            behind = _blend(_warp(second.image, there, side, config.pad_value), behind, other)
             image = _blend(image, behind, alpha)
             alpha = np.maximum(alpha, other)
         else:
@@ -168,4 +190,8 @@ def augment(
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
         band = cv2.morphologyEx((alpha > 127).astype(np.uint8), cv2.MORPH_GRADIENT, kernel) > 0
         weight[band] = round(255 * sample.confidence * config.polygon_band_weight)
-    return _camera(image, config, rng), alpha, weight
+    image = _camera(image, config, rng)
+    if background is None:  # serving pads after everything else
+        inside = cv2.warpAffine(np.ones(sample.alpha.shape, np.uint8), matrix, (side, side), flags=cv2.INTER_NEAREST)
+        image[inside == 0] = config.pad_value
+    return image, alpha, weight

@@ -140,6 +140,8 @@ class DataConfig:
     """Pool -> how often one of its photos is drawn, relative to the others."""
     backgrounds: tuple[str, ...] = ("bg_scenes", "neg_coco", "neg_imagenet", "neg_davis")
     """Pools onto which people are composited."""
+    small_people: float = 0.6
+    """Photos whose people cover less than 8 % are drawn this much as often."""
     max_side: int = 512
     """Photos are kept in memory at this size; larger crops than this gain nothing."""
     exclude: tuple[str, ...] = ()
@@ -174,7 +176,8 @@ class Crops(Dataset[dict[str, torch.Tensor]]):
         for row, photo, matte in read_shards(root, used):
             index = len(self.samples)
             self.samples.append(load_sample(row, photo, matte, config.max_side))
-            weights.append(config.pools.get(row.pool, 0.0))
+            rarer = config.small_people if 0 < row.person_fraction < 0.08 else 1.0
+            weights.append(config.pools.get(row.pool, 0.0) * rarer)
             if row.pool in config.backgrounds:
                 self.backgrounds.append(index)
             if row.label in ("pixel", "pseudo"):

@@ -1,13 +1,15 @@
 """The errors of a matte, as the segmentation and matting benchmarks name them.
 
-IoU and MAE are plain; boundary IoU follows Cheng et al. 2021 (arXiv:2103.16562, the authors' ``mask_to_boundary``);
-SAD, MSE, gradient and connectivity follow Rhemann et al. 2009 (alphamatting.com) in the form of the code published
-with Xu et al. 2017, over the whole photo instead of a trimap's unknown region, as portrait benchmarks do.
+IoU and MAE are plain. Boundary IoU follows Cheng et al. 2021 (arXiv:2103.16562, the authors'
+``mask_to_boundary``). SAD, MSE, gradient and connectivity follow Rhemann et al. 2009 (alphamatting.com) in the
+form of the code published with Xu et al. 2017, over the whole photo instead of a trimap's unknown region, as
+portrait benchmarks do.
 All take ``alpha`` and ``truth``: float32 (H, W) in [0, 1], of one shape.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import cv2
@@ -37,7 +39,7 @@ def iou(mask: Mask, truth: Mask) -> float:
 
 
 def boundary(mask: Mask) -> Mask:
-    """bool (H, W): the mask's pixels within 2 % of the diagonal of its contour; the photo's border is a contour too."""
+    """bool (H, W): the mask's pixels within 2 % of the diagonal of its contour, or of the photo's border."""
     height, width = mask.shape
     reach = max(1, round(BOUNDARY_SHARE * float(np.hypot(height, width))))
     framed = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
@@ -69,8 +71,8 @@ def sad(alpha: Alpha, truth: Alpha) -> float:
 def gradient_error(alpha: Alpha, truth: Alpha, *, sigma: float = 1.4) -> float:
     """Squared difference of the gradient magnitudes under a Gaussian of ``sigma``, summed, in thousands.
 
-    The published code stretches both mattes to min..max first; that would turn the noise of an empty matte into a
-    figure, so it is left out.
+    The published code stretches both mattes to min..max first. That would turn the noise of an empty matte
+    into a figure, so it is left out.
     """
     return float(np.square(_gradient(alpha, sigma) - _gradient(truth, sigma)).sum()) / 1e3
 
@@ -80,7 +82,8 @@ def _gradient(alpha: Alpha, sigma: float) -> Alpha:
     x = np.arange(-reach, reach + 1, dtype=np.float64)
     smooth = np.exp(-(x**2) / (2 * sigma**2))
     slope = -x * smooth
-    smooth, slope = smooth / np.linalg.norm(smooth), slope / np.linalg.norm(slope)  # filters of norm 1, as published
+    smooth /= np.linalg.norm(smooth)  # filters of norm 1, as published
+    slope /= np.linalg.norm(slope)
     across = cv2.sepFilter2D(alpha, cv2.CV_32F, slope, smooth, borderType=cv2.BORDER_REPLICATE)
     down = cv2.sepFilter2D(alpha, cv2.CV_32F, smooth, slope, borderType=cv2.BORDER_REPLICATE)
     return np.asarray(cv2.magnitude(across, down), np.float32)
@@ -89,15 +92,18 @@ def _gradient(alpha: Alpha, sigma: float) -> Alpha:
 def connectivity_error(alpha: Alpha, truth: Alpha, *, step: float = 0.1, tolerance: float = 0.15) -> float:
     """How far pixels hang loose from what both mattes agree is solid, summed, in thousands.
 
-    The source region is the largest component that both mattes share at a threshold, hence one person: in groups
-    everybody beyond the largest counts as loose in both mattes, which hides their errors here. Read it for single people.
+    The source region is the largest component that both mattes share at a threshold, hence one person: in
+    groups everybody else counts as loose in both mattes. Read it for single people.
     """
-    linked = np.full(alpha.shape, -1.0, np.float32)  # highest threshold at which a pixel still belongs to the source
+    # the highest threshold at which a pixel still belongs to the source
+    linked = np.full(alpha.shape, -1.0, np.float32)
     both = np.minimum(alpha, truth)
     levels = np.arange(0, 1 + step / 2, step)
-    for below, level in zip(levels[:-1], levels[1:], strict=True):
-        _, labels, stats, _ = cv2.connectedComponentsWithStats((both >= level).astype(np.uint8), connectivity=4)
-        source = labels == 1 + np.argmax(stats[1:, cv2.CC_STAT_AREA]) if len(stats) > 1 else np.zeros(alpha.shape, bool)
+    for below, level in itertools.pairwise(levels):
+        solid = (both >= level).astype(np.uint8)
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(solid, connectivity=4)
+        areas = stats[1:, cv2.CC_STAT_AREA]
+        source = labels == 1 + np.argmax(areas) if len(areas) else np.zeros(alpha.shape, bool)
         linked[(linked < 0) & ~source] = below
     linked[linked < 0] = 1.0
 
@@ -127,7 +133,7 @@ def calibration_bins(alpha: Alpha, truth: Alpha) -> NDArray[np.float64]:
 
 
 def calibration_error(bins: NDArray[np.float64]) -> float:
-    """Expected calibration error, 0..1: by how much alpha misses the share of person among pixels of that alpha."""
+    """Expected calibration error, 0..1: how far alpha is from the share of person where it has that value."""
     pixels = bins[..., 0].sum()
     return float(np.abs(bins[..., 1] - bins[..., 2]).sum() / pixels) if pixels else 0.0
 

@@ -1,8 +1,7 @@
 """Photos and mattes in tar shards (WebDataset naming), with ``index.csv`` beside them: the training format.
 
-A folder holds ``index.csv`` (one row a photo) and tar files with ``KEY.jpg`` (or ``.png``, ``.webp``) and
-``KEY.matte.png``, or ``KEY.png`` where the photo is a JPEG: an 8-bit matte of the photo's size, 0 background,
-255 person. Photos without people need no matte.
+A folder holds ``index.csv`` (one row a photo) and tar files with ``KEY.jpg`` and ``KEY.png``: an 8-bit matte
+of the photo's size, 0 background, 255 person. Photos without people need no matte.
 """
 
 from __future__ import annotations
@@ -11,9 +10,10 @@ import csv
 import dataclasses
 import hashlib
 import io
+import itertools
 import os
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,6 @@ from bgtrain.errors import BrokenData, existing
 INDEX = "index.csv"
 SPLITS = ("train", "val", "test")
 LABELS = ("pixel", "polygon", "pseudo", "empty", "none")
-PHOTO_SUFFIXES = ("jpg", "jpeg", "webp", "png")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +41,7 @@ class Row:
     split: str
     """train, val or test."""
     label: str
-    """pixel (drawn, 1-3 px), polygon (3-8 px off), pseudo (made by a network), empty (nobody), none (background)."""
+    """pixel (1-3 px off), polygon (3-8 px), pseudo (made by a network), empty (nobody), none (background)."""
     width: int
     """Pixels."""
     height: int
@@ -90,11 +89,15 @@ def read_index(folder: Path) -> list[Row]:
 class Shards:
     """Random access to the photos of a folder of shards; safe to share between threads and forked workers.
 
-    ``rows`` lists the photos of ``split`` and ``pools`` (all without them); ``photo`` and ``matte`` read one by key.
+    ``rows`` lists the photos of ``split`` and ``pools`` (all without them); ``photo`` and ``matte`` read one.
     """
 
     def __init__(
-        self, folder: str | Path | None = None, *, split: str | None = None, pools: Iterable[str] | None = None
+        self,
+        folder: str | Path | None = None,
+        *,
+        split: str | None = None,
+        pools: Iterable[str] | None = None,
     ) -> None:
         self.folder = data_folder(folder)
         wanted = set(pools) if pools is not None else None
@@ -110,15 +113,16 @@ class Shards:
             file = path.open("rb")
             self._files.append(file)
             try:
-                members = list(tarfile.open(fileobj=file, mode="r:"))
+                with tarfile.open(fileobj=file, mode="r:") as tar:
+                    members = tar.getmembers()
             except tarfile.TarError as error:
                 raise BrokenData(f"{path} is no readable tar: {error}; convert again") from error
             for member in members:
                 key, _, suffix = os.path.basename(member.name).partition(".")
                 self._where.setdefault(key, {})[suffix] = (file.fileno(), member.offset_data, member.size)
-        lost = [row.key for row in self.rows if row.key not in self._where]
+        lost = [row.key for row in self.rows if "jpg" not in self._where.get(row.key, {})]
         if lost:
-            raise BrokenData(f"{self.folder}: {len(lost)} photos of the index are in no shard, the first {lost[0]!r}")
+            raise BrokenData(f"{self.folder}: {len(lost)} photos are in no shard, the first {lost[0]!r}")
 
     def __enter__(self) -> Shards:
         return self
@@ -135,27 +139,17 @@ class Shards:
         file, offset, size = self._where[key][suffix]
         return os.pread(file, size, offset)  # no shared position, hence safe across threads and forks
 
-    def _suffixes(self, key: str) -> tuple[str, str | None]:
-        """Suffix of the photo and of its matte."""
-        there = self._where[key]
-        photo = next((suffix for suffix in PHOTO_SUFFIXES if suffix in there), None)
-        if photo is None:
-            raise BrokenData(f"{self.folder}: {key!r} has no photo, only {sorted(there)}")
-        matte = "matte.png" if "matte.png" in there else "png" if "png" in there and photo != "png" else None
-        return photo, matte
-
     def photo(self, key: str) -> bytes:
-        """The photo's file, as it was packed."""
-        return self._read(key, self._suffixes(key)[0])
+        """The photo's JPEG, as it was packed."""
+        return self._read(key, "jpg")
 
     def matte(self, key: str) -> NDArray[np.uint8] | None:
         """uint8 (H, W), 0 background, 255 person; ``None`` where the photo has no matte."""
-        _, suffix = self._suffixes(key)
-        if suffix is None:
+        if "png" not in self._where[key]:
             return None
-        matte = cv2.imdecode(np.frombuffer(self._read(key, suffix), np.uint8), cv2.IMREAD_GRAYSCALE)
+        matte = cv2.imdecode(np.frombuffer(self._read(key, "png"), np.uint8), cv2.IMREAD_GRAYSCALE)
         if matte is None:
-            raise BrokenData(f"{self.folder}: the matte {key}.{suffix} cannot be decoded")
+            raise BrokenData(f"{self.folder}: the matte {key}.png cannot be decoded")
         return np.asarray(matte, np.uint8)
 
 
@@ -164,9 +158,8 @@ class Sample:
     """One photo on its way into a shard."""
 
     key: str
-    photo: bytes
-    """The file as it is; ``suffix`` names its format."""
-    suffix: str
+    jpeg: bytes
+    """The photo's file; a JPEG is packed as it is."""
     matte: NDArray[np.uint8] | None
     """uint8 (H, W), 0 background, 255 person; ``None`` where there is nobody."""
     size_hw: tuple[int, int]
@@ -180,7 +173,7 @@ class Sample:
 
 
 def split_of(key: str, *, seed: int = 0, shares: tuple[float, float, float] = (0.8, 0.1, 0.1)) -> str:
-    """train, val or test: by hash of the key, hence the same on every machine and whatever else is in the set."""
+    """train, val or test, by hash of the key: the same on every machine, whatever else is in the set."""
     digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
     place = int.from_bytes(digest[:8], "big") / 2**64
     return "train" if place < shares[0] else "val" if place < shares[0] + shares[1] else "test"
@@ -197,52 +190,52 @@ def write_shards(
 ) -> list[Row]:
     """Pack ``samples`` into ``folder/prefix-00000.tar`` ... and ``index.csv``; the rows written.
 
-    The same samples give the same bytes. ``BrokenData`` on a key seen twice: a loader would mix the two photos up.
+    The same samples give the same bytes. ``BrokenData`` on a key seen twice.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     seen: set[str] = set()
-    tar: tarfile.TarFile | None = None
-    try:
-        for number, sample in enumerate(samples):
-            key = safe_key(sample.key)
-            if key in seen:
-                raise BrokenData(f"two photos have the key {key!r}; give each source its own prefix")
-            seen.add(key)
-            if number % photos_per_shard == 0:
-                if tar is not None:
-                    tar.close()
-                name = f"{prefix}-{number // photos_per_shard:05d}.tar"
-                tar = tarfile.open(folder / name, "w", format=tarfile.USTAR_FORMAT)
-            assert tar is not None
-            _add(tar, f"{key}.{sample.suffix}", sample.photo)
-            if sample.matte is not None:
-                _add(tar, f"{key}.matte.png", png(sample.matte))
-            height, width = sample.size_hw
-            rows.append(
-                Row(
-                    key=key,
-                    shard=name,
-                    pool=sample.pool,
-                    split=sample.split or split_of(key, seed=seed, shares=shares),
-                    label=sample.label,
-                    width=width,
-                    height=height,
-                    person_fraction=0.0 if sample.matte is None else round(float((sample.matte > 127).mean()), 5),
-                    persons=sample.persons,
-                    source=sample.source,
-                    licence=sample.licence,
-                )
-            )
-    finally:
-        if tar is not None:
-            tar.close()
+    for number, batch in enumerate(_batched(samples, photos_per_shard)):
+        name = f"{prefix}-{number:05d}.tar"
+        with tarfile.open(folder / name, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for sample in batch:
+                key = safe_key(sample.key)
+                if key in seen:
+                    raise BrokenData(f"two photos have the key {key!r}; give each source its own prefix")
+                seen.add(key)
+                _add(tar, f"{key}.jpg", sample.jpeg)
+                if sample.matte is not None:
+                    _add(tar, f"{key}.png", png(sample.matte))
+                rows.append(_row(sample, key, name, sample.split or split_of(key, seed=seed, shares=shares)))
     with (folder / INDEX).open("w", newline="", encoding="utf-8") as lines:
         writer = csv.DictWriter(lines, [field.name for field in dataclasses.fields(Row)])
         writer.writeheader()
         for row in rows:
-            writer.writerow({name: "" if value is None else value for name, value in dataclasses.asdict(row).items()})
+            writer.writerow(dataclasses.asdict(row))  # None becomes an empty cell
     return rows
+
+
+def _batched(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
+    rest = iter(samples)
+    while batch := list(itertools.islice(rest, size)):  # itertools.batched needs Python 3.12
+        yield batch
+
+
+def _row(sample: Sample, key: str, shard: str, split: str) -> Row:
+    height, width = sample.size_hw
+    return Row(
+        key=key,
+        shard=shard,
+        pool=sample.pool,
+        split=split,
+        label=sample.label,
+        width=width,
+        height=height,
+        person_fraction=round(float((sample.matte > 127).mean()), 5) if sample.matte is not None else 0.0,
+        persons=sample.persons,
+        source=sample.source,
+        licence=sample.licence,
+    )
 
 
 def safe_key(name: str) -> str:
@@ -259,5 +252,3 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     member = tarfile.TarInfo(name)  # time 0, no owner: equal input, equal bytes
     member.size = len(data)
     tar.addfile(member, io.BytesIO(data))
-
-

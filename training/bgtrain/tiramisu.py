@@ -42,17 +42,17 @@ class FCDenseNetConfig:
 class FastTiramisuConfig:
     """Dimensions of a fast Tiramisu; level 0 lies at a quarter of the input's resolution."""
 
-    stem: tuple[int, int] = (24, 48)
+    stem: tuple[int, int] = (16, 32)
     """Channels after the first and the second stride-2 convolution."""
-    growth_rates: tuple[int, ...] = (16, 24, 32, 32)
+    growth_rates: tuple[int, ...] = (16, 32, 48, 64)
     """Features that each layer adds (k in the paper), a value a level."""
-    down: tuple[int, ...] = (3, 4, 6, 8)
+    down: tuple[int, ...] = (1, 3, 5, 4)
     """Dense layers a level on the way down; the last is the bottleneck."""
-    widths: tuple[int, ...] = (64, 128, 256, 256)
+    widths: tuple[int, ...] = (32, 80, 160, 256)
     """Channels to which each level's block is compressed, as skip and as input of the next level."""
-    up: tuple[int, ...] = (4, 3, 2)
+    up: tuple[int, ...] = (2, 2, 1)
     """Dense layers a level on the way up, coarsest first."""
-    head: int = 16
+    head: int = 12
     """Channels of the half- and full-resolution head."""
     dropout: float = 0.1
     """Probability of dropping a whole channel of the bottleneck."""

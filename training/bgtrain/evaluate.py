@@ -1,0 +1,481 @@
+"""Score a network, or any tool's alphas, on labelled photos: ``python -m bgtrain evaluate NETWORK``.
+
+The network runs behind the pre- and post-processing that serves it (``bgimage``), so the figures are those of
+the product. Choices are made on ``--split val``; figures that are quoted come from ``--split test``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bgimage import codec, finish, geometry
+from bgimage.contract import Contract
+from bgimage.options import Options
+from bgtrain import metrics, sheets
+from bgtrain.errors import BrokenData, DataError, existing
+from bgtrain.metrics import Alpha, Scores
+from bgtrain.shards import Row, Shards, data_folder
+from bgtrain.slices import ORDER, slices_of
+
+COCO_JSON = "coco_instances_person.json"
+MARKED_LIMIT = 0.01
+"""A photo without people counts as failed when more than this share of it is marked."""
+SMALLEST = 0.02
+"""Share of the photo below which people are no subject to be cut out."""
+PERSON_LABELS = ("pixel", "polygon", "pseudo")
+EDGES = ("none", "fast", "fine")
+
+
+class Matter(Protocol):
+    """Whatever gives a matte for a photo."""
+
+    def alpha(self, key: str, photo: bytes) -> Alpha:
+        """float32 (H, W) in [0, 1], at the photo's size."""
+
+    def describe(self) -> dict[str, Any]:
+        """What it is, for the result's JSON."""
+
+
+class Network:
+    """A checkpoint or an ONNX file behind the serving pre- and post-processing.
+
+    ``edges`` is the option of that name (``bgimage.options``); ``None``: what the server does by default.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 2, edges: str | None = None) -> None:
+        self.path = existing(path, "network")
+        self.threads = threads
+        load = _onnx if path.suffix == ".onnx" else _checkpoint
+        self.contract, self._infer = load(path, threads)
+        self._options = Options(output="matte") if edges is None else Options(output="matte", edges=edges)
+
+    def network_alpha(self, photo: codec.Photo) -> Alpha:
+        """float32 (S, S) in [0, 1]: the network's own answer, letterbox and all."""
+        return self._infer(geometry.network_input(photo, self.contract)[None])[0, 0]
+
+    def alpha(self, key: str, photo: bytes) -> Alpha:
+        """float32 (H, W) in [0, 1]: what the server would send, 8-bit steps and all."""
+        decoded = codec.decode(photo)
+        finished = finish.finish(decoded, self.network_alpha(decoded), self.contract, self._options)
+        return as_alpha(finished.matte)
+
+    def describe(self) -> dict[str, Any]:
+        """File, hash and contract."""
+        return {
+            "network": self.path.name,
+            "sha256": hashlib.sha256(self.path.read_bytes()).hexdigest(),
+            "contract": self.contract.fingerprint,
+            "size_hw": list(self.contract.size_hw),
+            "edges": self._options.edges,
+            "threads": self.threads,
+        }
+
+
+def _onnx(path: Path, threads: int) -> tuple[Contract, Callable[[NDArray[np.uint8]], Alpha]]:
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    # waiting threads would take the cores that everything else needs
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+    text = session.get_modelmeta().custom_metadata_map.get("contract")
+    if text is None:
+        raise BrokenData(f"{path} carries no contract in its metadata; export it with python -m bgexport")
+    contract = Contract.from_json(text)
+
+    def infer(image: NDArray[np.uint8]) -> Alpha:
+        (alpha,) = session.run([contract.output_tensor], {contract.input_tensor: image})
+        return np.asarray(alpha, np.float32)
+
+    return contract, infer
+
+
+def _checkpoint(path: Path, threads: int) -> tuple[Contract, Callable[[NDArray[np.uint8]], Alpha]]:
+    import torch
+
+    from bgtrain import checkpoint
+
+    torch.set_num_threads(threads)
+    try:
+        loaded = checkpoint.load(path)
+    except checkpoint.CheckpointError as error:
+        raise BrokenData(str(error)) from error
+    model, contract = loaded.model(), loaded.contract
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (contract.mean, contract.std))
+
+    @torch.inference_mode()
+    def infer(image: NDArray[np.uint8]) -> Alpha:
+        colours = (torch.from_numpy(image).float() / 255 - mean) / std
+        return np.asarray(model(colours).float().sigmoid().numpy(), np.float32)
+
+    return contract, infer
+
+
+class AlphaFolder:
+    """Mattes that another tool wrote: ``KEY.png``, grey or with an alpha channel, of any size."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = existing(folder, "folder of alphas")
+
+    def alpha(self, key: str, photo: bytes) -> Alpha:
+        """float32 (H, W) in [0, 1]; stretched to the photo where the tool wrote another size."""
+        path = existing(self.folder / f"{key}.png", f"alpha for {key}")
+        read = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if read is None:
+            raise BrokenData(f"{path} cannot be decoded")
+        if read.ndim == 3:
+            read = read[..., 3] if read.shape[2] == 4 else cv2.cvtColor(read, cv2.COLOR_BGR2GRAY)
+        height, width = codec.probe(photo, codec.Limits()).size_hw
+        alpha = as_alpha(read)
+        if alpha.shape != (height, width):
+            alpha = cv2.resize(alpha, (width, height), interpolation=cv2.INTER_LINEAR)
+        return alpha
+
+    def describe(self) -> dict[str, Any]:
+        """The folder's name."""
+        return {"alphas": self.folder.name}
+
+
+def as_alpha(matte: NDArray[Any]) -> Alpha:
+    """float32 in [0, 1] from uint8, uint16 or float."""
+    top = np.iinfo(matte.dtype).max if np.issubdtype(matte.dtype, np.integer) else 1
+    return np.asarray(matte, np.float32) / np.float32(top)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One photo and its errors."""
+
+    key: str
+    pool: str
+    label: str
+    slices: tuple[str, ...]
+    scores: Scores
+    bins: NDArray[np.float64] = field(repr=False)
+    """For the calibration error (``metrics.calibration_bins``)."""
+
+    @property
+    def badness(self) -> float:
+        """0 (perfect) .. 1, by which the worst are picked: lost IoU, or marked area where nobody is."""
+        return 1 - self.scores.iou if self.label in PERSON_LABELS else self.scores.marked
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over photos and its standard error."""
+
+    mean: float
+    se: float
+
+    @classmethod
+    def over(cls, values: Iterable[float]) -> Mean:
+        """Mean and standard error; the latter is 0 for a single photo, which has no spread."""
+        array = np.fromiter(values, np.float64)
+        spread = float(array.std(ddof=1) / np.sqrt(len(array))) if len(array) > 1 else 0.0
+        return cls(round(float(array.mean()), 5), round(spread, 5))
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A figure the network is held to."""
+
+    name: str
+    group: str
+    """Pool, or slice of ``coco_person`` or of the photos without people."""
+    measure: str
+    first: float | None
+    """What the first network must reach."""
+    goal: float | None
+    """What the default network must reach."""
+
+    def met(self, value: float, limit: float | None) -> bool | None:
+        """Whether ``value`` keeps ``limit``; ``None`` without a limit."""
+        if limit is None:
+            return None
+        return value <= limit if self.measure == "marked" else value >= limit
+
+
+FLOORS = (
+    Floor("ccp", "ccp", "iou", 0.90, 0.95),
+    Floor("vikram_humanseg", "vikram_humanseg", "iou", 0.85, 0.91),
+    Floor("people_pseudo", "people_pseudo", "iou", 0.90, 0.95),
+    Floor("coco_person, 20-70 % people", "20-70 % people", "iou", 0.75, None),
+    Floor("coco_person, <= 3 people, 20-70 %", "<= 3 people, 20-70 %", "iou", None, 0.86),
+    Floor("no people: area marked", "no people", "marked", 0.02, 0.01),
+)
+
+
+def judge(
+    matter: Matter,
+    shards: Shards,
+    *,
+    parts: dict[str, int] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Judged]:
+    """Every photo of ``shards``, scored at its own size."""
+    judged = []
+    for number, row in enumerate(shards.rows):
+        alpha, truth = matter.alpha(row.key, shards.photo(row.key)), true_matte(shards, row)
+        if alpha.shape != truth.shape:
+            raise DataError(f"{row.key}: matte of {alpha.shape} for a photo whose truth is {truth.shape}")
+        real = as_alpha(truth)
+        judged.append(
+            Judged(
+                row.key,
+                row.pool,
+                row.label,
+                slices_of(row, truth, parts),
+                metrics.score(alpha, real),
+                metrics.calibration_bins(alpha, real),
+            )
+        )
+        if progress is not None:
+            progress(number + 1, len(shards.rows))
+    return judged
+
+
+def true_matte(shards: Shards, row: Row) -> NDArray[np.uint8]:
+    """uint8 (H, W): the label; all zero where nobody is in the photo."""
+    matte = shards.matte(row.key) if row.label in PERSON_LABELS else None
+    return np.zeros((row.height, row.width), np.uint8) if matte is None else matte
+
+
+def polygon_parts(folder: Path) -> dict[str, int]:
+    """Per COCO photo, the most polygons any one person is drawn with; above 1, something is in front."""
+    path = folder / COCO_JSON
+    if not path.exists():
+        return {}
+    coco = json.loads(path.read_text(encoding="utf-8"))
+    keys = {image["id"]: Path(image["file_name"]).stem for image in coco["images"]}
+    parts: dict[str, int] = defaultdict(int)
+    for annotation in coco["annotations"]:
+        key = keys[annotation["image_id"]]
+        parts[key] = max(parts[key], len(annotation["segmentation"]))
+    return dict(parts)
+
+
+def summarise(judged: list[Judged]) -> dict[str, Any]:
+    """Means and standard errors of one group of photos, ready for JSON."""
+    summary: dict[str, Any] = {"photos": len(judged)}
+    peopled = judged[0].label in PERSON_LABELS
+    for measure in metrics.MEASURES if peopled else ("marked", "mae", "sad"):
+        summary[measure] = dataclasses.asdict(Mean.over(getattr(one.scores, measure) for one in judged))
+    if not peopled:
+        failed = [float(one.scores.marked > MARKED_LIMIT) for one in judged]
+        summary["marked_over_1_percent"] = dataclasses.asdict(Mean.over(failed))
+    bins = np.stack([one.bins for one in judged])
+    summary["calibration"] = {
+        "mean": round(metrics.calibration_error(bins.sum(axis=0)), 5),
+        "se": round(_bootstrap_se(bins), 5),
+    }
+    return summary
+
+
+def _bootstrap_se(bins: NDArray[np.float64], draws: int = 200) -> float:
+    """Standard error of the calibration error (no mean over photos) from resampling the photos."""
+    rng = np.random.default_rng(0)
+    chosen = rng.integers(len(bins), size=(draws, len(bins)))
+    return float(np.std([metrics.calibration_error(bins[draw].sum(axis=0)) for draw in chosen]))
+
+
+def report(judged: list[Judged], matter: Matter, *, split: str, seconds: float) -> dict[str, Any]:
+    """The whole result: pools, slices, floors, and every photo's raw errors."""
+    pools: dict[str, list[Judged]] = defaultdict(list)
+    slices: dict[str, list[Judged]] = defaultdict(list)
+    for one in judged:
+        pools[one.pool].append(one)
+        for name in one.slices:
+            slices[name].append(one)
+    result: dict[str, Any] = {
+        **matter.describe(),
+        "split": split,
+        "photos": len(judged),
+        "seconds_per_photo": round(seconds / max(1, len(judged)), 4),
+        "pools": {name: summarise(pools[name]) for name in sorted(pools)},
+        "slices": {name: summarise(slices[name]) for name in ORDER if name in slices},
+    }
+    result["floors"] = [
+        {
+            "name": floor.name,
+            "measure": floor.measure,
+            **found[floor.measure],
+            "first": {"limit": floor.first, "met": floor.met(found[floor.measure]["mean"], floor.first)},
+            "goal": {"limit": floor.goal, "met": floor.met(found[floor.measure]["mean"], floor.goal)},
+        }
+        for floor in FLOORS
+        if (found := result["pools"].get(floor.group) or result["slices"].get(floor.group))
+    ]
+    result["raw"] = [
+        [one.key, *(round(getattr(one.scores, measure), 5) for measure in metrics.MEASURES)] for one in judged
+    ]
+    return result
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result as text: pools, slices, floors."""
+    lines = [
+        f"{result.get('network', result.get('alphas'))}, split {result['split']}, {result['photos']} photos; "
+        "mean ± standard error of the mean over photos",
+        "",
+        f"{'':<24}{'n':>5}  {'IoU':<13}{'boundary IoU':<14}{'MAE':<15}{'SAD':<13}"
+        f"{'MSE':<14}{'gradient':<13}{'connectiv.':<13}ECE",
+    ]
+    for group in ("pools", "slices"):
+        lines += [
+            f"{name:<24}{found['photos']:>5}  "
+            + cell(found["iou"], 3, 13)
+            + cell(found["boundary_iou"], 3, 14)
+            + cell(found["mae"], 4, 15)
+            + cell(found["sad"], 2, 13)
+            + cell(found["mse"], 2, 14)
+            + cell(found["gradient"], 2, 13)
+            + cell(found["connectivity"], 2, 13)
+            + cell(found["calibration"], 3, 0)
+            for name, found in result[group].items()
+            if "iou" in found
+        ]
+        lines.append("")
+    empty = {
+        name: found
+        for group in ("pools", "slices")
+        for name, found in result[group].items()
+        if "iou" not in found
+    }
+    if empty:
+        lines.append(
+            f"{'nobody in the photo':<24}{'n':>5}  "
+            f"{'area marked %':<17}{'photos > 1 % marked, %':<26}{'MAE':<15}ECE"
+        )
+        for name, found in empty.items():
+            lines.append(
+                f"{name:<24}{found['photos']:>5}  "
+                + cell(found["marked"], 2, 17, 100)
+                + cell(found["marked_over_1_percent"], 1, 26, 100)
+                + cell(found["mae"], 4, 15)
+                + cell(found["calibration"], 3, 0)
+            )
+        lines.append("")
+    if result["floors"]:
+        lines.append(f"{'held to':<36}{'measured':<16}{'first network':<17}default network")
+        for floor in result["floors"]:
+            percent = floor["measure"] == "marked"
+            limits = "".join(_limit(floor[which], percent=percent).ljust(17) for which in ("first", "goal"))
+            measured = cell(floor, 2, 16, 100) if percent else cell(floor, 3, 16)
+            lines.append(f"{floor['name']:<36}{measured}{limits}".rstrip())
+    return "\n".join(lines)
+
+
+def cell(value: dict[str, float], digits: int, width: int, factor: float = 1) -> str:
+    """``mean±se``, padded to ``width``."""
+    return f"{value['mean'] * factor:.{digits}f}±{value['se'] * factor:.{digits}f}".ljust(width)
+
+
+def _limit(limit: dict[str, Any], *, percent: bool) -> str:
+    if limit["limit"] is None:
+        return "-"
+    text = f"<= {100 * limit['limit']:.0f} %" if percent else f">= {limit['limit']:.2f}"
+    return f"{text} {'met' if limit['met'] else 'MISSED'}"
+
+
+def worst_sheet(
+    judged: list[Judged], matter: Matter, shards: Shards, *, count: int = 20, panel: int = 200
+) -> NDArray[np.uint8]:
+    """RGB sheet of the worst photos: photo, cut-out on green, errors (red missed, blue marked falsely).
+
+    People too small to be cut out (below ``SMALLEST`` of the photo) are left out; they would fill every sheet.
+    """
+    rows = {row.key: row for row in shards.rows}
+    cells = []
+    shown = [
+        one
+        for one in judged
+        if one.label not in PERSON_LABELS or rows[one.key].person_fraction >= SMALLEST
+    ]
+    for one in sorted(shown, key=lambda one: -one.badness)[:count]:
+        data = shards.photo(one.key)
+        photo = codec.decode(data).pixels
+        alpha, truth = matter.alpha(one.key, data), as_alpha(true_matte(shards, rows[one.key]))
+        panels = [photo, sheets.on_colour(photo, alpha), sheets.errors_on(photo, alpha, truth)]
+        score = (
+            f"IoU {one.scores.iou:.3f}" if one.label in PERSON_LABELS else f"marked {one.scores.marked:.1%}"
+        )
+        cells.append(
+            sheets.titled(
+                sheets.row([sheets.fitted(image, panel) for image in panels]), f"{score}  {one.key}"
+            )
+        )
+    return sheets.grid(cells, columns=2)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """``python -m bgtrain evaluate``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bgtrain evaluate", description=__doc__.partition("\n\n")[0]
+    )
+    parser.add_argument("network", type=Path, nargs="?", help="checkpoint or .onnx")
+    parser.add_argument("--alphas", type=Path, help="instead of a network: a folder of KEY.png from any tool")
+    parser.add_argument("--split", choices=("train", "val", "test"), default="val")
+    parser.add_argument("--data", type=Path, help="folder of shards; default $BGCLIENT_DATA")
+    parser.add_argument("--pool", action="append", help="only this pool (may be given several times)")
+    parser.add_argument(
+        "--edges", choices=EDGES, help="edge refinement; default: what the server does by default"
+    )
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="write the result here")
+    parser.add_argument(
+        "--sheet", type=Path, help="write a sheet of the 20 worst photos here (it shows the photos)"
+    )
+    args = parser.parse_args(argv)
+    if (args.network is None) == (args.alphas is None):
+        parser.error("give either a NETWORK or --alphas FOLDER")
+
+    folder = data_folder(args.data)
+    cv2.setNumThreads(args.threads)
+    with Shards(folder, split=args.split, pools=args.pool) as shards:
+        if not shards.rows:
+            raise DataError(
+                f"{folder} has no photos of split {args.split!r} in pools {args.pool or 'of any name'}"
+            )
+        matter: Matter = (
+            AlphaFolder(args.alphas)
+            if args.alphas is not None
+            else Network(args.network, threads=args.threads, edges=args.edges)
+        )
+        started = time.perf_counter()
+        judged = judge(matter, shards, parts=polygon_parts(folder), progress=_progress)
+        result = report(judged, matter, split=args.split, seconds=time.perf_counter() - started)
+        if args.sheet is not None:
+            sheets.save(args.sheet, worst_sheet(judged, matter, shards))
+    print(table(result))
+    if args.json is not None:
+        write_json(args.json, result)
+    return 0
+
+
+def _progress(done: int, total: int) -> None:
+    if sys.stderr.isatty() or done == total or done % 100 == 0:
+        print(f"\r{done}/{total} photos", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+
+def write_json(path: Path, result: dict[str, Any]) -> None:
+    """Indented JSON; the raw errors a photo a line, so that a diff can be read."""
+    raw = result.get("raw", [])
+    text = json.dumps({**result, "raw": []}, indent=1)
+    lines = ",\n  ".join(json.dumps(one) for one in raw)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text.replace('"raw": []', f'"raw": [\n  {lines}\n ]') + "\n", encoding="utf-8")

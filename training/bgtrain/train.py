@@ -1,0 +1,440 @@
+"""The training loop: one process or many, resumable at any step, logged as JSON lines.
+
+    python -m bgtrain train training/configs/tiramisu-fast.toml --out runs/fast
+    torchrun --nproc-per-node 8 -m bgtrain train training/configs/tiramisu-large.toml --out runs/large
+
+A killed run goes on with the same command. ``OUT`` holds ``log.jsonl``, ``last.pt`` (to resume), ``best.pt`` (best
+validation score), ``step-N.png`` (sheets of predictions) and TensorBoard events.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from bgimage.geometry import network_input
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from bgtrain import checkpoint, networks
+from bgtrain import recipe as recipes
+from bgtrain.data import Crops, StepSampler, data_root, load_split
+from bgtrain.losses import matting_loss
+from bgtrain.recipe import OptimizerConfig, Phase, Recipe
+
+VALIDATION_POOLS = (
+    "ccp",
+    "vikram_humanseg",
+    "people_pseudo",
+    "coco_person",
+    "pennfudan",
+    "neg_coco",
+    "neg_imagenet",
+    "neg_davis",
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process computes."""
+
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+
+    @classmethod
+    def from_environment(cls) -> Place:
+        """Join the group that ``torchrun`` describes, if any; take the local GPU, if any."""
+        rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        cuda = torch.cuda.is_available()
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
+        if cuda:
+            torch.cuda.set_device(device)
+        if world > 1 and not torch.distributed.is_initialized():
+            torch.distributed.init_process_group("nccl" if cuda else "gloo")
+        return cls(device, rank, world)
+
+
+def learning_rate(step: int, total: int, images: int, config: OptimizerConfig) -> float:
+    """Learning rate of ``step`` (0 .. total - 1), when ``images`` have been seen."""
+    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    if config.schedule == "exponential":
+        return config.lr * warm * config.decay ** (images // config.epoch_images)
+    progress = step / total
+    if config.schedule == "cosine":
+        return config.lr * warm * 0.5 * (1 + float(np.cos(np.pi * progress)))
+    return config.lr * warm * min(1.0, (1 - progress) / config.decay_fraction)
+
+
+def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """AdamW or RMSprop; biases and normalisation do not decay."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    if config.name == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=config.lr, alpha=0.99)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99))
+
+
+def normalise(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """uint8 (N, 3, H, W), 0..255 -> float (N, 3, H, W) with the contract's mean and deviation taken out."""
+    centre = torch.tensor(mean, device=image.device).view(1, 3, 1, 1)
+    spread = torch.tensor(std, device=image.device).view(1, 3, 1, 1)
+    return (image.float() / 255 - centre) / spread
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether bf16 is computed in hardware (on a CPU without it, it is ten times slower than float32)."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()) and (
+        "avx512_bf16" in Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else False
+    )
+
+
+class Average:
+    """Exponential moving average of weights and running statistics."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move towards ``model``; faster in the first steps, so that the fresh weights are forgotten."""
+        share = 1 - min(self.decay, (1 + step) / (10 + step))
+        for mine, theirs in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
+            if mine.is_floating_point():
+                mine.lerp_(theirs, share)
+            else:
+                mine.copy_(theirs)
+
+
+class Validation:
+    """The validation photos as the network sees them, and the scores in its own resolution."""
+
+    def __init__(self, root: Path, recipe: Recipe, split: str = "val", limit: int = 0) -> None:
+        self.pools: list[str] = []
+        images, mattes = [], []
+        seen: dict[str, int] = {}
+        for row, photo, matte in load_split(root, split, VALIDATION_POOLS):
+            pool = "empty" if row.label == "empty" else row.pool
+            if pool == "coco_person":
+                pool = "coco_20_70" if 0.2 <= row.person_fraction <= 0.7 else "coco_other"
+            seen[pool] = seen.get(pool, 0) + 1
+            if limit and seen[pool] > limit:
+                continue
+            self.pools.append(pool)
+            images.append(network_input(photo, recipe.contract))
+            mattes.append(
+                network_input(np.repeat(matte[..., None], 3, 2), replace(recipe.contract, pad_value=0))[:1]
+            )
+        self.images, self.mattes = torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(mattes))
+        self.contract = recipe.contract
+
+    @torch.inference_mode()
+    def predict(self, model: nn.Module, device: torch.device, batch: int = 8) -> Tensor:
+        """alpha: float32 (N, 1, H, W) on the CPU."""
+        parts = []
+        for images in self.images.split(batch):
+            x = normalise(images.to(device), self.contract.mean, self.contract.std)
+            parts.append(torch.sigmoid(model(x.contiguous(memory_format=torch.channels_last)).float()).cpu())
+        return torch.cat(parts)
+
+    def scores(self, alpha: Tensor) -> dict[str, float]:
+        """Mean IoU at 0.5 by pool, mean absolute error, area marked on photos without people, and ``score``."""
+        person, truth = alpha > 0.5, self.mattes > 127
+        union = (person | truth).sum((1, 2, 3))
+        iou = (person & truth).sum((1, 2, 3)) / union.clamp(min=1)
+        area = person.float().mean((1, 2, 3))
+        scores: dict[str, float] = {}
+        for pool in sorted(set(self.pools)):
+            chosen = torch.tensor([p == pool for p in self.pools])
+            if pool == "empty":
+                scores["false_area"] = float(area[chosen].mean())
+            else:
+                scores[pool] = float(iou[chosen].mean())
+        scores["mae"] = float((alpha - self.mattes / 255).abs().mean())
+        people = [v for k, v in scores.items() if k not in ("false_area", "mae", "coco_other", "pennfudan")]
+        scores["score"] = float(np.mean(people)) - scores.get("false_area", 0.0)
+        return scores
+
+    def sheet(self, alpha: Tensor, each: int = 4) -> NDArray[np.uint8]:
+        """RGB picture: photo, prediction and truth of the first photos of each pool."""
+        rows = []
+        for pool in sorted(set(self.pools)):
+            tiles = []
+            for i in [i for i, p in enumerate(self.pools) if p == pool][:each]:
+                photo = self.images[i].permute(1, 2, 0).numpy()
+                for matte in (alpha[i, 0].numpy(), self.mattes[i, 0].numpy() / 255):
+                    on_green = photo * matte[..., None] + np.array([40, 160, 60]) * (1 - matte[..., None])
+                    tiles.append(on_green.astype(np.uint8))
+                tiles.insert(-2, photo)
+            tiles += [np.zeros_like(tiles[0])] * (3 * each - len(tiles))
+            rows.append(np.hstack([cv2.resize(t, (160, 160), interpolation=cv2.INTER_AREA) for t in tiles]))
+        return np.vstack(rows)
+
+
+def phase_at(recipe: Recipe, step: int) -> tuple[Phase, int, int]:
+    """The phase of ``step``, its last step + 1, and the number of the crop with which ``step`` begins."""
+    start = crops = 0
+    for phase in recipe.phases:
+        if step < start + phase.steps:
+            return phase, start + phase.steps, crops + (step - start) * phase.batch
+        start, crops = start + phase.steps, crops + phase.steps * phase.batch
+    raise ValueError(f"step {step} is past the recipe's {start}")
+
+
+class Trainer:
+    """State of one run."""
+
+    def __init__(self, recipe: Recipe, out: Path, root: Path, place: Place, workers: int, start: Path | None) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.out, self.root, self.place, self.workers = recipe, out, root, place, workers
+        self.model = networks.build(recipe.network).to(place.device, memory_format=torch.channels_last)
+        self.step = self.best_step = 0
+        self.best = -1.0
+        if start is not None and not (out / "last.pt").exists():
+            self.model.load_state_dict(checkpoint.load(start).model().state_dict())
+        self.optimizer = make_optimizer(self.model, recipe.optimizer)
+        self.average = Average(self.model, recipe.optimizer.ema)
+        if (out / "last.pt").exists():
+            self._resume(checkpoint.load(out / "last.pt"))
+        self.parallel: nn.Module = self.model
+        if place.world > 1:
+            self.parallel = DistributedDataParallel(self.model, broadcast_buffers=not recipe.freeze_batchnorm)
+        self.crops = Crops(root, recipe.data, recipe.augment, size=recipe.phases[0].size, seed=recipe.seed)
+        self.validation = Validation(root, recipe) if place.rank == 0 else None
+        bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and computes_bf16(place.device))
+        self.autocast = torch.autocast(place.device.type, torch.bfloat16) if bf16 else nullcontext()
+
+    def _resume(self, last: checkpoint.Checkpoint) -> None:
+        assert last.resume is not None
+        self.model.load_state_dict(last.resume["model"])
+        self.optimizer.load_state_dict(last.resume["optimizer"])
+        self.average.model.load_state_dict(last.weights)
+        self.step, self.best, self.best_step = (last.resume[k] for k in ("step", "best", "best_step"))
+
+    def snapshot(self, metrics: dict[str, float], *, resumable: bool) -> checkpoint.Checkpoint:
+        """The averaged network as a checkpoint."""
+        recipe = self.recipe
+        resume = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "best": self.best,
+            "best_step": self.best_step,
+        }
+        weights = {k: v.cpu().contiguous() for k, v in self.average.model.state_dict().items()}
+        recorded = json.loads(json.dumps(recipe.to_dict()))
+        return checkpoint.Checkpoint(
+            recipe.network, recipe.contract, recorded, metrics, weights, resume if resumable else None
+        )
+
+    def batches(self, phase: Phase, stop: int, first: int) -> Iterator[dict[str, Tensor]]:
+        """Batches of this process from the current step to the end of the phase."""
+        self.crops.size = phase.size
+        sampler = StepSampler(phase.batch, first, stop - self.step, self.place.rank, self.place.world)
+        return iter(
+            torch.utils.data.DataLoader(
+                self.crops,
+                batch_sampler=sampler,
+                num_workers=self.workers,
+                prefetch_factor=4 if self.workers else None,
+                pin_memory=self.place.device.type == "cuda",
+                worker_init_fn=_quiet_worker,
+            )
+        )
+
+    def learn(self, batch: dict[str, Tensor], phase: Phase, images: int) -> float:
+        """One optimizer step; the loss."""
+        config, device = self.recipe.optimizer, self.place.device
+        # dropout draws from a generator that depends on the step alone: a resumed run draws the same
+        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step * self.place.world + self.place.rank)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, self.recipe.steps, images, config)
+        self.parallel.train()
+        if self.recipe.freeze_batchnorm:
+            for module in self.model.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        parts = {k: v.to(device, non_blocking=True).chunk(phase.accumulate) for k, v in batch.items()}
+        total = 0.0
+        for part in range(phase.accumulate):
+            x = normalise(parts["image"][part], self.recipe.contract.mean, self.recipe.contract.std)
+            last = part == phase.accumulate - 1
+            hold = nullcontext() if last or self.place.world == 1 else self.parallel.no_sync()
+            with hold:
+                with self.autocast:
+                    logits = self.parallel(x.contiguous(memory_format=torch.channels_last))
+                target, weight = (parts[k][part].float() / 255 for k in ("alpha", "weight"))
+                loss = matting_loss(logits, target, weight, self.recipe.loss) / phase.accumulate
+                loss.backward()
+            total += loss.item()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update(self.model, self.step)
+        return total
+
+    def validate(self) -> dict[str, float]:
+        """Score the averaged network; keep it as ``best.pt`` if it is the best so far."""
+        assert self.validation is not None
+        alpha = self.validation.predict(self.average.model, self.place.device)
+        scores = self.validation.scores(alpha)
+        cv2.imwrite(str(self.out / f"step-{self.step:06d}.png"), self.validation.sheet(alpha)[..., ::-1])
+        if scores["score"] > self.best:
+            self.best, self.best_step = scores["score"], self.step
+            self.snapshot(scores, resumable=False).save(self.out / "best.pt")
+        return scores
+
+    def run(self, report: Report) -> None:
+        """Train to the end of the recipe, or until patience is lost."""
+        recipe = self.recipe
+        while self.step < recipe.steps:
+            phase, stop, images = phase_at(recipe, self.step)
+            for batch in self.batches(phase, stop, images):
+                began = time.perf_counter()
+                loss = self.learn(batch, phase, images)
+                self.step += 1
+                images += phase.batch
+                seconds = time.perf_counter() - began
+                report.step(self.step, loss, phase, seconds, self.optimizer.param_groups[0]["lr"])
+                if self.place.rank == 0 and self.step % recipe.save_every == 0:
+                    self.snapshot({}, resumable=True).save(self.out / "last.pt")
+                if self.step % recipe.validate_every == 0 or self.step == recipe.steps:
+                    if self.place.rank == 0:
+                        report.scores(self.step, self.validate())
+                        self.snapshot({}, resumable=True).save(self.out / "last.pt")
+                    if self._out_of_patience():
+                        report.say(f"no better score since step {self.best_step}: stopped at {self.step}")
+                        return
+
+    def _out_of_patience(self) -> bool:
+        recipe = self.recipe
+        lost = recipe.patience > 0 and self.step - self.best_step >= recipe.patience * recipe.validate_every
+        if self.place.world > 1:  # only the first process validates; all must stop together
+            flag = torch.tensor([float(lost)], device=self.place.device)
+            torch.distributed.broadcast(flag, 0)
+            lost = bool(flag.item())
+        return lost
+
+
+def _quiet_worker(_: int) -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+class Report:
+    """JSON lines for machines, TensorBoard events, one line on stderr for people."""
+
+    def __init__(self, out: Path, total: int, *, active: bool, every: int = 50) -> None:
+        self.total, self.every, self.active = total, every, active
+        self.losses: list[float] = []
+        self.seconds = 0.0
+        self.began = time.perf_counter()
+        if active:
+            out.mkdir(parents=True, exist_ok=True)
+            self.log = (out / "log.jsonl").open("a")
+            try:
+                from torch.utils.tensorboard import SummaryWriter  # slow import, and optional
+
+                self.events: Any = SummaryWriter(str(out))
+            except ImportError:
+                self.events = None
+
+    def write(self, record: dict[str, Any]) -> None:
+        """One JSON line, and the same numbers as TensorBoard events."""
+        self.log.write(json.dumps(record) + "\n")
+        self.log.flush()
+        for name, value in record.items():
+            if self.events is not None and name != "step" and isinstance(value, int | float):
+                self.events.add_scalar(name, value, record["step"])
+
+    def say(self, text: str) -> None:
+        """A line for people."""
+        if self.active:
+            print(text, file=sys.stderr, flush=True)
+
+    def step(self, step: int, loss: float, phase: Phase, seconds: float, lr: float) -> None:
+        """Count one step; speak every ``every`` steps."""
+        if not self.active:
+            return
+        self.losses.append(loss)
+        self.seconds += seconds
+        if step % self.every and step != self.total:
+            return
+        speed = len(self.losses) * phase.batch / (time.perf_counter() - self.began)
+        mean = float(np.mean(self.losses))
+        self.write(
+            {"step": step, "loss": mean, "lr": lr, "images_per_s": speed, "size": phase.size, "time_s": time.time()}
+        )
+        self.say(f"step {step}/{self.total}  loss {mean:.4f}  {phase.size} px  {speed:.1f} images/s")
+        self.losses, self.seconds, self.began = [], 0.0, time.perf_counter()
+
+    def scores(self, step: int, scores: dict[str, float]) -> None:
+        """Log a validation."""
+        self.write({"step": step, "val": scores, **{f"val/{k}": v for k, v in scores.items()}})
+        self.say("val    " + "  ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+        self.began = time.perf_counter()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; exit status 2 for a bad recipe or missing data."""
+    parser = argparse.ArgumentParser(prog="bgtrain train", description="Train a network by a recipe.")
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run; an existing run goes on")
+    parser.add_argument("--data", type=Path, default=None, help="folder of the shards (else BGCLIENT_DATA)")
+    parser.add_argument("--start", type=Path, default=None, help="checkpoint whose weights to begin with")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of the network (0: torch's choice)")
+    parser.add_argument("--workers", type=int, default=1, help="processes that make crops")
+    parser.add_argument("--steps", type=int, default=0, help="stop the last phase earlier or later, at this step")
+    arguments = parser.parse_args(argv)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    cv2.setNumThreads(0)
+    place = Place.from_environment()
+    recipe = recipes.load(arguments.recipe)
+    if arguments.steps:
+        recipe = _with_steps(recipe, arguments.steps)
+    trainer = Trainer(
+        recipe, arguments.out, arguments.data or data_root(), place, arguments.workers, arguments.start
+    )
+    report = Report(arguments.out, recipe.steps, active=place.rank == 0)
+    report.say(f"{recipe.network}: step {trainer.step} of {recipe.steps}, {len(trainer.crops)} photos, {place.device}")
+    try:
+        trainer.run(report)
+    except KeyboardInterrupt:
+        if place.rank == 0:
+            trainer.snapshot({}, resumable=True).save(arguments.out / "last.pt")
+        report.say(f"stopped at step {trainer.step}; the same command goes on from there")
+        return 130
+    finally:
+        if place.world > 1:
+            torch.distributed.destroy_process_group()
+    return 0
+
+
+def _with_steps(recipe: Recipe, steps: int) -> Recipe:
+    *earlier, last = recipe.phases
+    rest = steps - sum(phase.steps for phase in earlier)
+    if rest < 1:
+        raise recipes.RecipeError(f"--steps {steps}: the earlier phases alone have {steps - rest}")
+    return replace(recipe, phases=(*earlier, replace(last, steps=rest)))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
