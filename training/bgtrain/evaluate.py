@@ -397,7 +397,7 @@ def worst_sheet(
 ) -> NDArray[np.uint8]:
     """RGB sheet of the worst photos: photo, cut-out on green, errors (red missed, blue marked falsely).
 
-    People too small to be cut out (below ``SMALLEST`` of the photo) are left out; they would fill every sheet.
+    People too small to be cut out (below ``SMALLEST`` of the photo) are left out: they would fill the sheet.
     """
     rows = {row.key: row for row in shards.rows}
     cells = []

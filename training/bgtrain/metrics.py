@@ -1,9 +1,8 @@
 """The errors of a matte, as the segmentation and matting benchmarks name them.
 
-IoU and MAE are plain. Boundary IoU follows Cheng et al. 2021 (arXiv:2103.16562, the authors'
-``mask_to_boundary``). SAD, MSE, gradient and connectivity follow Rhemann et al. 2009 (alphamatting.com) in the
-form of the code published with Xu et al. 2017, over the whole photo instead of a trimap's unknown region, as
-portrait benchmarks do.
+IoU and MAE are plain. Boundary IoU follows Cheng et al. 2021 (arXiv:2103.16562, the authors' code). SAD, MSE,
+gradient and connectivity follow Rhemann et al. 2009 (alphamatting.com) in the form of the code published with
+Xu et al. 2017, over the whole photo instead of a trimap's unknown region, as portrait benchmarks do.
 All take ``alpha`` and ``truth``: float32 (H, W) in [0, 1], of one shape.
 """
 
