@@ -1,0 +1,62 @@
+"""The model card: facts that a release writes between two marks, and prose around them that people write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+
+from bgexport.graph import metadata, sha256_of
+from bgtrain.checkpoint import Checkpoint
+from bgtrain.tiramisu import multiply_accumulates, parameter_count
+
+BEGIN, END = "<!-- facts: written by python -m bgexport release -->", "<!-- end of facts -->"
+
+SKELETON = f"""# Model card
+
+{BEGIN}
+{END}
+
+## Data
+
+## Recipe
+
+## Scores
+
+## Known failures
+
+## Licence
+"""
+
+
+def update_card(card: Path, checkpoint: Checkpoint, model: onnx.ModelProto, path: Path) -> None:
+    """Put the facts of ``model`` (stored at ``path``) between the marks of ``card``, new where there is none."""
+    text = card.read_text() if card.exists() else SKELETON
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{card} lacks the marks {BEGIN!r} and {END!r}; put them where the facts belong")
+    card.parent.mkdir(parents=True, exist_ok=True)
+    card.write_text(f"{head}{BEGIN}\n{facts(checkpoint, model, path)}{END}{tail}")
+
+
+def facts(checkpoint: Checkpoint, model: onnx.ModelProto, path: Path) -> str:
+    """Markdown tables: the file, and the scores that the checkpoint carries."""
+    net, contract, stamps = checkpoint.model(), checkpoint.contract, metadata(model)
+    height, width = contract.size_hw
+    rows = {
+        "network": f"`{checkpoint.network}`, {parameter_count(net):,} parameters",
+        "cost": f"{multiply_accumulates(net, contract.size_hw) / 1e9:.2f} GMAC a photo",
+        "input": f"`{contract.input_tensor}` uint8 (N, 3, {height}, {width}), RGB, {contract.fit}",
+        "output": f"`{contract.output_tensor}` float32 (N, 1, {height}, {width}), 0..1",
+        "file": f"`{'/'.join(path.parts[-3:])}`, {path.stat().st_size / 1e6:.2f} MB, "
+        f"opset {model.opset_import[0].version}",
+        "SHA-256 of the file": f"`{sha256_of(path)}`",
+        "SHA-256 of the weights": f"`{stamps['weights_sha256']}`",
+        "contract": f"`{contract.fingerprint}`",
+        "licence": stamps["licence"],
+    }
+    table = "".join(f"| {name} | {value} |\n" for name, value in rows.items())
+    scores = "".join(f"| {name} | {value:.4g} |\n" for name, value in sorted(checkpoint.metrics.items()))
+    text = f"\n| fact | value |\n|---|---|\n{table}\n"
+    return text + (f"| measured in training | value |\n|---|---|\n{scores}\n" if scores else "")
