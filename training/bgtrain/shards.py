@@ -15,6 +15,8 @@ import os
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from pathlib import Path
 
 import cv2
@@ -86,10 +88,18 @@ def read_index(folder: Path) -> list[Row]:
     return rows
 
 
+@cache
+def key_list(name: str) -> frozenset[str]:
+    """The keys of a text file of this package: one a line, lines of ``#`` are comments."""
+    text = resources.files("bgtrain").joinpath(name).read_text(encoding="utf-8")
+    return frozenset(line for line in text.splitlines() if line and not line.startswith("#"))
+
+
 class Shards:
     """Random access to the photos of a folder of shards; safe to share between threads and forked workers.
 
-    ``rows`` lists the photos of ``split`` and ``pools`` (all without them); ``photo`` and ``matte`` read one.
+    ``rows`` lists the photos of ``split`` and ``pools`` (all without them), less the keys ``left_out`` (those of
+    ``left_out.txt`` by default: photos that a later split has too); ``photo`` and ``matte`` read one.
     """
 
     def __init__(
@@ -98,13 +108,17 @@ class Shards:
         *,
         split: str | None = None,
         pools: Iterable[str] | None = None,
+        left_out: Iterable[str] | None = None,
     ) -> None:
         self.folder = data_folder(folder)
         wanted = set(pools) if pools is not None else None
+        dropped = key_list("left_out.txt") if left_out is None else frozenset(left_out)
         self.rows = [
             row
             for row in read_index(self.folder)
-            if split in (None, row.split) and (wanted is None or row.pool in wanted)
+            if split in (None, row.split)
+            and (wanted is None or row.pool in wanted)
+            and row.key not in dropped
         ]
         self._where: dict[str, dict[str, tuple[int, int, int]]] = {}  # key -> suffix -> (file, offset, size)
         self._files = []

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
-from importlib import resources
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bgtrain.shards import Row
+from bgtrain.shards import Row, key_list
 
 ARTICLE_COVER = (0.20, 0.70)
 """Share of the photo that people covered in the article's filter of COCO."""
@@ -61,7 +59,7 @@ def slices_of(row: Row, matte: NDArray[np.uint8], parts: Mapping[str, int] | Non
             found.add("one person" if persons == 1 else "many people")
         if row.label == "pseudo" and hair_band(matte) >= HAIR_BAND:
             found.add("hair")
-        if row.key in held_things():
+        if row.key in key_list("held_things.txt"):
             found.add("held things")
         if parts and parts.get(row.key, 1) > 1:
             found.add("behind something")
@@ -116,10 +114,3 @@ def is_animal(key: str) -> bool | None:
     if davis := re.match(r"neg_davis_(.+)_\d+$", key):
         return davis[1] in DAVIS_ANIMALS
     return None
-
-
-@cache
-def held_things() -> frozenset[str]:
-    """Keys of photos in which a person holds or carries something (``held_things.txt``, seen by eye)."""
-    text = resources.files("bgtrain").joinpath("held_things.txt").read_text(encoding="utf-8")
-    return frozenset(line for line in text.splitlines() if line and not line.startswith("#"))

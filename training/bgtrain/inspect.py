@@ -1,0 +1,127 @@
+"""Look at training photos before training on them: ``python -m bgtrain inspect``.
+
+Prints a table of the pools, writes a contact sheet per pool and split and histograms of area and people into
+``--out`` (they show the photos: keep them out of the repository), and fails where two splits share a photo.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bgtrain import sheets
+from bgtrain.duplicates import Fingerprint, Pair, near_duplicates
+from bgtrain.errors import BrokenData
+from bgtrain.shards import SPLITS, Row, Shards
+
+SHEET_PHOTOS = 48
+"""Photos of a contact sheet, drawn by the order of their keys at equal distances."""
+
+
+def contact_sheet(
+    shards: Shards, rows: Sequence[Row], *, side: int = 160, columns: int = 8
+) -> NDArray[np.uint8]:
+    """RGB sheet: each photo, what is not person tinted green, with its key's end and its share of person."""
+    cells = []
+    for row in rows:
+        photo = _decoded(shards, row)
+        matte = shards.matte(row.key)
+        if matte is not None and row.label not in ("empty", "none"):
+            tinted = sheets.on_colour(photo, np.asarray(matte, np.float32) / 255)
+            photo = cv2.addWeighted(photo, 0.35, tinted, 0.65, 0)
+        title = f"{row.key[-16:]} {row.person_fraction:.0%}"
+        cells.append(sheets.titled(sheets.fitted(photo, side), title))
+    return sheets.grid(cells, columns=columns)
+
+
+def find_duplicates(shards: Shards) -> list[Pair]:
+    """Photos that two splits share."""
+    return near_duplicates([Fingerprint.of(row.key, row.split, _decoded(shards, row)) for row in shards.rows])
+
+
+def _decoded(shards: Shards, row: Row) -> NDArray[np.uint8]:
+    photo = cv2.imdecode(np.frombuffer(shards.photo(row.key), np.uint8), cv2.IMREAD_COLOR_RGB)
+    if photo is None:
+        raise BrokenData(f"{row.key}.jpg in {row.shard} cannot be decoded")
+    return np.asarray(photo, np.uint8)
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """Per pool: photos by split, label, quartiles of the share of person, people where counted."""
+    pools: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        pools[row.pool].append(row)
+    lines = [
+        f"{'pool':<18}{'label':<9}{'train':>6}{'val':>6}{'test':>6}   person % (quartiles)   people: photos"
+    ]
+    for pool, members in sorted(pools.items()):
+        splits = Counter(row.split for row in members)
+        low, middle, high = np.percentile([100 * row.person_fraction for row in members], [25, 50, 75])
+        people = Counter(min(row.persons, 9) for row in members if row.persons is not None)
+        counted = "  ".join(f"{'9+' if n == 9 else n}: {people[n]}" for n in sorted(people))
+        lines.append(
+            f"{pool:<18}{members[0].label:<9}"
+            + "".join(f"{splits[split]:>6}" for split in SPLITS)
+            + f"   {low:5.1f} {middle:5.1f} {high:5.1f}      {counted}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+def plot_histograms(rows: Sequence[Row], path: Path) -> None:
+    """Share of person and number of people, a line a pool, as PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    areas, people = figure.subplots(1, 2)
+    for pool in sorted({row.pool for row in rows if row.label in ("pixel", "polygon", "pseudo")}):
+        members = [row for row in rows if row.pool == pool]
+        edges = np.linspace(0, 1, 21)
+        shares, _ = np.histogram([row.person_fraction for row in members], edges)
+        areas.stairs(shares / len(members), edges * 100, label=f"{pool} ({len(members)})")
+        counts = Counter(row.persons for row in members if row.persons is not None)
+        if counts:
+            people.plot(sorted(counts), [counts[n] for n in sorted(counts)], "o-", label=pool)
+    areas.set(xlabel="people cover, % of the photo", ylabel="share of the pool's photos")
+    people.set(xlabel="people in the photo", ylabel="photos", yscale="log")
+    for axes in (areas, people):
+        axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """``python -m bgtrain inspect``; 1 where two splits share a photo."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bgtrain inspect", description=(__doc__ or "").partition("\n\n")[0]
+    )
+    parser.add_argument("--data", type=Path, help="folder of shards; default $BGCLIENT_DATA")
+    parser.add_argument("--out", type=Path, help="write contact sheets and histograms into this folder")
+    parser.add_argument("--pool", action="append", help="only this pool (may be given several times)")
+    parser.add_argument("--all", action="store_true", help="also the photos that left_out.txt keeps out")
+    args = parser.parse_args(argv)
+    with Shards(args.data, pools=args.pool, left_out=() if args.all else None) as shards:
+        print(summary(shards.rows))
+        if args.out is not None:
+            _draw(shards, args.out)
+        pairs = find_duplicates(shards)
+    print(f"\nnear-duplicates across splits: {len(pairs)}")
+    for pair in pairs:
+        print(f"{pair.likeness:.3f}  {pair.first}  {pair.second}{'  (mirrored)' if pair.mirrored else ''}")
+    return 1 if pairs else 0
+
+
+def _draw(shards: Shards, out: Path) -> None:
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in shards.rows:
+        groups[f"{row.pool}-{row.split}"].append(row)
+    for name, rows in sorted(groups.items()):
+        chosen = [rows[i] for i in np.linspace(0, len(rows) - 1, min(len(rows), SHEET_PHOTOS)).astype(int)]
+        sheets.save(out / f"{name}.jpg", contact_sheet(shards, chosen))
+    plot_histograms(shards.rows, out / "histograms.png")
+    print(f"{len(groups)} contact sheets and histograms.png are in {out}", file=sys.stderr)
