@@ -98,8 +98,8 @@ def key_list(name: str) -> frozenset[str]:
 class Shards:
     """Random access to the photos of a folder of shards; safe to share between threads and forked workers.
 
-    ``rows`` lists the photos of ``split`` and ``pools`` (all without them), less the keys ``left_out`` (those of
-    ``left_out.txt`` by default: photos that a later split has too); ``photo`` and ``matte`` read one.
+    ``rows`` lists the photos of ``split`` and ``pools`` (all without them), less the keys ``left_out`` (by
+    default those of ``left_out.txt``: photos that a later split has too); ``photo`` and ``matte`` read one.
     """
 
     def __init__(
