@@ -1,0 +1,89 @@
+"""Triton's ``onnxruntime`` backend in Python, for servers that come without the C++ one (nvidia-pytriton).
+
+The model repository does not change: Triton takes a backend's shared library where there is one, this file
+where not. Parameters of the configuration: ``engine`` (see ``bgserver.engines``; BGSERVER_ENGINE wins) and
+``intra_op_thread_count`` (BGSERVER_THREADS wins).
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from bgserver import engines, strict
+from bgserver.errors import EngineMissing
+
+
+def _refused(error):
+    message = error.message() if isinstance(error, EngineMissing) else str(error)
+    return pb_utils.TritonModelException(message)
+
+
+class TritonPythonModel:
+    @staticmethod
+    def auto_complete_config(auto_complete_model_config):
+        config = auto_complete_model_config.as_dict()
+        network = Path(pb_utils.get_model_dir()) / (config.get("default_model_filename") or "model.onnx")
+        engine = engines.onnxruntime_engine(network, threads=1)
+        found = strict.missing(config, engine.inputs, engine.outputs)
+        if "max_batch_size" in found:
+            auto_complete_model_config.set_max_batch_size(found["max_batch_size"])
+            auto_complete_model_config.set_dynamic_batching()
+        for entry in found.get("input", ()):
+            auto_complete_model_config.add_input(entry)
+        for entry in found.get("output", ()):
+            auto_complete_model_config.add_output(entry)
+        return auto_complete_model_config
+
+    def initialize(self, args):
+        config = json.loads(args["model_config"])
+        parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+        threads = int(os.environ.get("BGSERVER_THREADS") or parameters.get("intra_op_thread_count") or 0)
+        folder = Path(args["model_repository"]) / args["model_version"]
+        try:
+            self.engine, why = engines.load(
+                folder / (config.get("default_model_filename") or "model.onnx"),
+                os.environ.get("BGSERVER_ENGINE") or parameters.get("engine", "auto"),
+                threads=threads,
+                cuda_device=int(args["model_instance_device_id"])
+                if args["model_instance_kind"] == "GPU"
+                else None,
+            )
+            strict.check(config, self.engine.inputs, self.engine.outputs)
+        except (EngineMissing, strict.ConfigError) as error:
+            raise _refused(error) from error
+        self.inputs = [entry["name"] for entry in config["input"]]
+        pb_utils.Logger.log_info(f"{args['model_instance_name']}: {self.engine.name} ({why})")
+
+    def execute(self, requests):
+        responses = [None] * len(requests)
+        live = []
+        for i, request in enumerate(requests):
+            if request.is_cancelled():
+                responses[i] = pb_utils.InferenceResponse(
+                    error=pb_utils.TritonError("the client cancelled", pb_utils.TritonError.CANCELLED)
+                )
+            else:
+                live.append(i)
+        if not live:
+            return responses
+        feeds = {
+            name: [pb_utils.get_input_tensor_by_name(requests[i], name).as_numpy() for i in live]
+            for name in self.inputs
+        }
+        sizes = [len(array) for array in feeds[self.inputs[0]]]
+        wanted = sorted({name for i in live for name in requests[i].requested_output_names()})
+        answers = self.engine.run({name: np.concatenate(arrays) for name, arrays in feeds.items()}, wanted)
+        ends = np.cumsum(sizes)
+        for i, size, end in zip(live, sizes, ends, strict=True):
+            asked = requests[i].requested_output_names()
+            responses[i] = pb_utils.InferenceResponse(
+                [
+                    pb_utils.Tensor(name, np.ascontiguousarray(answer[end - size : end]))
+                    for name, answer in zip(wanted, answers, strict=True)
+                    if name in asked
+                ]
+            )
+        return responses

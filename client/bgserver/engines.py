@@ -1,0 +1,216 @@
+"""What runs an ONNX network inside the Python-based ``onnxruntime`` backend: ONNX Runtime or OpenVINO.
+
+One by name, or "auto": OpenVINO in BF16 where the CPU has it (AVX512-BF16, AMX: 2.2 to 2.6 times ONNX Runtime
+on these networks), else the faster of ONNX Runtime and OpenVINO in FP32, timed for a moment on this machine.
+What was chosen and why is logged. Asked for by name and missing is an error, never a slower stand-in.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bgserver.errors import EngineMissing
+from bgserver.strict import Tensor
+
+NAMES = ("auto", "onnxruntime", "openvino", "openvino-bf16", "cuda")
+
+Feeds = Mapping[str, NDArray[Any]]
+
+_TRIALS = 4
+"""Timed runs of each engine; the best counts."""
+
+_MARGIN = 1.1
+"""OpenVINO must be this many times faster than ONNX Runtime, which loads quicker and needs less memory."""
+
+_ONNX_TYPES = {
+    "tensor(bool)": "TYPE_BOOL",
+    "tensor(uint8)": "TYPE_UINT8",
+    "tensor(int8)": "TYPE_INT8",
+    "tensor(int32)": "TYPE_INT32",
+    "tensor(int64)": "TYPE_INT64",
+    "tensor(float16)": "TYPE_FP16",
+    "tensor(float)": "TYPE_FP32",
+    "tensor(double)": "TYPE_FP64",
+    "tensor(string)": "TYPE_STRING",
+}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A loaded network."""
+
+    name: str
+    """Engine, precision and threads, for the log."""
+    inputs: Mapping[str, Tensor]
+    outputs: Mapping[str, Tensor]
+    run: Callable[[Feeds, Sequence[str]], list[NDArray[Any]]]
+    """Arrays by input name, and the wanted outputs' names -> their arrays, in that order."""
+
+
+def cpu_flags() -> set[str]:
+    """The CPU's abilities in the kernel's names."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return set(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
+
+
+def _require(module: str, engine: str, package: str) -> Any:
+    if importlib.util.find_spec(module) is None:
+        raise EngineMissing(
+            f"engine {engine} was asked for and {module} is not installed; pip install {package}"
+        )
+    return importlib.import_module(module)
+
+
+def onnxruntime_engine(model: Path, *, threads: int, cuda_device: int | None = None) -> Engine:
+    """ONNX Runtime on the CPU, or on a GPU by its CUDA execution provider.
+
+    Raises:
+        EngineMissing: not installed, or without CUDA, or CUDA does not start.
+    """
+    ort = _require("onnxruntime", "onnxruntime", "onnxruntime")
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if cuda_device is not None:
+        if "CUDAExecutionProvider" not in ort.get_available_providers():
+            raise EngineMissing(
+                "engine cuda was asked for and this onnxruntime is built without; pip install onnxruntime-gpu"
+            )
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": cuda_device}))
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # Spinning threads of one session slow every other process of the machine down, at no visible gain here.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = ort.InferenceSession(str(model), options, providers=providers)
+    if cuda_device is not None and "CUDAExecutionProvider" not in session.get_providers():
+        raise EngineMissing(
+            f"engine cuda was asked for and CUDA device {cuda_device} does not start; see the log above"
+        )
+
+    def tensors(infos: Sequence[Any]) -> dict[str, Tensor]:
+        return {
+            i.name: Tensor(
+                _ONNX_TYPES.get(i.type, i.type), tuple(d if isinstance(d, int) else -1 for d in i.shape)
+            )
+            for i in infos
+        }
+
+    def run(feeds: Feeds, wanted: Sequence[str]) -> list[NDArray[Any]]:
+        answers: list[NDArray[Any]] = session.run(list(wanted), dict(feeds))
+        return answers
+
+    device = "CPU" if cuda_device is None else f"CUDA device {cuda_device}"
+    return Engine(
+        f"ONNX Runtime {ort.__version__} on {device}, FP32, {threads} threads",
+        tensors(session.get_inputs()),
+        tensors(session.get_outputs()),
+        run,
+    )
+
+
+def openvino_engine(model: Path, *, threads: int, bf16: bool = False) -> Engine:
+    """OpenVINO on the CPU.
+
+    Raises:
+        EngineMissing: not installed, or BF16 on a CPU without it.
+    """
+    if bf16 and not cpu_flags() & {"avx512_bf16", "amx_bf16"}:
+        raise EngineMissing(
+            "engine openvino-bf16 was asked for and this CPU has neither AVX512-BF16 nor AMX; use openvino"
+        )
+    ov = _require("openvino", "openvino", "openvino")
+    precision = "BF16" if bf16 else "FP32"
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,  # several processes would pin their threads to the same cores
+    }
+    compiled = ov.Core().compile_model(str(model), "CPU", settings)
+    pending = compiled.create_infer_request()
+
+    def tensors(ports: Sequence[Any]) -> dict[str, Tensor]:
+        names = {
+            "u8": "UINT8",
+            "i8": "INT8",
+            "i32": "INT32",
+            "i64": "INT64",
+            "f16": "FP16",
+            "f32": "FP32",
+            "boolean": "BOOL",
+        }
+        return {
+            p.get_any_name(): Tensor(
+                f"TYPE_{names.get(p.get_element_type().get_type_name(), 'INVALID')}",
+                tuple(d.get_length() if d.is_static else -1 for d in p.get_partial_shape()),
+            )
+            for p in ports
+        }
+
+    def run(feeds: Feeds, wanted: Sequence[str]) -> list[NDArray[Any]]:
+        answers = pending.infer(dict(feeds), share_inputs=True)
+        return [np.array(answers[name]) for name in wanted]
+
+    return Engine(
+        f"OpenVINO {ov.__version__.partition('-')[0]} on CPU, {precision}, {threads} threads",
+        tensors(compiled.inputs),
+        tensors(compiled.outputs),
+        run,
+    )
+
+
+def seconds(engine: Engine) -> float:
+    """The best of a few runs on one grey photo."""
+    feeds = {
+        name: np.full(
+            [abs(d) if d != -1 else 1 for d in t.dims], 127, "u1" if t.datatype == "TYPE_UINT8" else "f4"
+        )
+        for name, t in engine.inputs.items()
+    }
+    best = float("inf")
+    for _ in range(_TRIALS + 1):  # the first one allocates
+        began = time.perf_counter()
+        engine.run(feeds, list(engine.outputs))
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+def load(
+    model: Path, name: str, *, threads: int | None = None, cuda_device: int | None = None
+) -> tuple[Engine, str]:
+    """The engine called ``name`` with ``model`` in it, and a sentence for the log that says why this one.
+
+    Args:
+        name: one of ``NAMES``.
+        threads: None: one a core that this process may use.
+        cuda_device: the GPU that Triton gave the model, which decides "auto".
+
+    Raises:
+        EngineMissing: it cannot run here.
+    """
+    threads = threads or len(os.sched_getaffinity(0))
+    if name not in NAMES:
+        raise EngineMissing(f"there is no engine {name!r}; use one of {', '.join(NAMES)}")
+    if name == "cuda" or (name == "auto" and cuda_device is not None):
+        engine = onnxruntime_engine(model, threads=threads, cuda_device=cuda_device or 0)
+        return engine, "asked for" if name == "cuda" else "the model is placed on a GPU"
+    if name == "onnxruntime":
+        return onnxruntime_engine(model, threads=threads), "asked for"
+    if name.startswith("openvino"):
+        return openvino_engine(model, threads=threads, bf16=name == "openvino-bf16"), "asked for"
+    if importlib.util.find_spec("openvino") is None:
+        return onnxruntime_engine(model, threads=threads), "OpenVINO is not installed"
+    if cpu_flags() & {"avx512_bf16", "amx_bf16"}:
+        return openvino_engine(model, threads=threads, bf16=True), "this CPU computes in BF16"
+    slow, fast = onnxruntime_engine(model, threads=threads), openvino_engine(model, threads=threads)
+    slow_s, fast_s = seconds(slow), seconds(fast)
+    figures = f"one photo: ONNX Runtime {slow_s * 1e3:.1f} ms, OpenVINO {fast_s * 1e3:.1f} ms"
+    return (fast if fast_s * _MARGIN < slow_s else slow), figures

@@ -1,0 +1,105 @@
+"""What can keep a server from starting or from staying up, one sentence each.
+
+BgError
+└── ServerError                  code "server_error"
+    ├── ServerMissing            no tritonserver on this machine
+    ├── WrongPython              this Python cannot run the server's models (no shared libpython, no numpy 1)
+    ├── PortBusy                 somebody else listens there
+    ├── DiskFull                 no room for the server's folder
+    ├── SharedMemoryTooSmall     /dev/shm cannot hold the tensors
+    ├── NetworkMissing           a model without a version that could be served
+    ├── EngineMissing            an engine was asked for that is not installed here
+    ├── ModelRefused             a model did not load; the message is the server's own
+    ├── StartTimeout             not ready in time
+    ├── CanaryFailed             ready by its own word, but a test photo does not come back
+    │   └── NoAnswer             nothing came back in time
+    └── ServerDied               gave up after repeated restarts, or was killed
+"""
+
+from __future__ import annotations
+
+from bgimage.errors import BgError
+
+
+class ServerError(BgError):
+    """The server did not start or did not stay up."""
+
+    code = "server_error"
+    status = 503
+
+
+class ServerMissing(ServerError):
+    """No tritonserver was found."""
+
+    code = "server_missing"
+
+
+class WrongPython(ServerError):
+    """The running Python cannot host the server's Python models."""
+
+    code = "wrong_python"
+
+
+class PortBusy(ServerError):
+    """A port is taken."""
+
+    code = "port_busy"
+    retryable = True
+
+
+class DiskFull(ServerError):
+    """The temporary folder has no room."""
+
+    code = "disk_full"
+    retryable = True
+
+
+class SharedMemoryTooSmall(ServerError):
+    """/dev/shm has no room; every tensor between the server and its Python models passes through it."""
+
+    code = "shared_memory_too_small"
+
+
+class NetworkMissing(ServerError):
+    """A model folder has no version to serve."""
+
+    code = "network_missing"
+
+
+class EngineMissing(ServerError):
+    """An engine was asked for by name and is not installed, or its device is not there."""
+
+    code = "engine_missing"
+
+
+class ModelRefused(ServerError):
+    """The server refused a model; the message is its own."""
+
+    code = "model_refused"
+
+
+class StartTimeout(ServerError):
+    """Not ready in time."""
+
+    code = "start_timeout"
+    retryable = True
+
+
+class CanaryFailed(ServerError):
+    """The server says ready, yet a test photo does not come back as it should."""
+
+    code = "canary_failed"
+    retryable = True
+
+
+class NoAnswer(CanaryFailed):
+    """The test photo's answer did not come in time: a stuck server, or a very busy one."""
+
+    code = "no_answer"
+
+
+class ServerDied(ServerError):
+    """The server ended and could not be brought back."""
+
+    code = "server_died"
+    retryable = True

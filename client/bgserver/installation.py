@@ -1,0 +1,122 @@
+"""Where a tritonserver is: the system's (NVIDIA's container) or the one in PyPI's nvidia-pytriton wheel.
+
+Only the files of the wheel are used, never its Python API. Its Python backend was built with pybind11 2.10,
+which reads arrays of numpy 2 with strides of zero (python_backend pull request 384 mended that later): every
+pixel would equal the first, and a BYTES tensor ends the process. So the server's models, and nothing else,
+get a numpy 1 of their own, in a folder beside the wheel's libraries.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+from bgserver.errors import ServerMissing, WrongPython
+
+SYSTEM_TRITON = Path("/opt/tritonserver/bin/tritonserver")
+"""Where NVIDIA's container has it; preferred, since it carries the C++ backends."""
+
+WHEEL = "nvidia-pytriton==0.7.0"
+"""Carries tritonserver 2.51.0 with HTTP, gRPC and metrics, and the Python backend for Python 3.8 to 3.13."""
+
+NUMPY = "numpy==1.26.4"
+"""The last numpy 1, for the wheel's Python backend; it has wheels for Python 3.11 and 3.12."""
+
+_NUMPY_FOLDER = "nvidia_pytriton.numpy"
+_INSTALL = f'"{sys.executable}" -m bgserver install'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installation:
+    """A tritonserver that can be started."""
+
+    binary: Path
+    """The executable."""
+    wheel: Path | None = None
+    """The wheel's ``tritonserver`` folder; None for a system server, which has its own backends."""
+    numpy: Path | None = None
+    """Folder with the numpy of the server's models; None: that of this environment."""
+
+    @property
+    def stub(self) -> Path | None:
+        """The Python backend's process for the running Python; None for a system server."""
+        if self.wheel is None:
+            return None
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        return self.wheel / "python_backend_stubs" / version / "triton_python_backend_stub"
+
+
+def _numpy_is_new() -> bool:
+    return int(importlib.metadata.version("numpy").split(".")[0]) >= 2
+
+
+def find_tritonserver() -> Installation:
+    """The system's tritonserver where there is one, else the wheel's.
+
+    Raises:
+        ServerMissing: neither is there.
+        WrongPython: the wheel is there, but cannot run models under this Python.
+    """
+    if SYSTEM_TRITON.is_file():
+        return Installation(binary=SYSTEM_TRITON)
+    spec = importlib.util.find_spec("pytriton")
+    if spec is None or not spec.submodule_search_locations:
+        raise ServerMissing(f"no {SYSTEM_TRITON} and no nvidia-pytriton in this environment; run {_INSTALL}")
+    site = Path(next(iter(spec.submodule_search_locations))).parent
+    numpy = site / _NUMPY_FOLDER
+    found = Installation(
+        binary=site / "pytriton" / "tritonserver" / "bin" / "tritonserver",
+        wheel=site / "pytriton" / "tritonserver",
+        numpy=numpy if _numpy_is_new() else None,
+    )
+    if not found.binary.is_file():
+        raise ServerMissing(f"the nvidia-pytriton in {site} has no tritonserver; run {_INSTALL}")
+    if found.stub is None or not found.stub.is_file():
+        raise WrongPython(
+            f"{WHEEL} has no Python backend for Python {sysconfig.get_python_version()}; use 3.11 or 3.12"
+        )
+    if found.numpy and not (found.numpy / "numpy").is_dir():
+        raise WrongPython(f"the server's models need {NUMPY} beside this environment's numpy; run {_INSTALL}")
+    return found
+
+
+def install() -> Installation:
+    """Install what ``find_tritonserver`` looks for into the running environment, with pip; nothing if it is
+    there.
+
+    Without dependencies: the wheel's metadata would pull this environment's numpy down to 1.
+
+    Raises:
+        WrongPython: no numpy 1 exists for this Python.
+        ServerMissing: pip could not install it; its own words are on stderr.
+    """
+    try:
+        return find_tritonserver()
+    except (ServerMissing, WrongPython):
+        if sys.version_info >= (3, 13) and _numpy_is_new():
+            raise WrongPython(
+                f"{WHEEL} needs {NUMPY}, which has no wheel for Python {sysconfig.get_python_version()}; "
+                "use 3.11 or 3.12"
+            ) from None
+    folder = Path(sysconfig.get_path("purelib")) / _NUMPY_FOLDER
+    steps = [[WHEEL]] + ([["--upgrade", "--target", str(folder), NUMPY]] if _numpy_is_new() else [])
+    for step in steps:
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--disable-pip-version-check",
+            *step,
+        ]
+        if subprocess.run(command, check=False).returncode:
+            raise ServerMissing(f"pip could not install {step[-1]}; see above")
+    importlib.invalidate_caches()
+    return find_tritonserver()

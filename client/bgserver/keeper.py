@@ -1,0 +1,446 @@
+"""The process that owns a tritonserver: starts it, watches it, restarts it, ends it and cleans up after it.
+
+    application ── pipe ── keeper ── tritonserver ── one process for each Python model
+
+Why a process of its own: it outlives the application by the seconds that a clean end takes, however the
+application ends. The pipe to the application closes (a crash, ``kill -9``), or the parent changes (a fork
+kept the pipe open), and the keeper drains the server, kills what is left and removes folder and shared
+memory. Should the keeper itself be killed, the kernel ends the server (PR_SET_PDEATHSIG), and the next start
+removes what is left.
+
+It reads one line of JSON from stdin (``Spec``) and writes one line of JSON an event to stdout; the server's
+log goes to stderr. SIGTERM, SIGINT or the end of stdin stop it.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import ctypes
+import json
+import os
+import re
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from bgserver import canary
+from bgserver.errors import (
+    CanaryFailed,
+    EngineMissing,
+    ModelRefused,
+    NetworkMissing,
+    NoAnswer,
+    PortBusy,
+    ServerDied,
+    ServerError,
+    SharedMemoryTooSmall,
+    StartTimeout,
+    WrongPython,
+)
+from bgserver.installation import find_tritonserver
+from bgserver.rundir import RunDir
+from bgserver.spec import Spec
+
+TICK_S = 0.25
+"""How often the models' processes are looked at, seconds."""
+
+MAX_RESTARTS = 3
+"""Restarts within ``RESTART_WINDOW_S`` before the keeper gives up."""
+
+RESTART_WINDOW_S = 60.0
+
+HURRIED_DRAIN_S = 2.0
+"""For a server with a dead or stuck model: such a one never drains, and healthy requests are done by then."""
+
+IDLE_S = 0.5
+"""Given to a server that has nothing left to do."""
+
+ADMIN_INTERFACES = "model-repository,model-config,shared-memory,statistics,trace,logging"
+"""Closed by ``admin_key``; photos, metadata and health stay open."""
+
+
+def tell(event: str, **facts: object) -> None:
+    """One line of JSON to the application; nobody may be listening any more."""
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps({"event": event, **facts}), flush=True)
+
+
+class Ports:
+    """Addresses that stay ours from before the server's start until after its end.
+
+    A socket is bound with SO_REUSEPORT and never listens; the server, told to share, binds beside it. So a
+    free port that was found stays free until the server is there, and a restart gets the same one. (Triton
+    cannot share its metrics port: that one is only tried.)
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        self.host = spec.host
+        self._held: list[socket.socket] = []
+        self.grpc = self._hold("grpc", spec.grpc_port)
+        self.http = self._hold("http", spec.http_port)
+        self.metrics = self._try("metrics", spec.metrics_port)
+
+    def _bind(self, what: str, port: int, option: int) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, option, 1)
+        try:
+            bound.bind((self.host, port))
+        except OSError as error:
+            bound.close()
+            raise PortBusy(
+                f"{what} port {port} on {self.host} cannot be had ({os.strerror(error.errno or 0).lower()}); "
+                "stop who listens there, or choose another (0: any free one)"
+            ) from error
+        return bound
+
+    def _try(self, what: str, port: int) -> int:
+        with self._bind(what, port, socket.SO_REUSEADDR) as bound:
+            return int(bound.getsockname()[1])
+
+    def _hold(self, what: str, port: int) -> int:
+        port = self._try(what, port)  # alone first: two that share a port would share the requests
+        self._held.append(self._bind(what, port, socket.SO_REUSEPORT))
+        return port
+
+    @property
+    def http_url(self) -> str:
+        """For the canary; a server that listens everywhere is asked on loopback."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
+        return f"http://{host}:{self.http}"
+
+    def close(self) -> None:
+        """Give the ports back."""
+        for held in self._held:
+            held.close()
+
+
+_CAUSES: tuple[tuple[str, type[ServerError], str], ...] = (
+    (r"error while loading shared libraries: (.+)", WrongPython, "{0}"),
+    (r"(EngineMissing|engine_missing): ([^\n\"]+?)(?:\\n|\n|$)", EngineMissing, "{1}"),
+    (
+        r"Failed to (?:increase the|initialize) shared memory[^\n]*",
+        SharedMemoryTooSmall,
+        "/dev/shm is full; give the container more (--shm-size=1g, or an emptyDir with medium: Memory)",
+    ),
+    (r"(?:failed to start|Unable to start|failed to bind|Address already in use)[^\n]*", PortBusy, "{0}"),
+    (
+        r"Could not determine backend for model '([^']+)'|[Ff]ailed to poll from model repository",
+        NetworkMissing,
+        "the model repository holds no such model: {0}",
+    ),
+    (
+        r"at least one version must be available under the version policy of model '([^']+)'",
+        NetworkMissing,
+        "model {0} has no version to serve; its folder needs a numbered folder with the network in it",
+    ),
+)
+
+
+def cause(log: str, default: str) -> ServerError:
+    """The one sentence in a server's log that says why it did not start."""
+    for pattern, kind, sentence in _CAUSES:
+        found = re.search(pattern, log)
+        if found:
+            groups = found.groups() if found.re.groups else (found[0],)
+            return kind(sentence.format(*(g or found[0] for g in groups)).strip())
+    refused = re.search(r"creating server: (?:[A-Z][a-z ]+ - )?(.+)", log, re.DOTALL)
+    return ModelRefused(" ".join(refused[1].split())[:600]) if refused else ServerDied(default)
+
+
+class Triton:
+    """One life of one tritonserver."""
+
+    def __init__(self, spec: Spec, run: RunDir, ports: Ports) -> None:
+        self._spec, self._run, self._ports = spec, run, ports
+        installation = find_tritonserver()
+        self._log: collections.deque[str] = collections.deque(maxlen=400)
+        # Single-threaded here, apart from readers of other lives: safe to run one prctl between fork and
+        # exec.
+        libc = ctypes.CDLL(None, use_errno=True)
+        self.process = subprocess.Popen(
+            [str(installation.binary), *self._arguments(wheel=installation.wheel is not None)],
+            cwd=run.path / "work",
+            env=run.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            preexec_fn=lambda: libc.prctl(1, signal.SIGTERM),  # PR_SET_PDEATHSIG
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.stubs: set[int] = set()
+
+    def _arguments(self, *, wheel: bool) -> Iterator[str]:
+        spec, ports, prefix = self._spec, self._ports, self._run.shared_memory_prefix
+        yield f"--model-repository={self._run.path / 'models'}"
+        yield "--model-control-mode=explicit"
+        yield from (f"--load-model={model}" for model in spec.models)
+        if spec.variant:
+            yield f"--model-config-name={spec.variant}"
+        if wheel:
+            yield f"--backend-directory={self._run.path / 'backends'}"
+            yield f"--cache-directory={self._run.path / 'caches'}"
+        yield f"--backend-config=python,shm-region-prefix-name={prefix}"
+        yield f"--exit-timeout-secs={max(1, round(spec.drain_s))}"
+        for name, port in (("grpc", ports.grpc), ("http", ports.http), ("metrics", ports.metrics)):
+            yield f"--{name}-address={spec.host}"
+            yield f"--{name}-port={port}"
+        yield "--reuse-grpc-port=true"
+        yield "--reuse-http-port=true"
+        if spec.admin_key:
+            yield f"--http-restricted-api={ADMIN_INTERFACES}:{canary.ADMIN_HEADER}={spec.admin_key}"
+            yield f"--grpc-restricted-protocol={ADMIN_INTERFACES}:{canary.ADMIN_HEADER}={spec.admin_key}"
+        yield from spec.grpc_args
+        yield from spec.extra_args
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._log.append(line)
+            with contextlib.suppress(BrokenPipeError):
+                sys.stderr.write(line)
+                sys.stderr.flush()
+
+    def log(self) -> str:
+        """The last lines that the server and its models said."""
+        return "".join(self._log)
+
+    def children(self) -> dict[int, str]:
+        """Process ids of the models and their states in the kernel's letters (Z: dead, T: stopped)."""
+        found = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    name, _, rest = (entry / "stat").read_text().rpartition(")")
+                    state, parent = rest.split()[:2]
+                    if int(parent) == self.process.pid and "(triton_python" in name:
+                        found[int(entry.name)] = state
+        return found
+
+    def state(self, stub: int) -> str:
+        """One model's process state; "" when it is gone."""
+        try:
+            return Path(f"/proc/{stub}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return ""
+
+    def dead(self) -> str | None:
+        """What has died, in words; None while everything lives."""
+        if self.process.poll() is not None:
+            return f"tritonserver ended with status {self.process.returncode}"
+        gone = [stub for stub in self.stubs if self.state(stub) in ("", "Z", "X")]
+        return f"a model's process died (pid {gone[0]})" if gone else None
+
+    def end(self, drain_s: float) -> None:
+        """SIGTERM, time to finish what was accepted, SIGKILL for the rest; then nothing of it remains."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            deadline = time.monotonic() + drain_s
+            while self.process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+                if "Found 0 live models" in self._log[-1]:
+                    # Everything is answered and unloaded; only idle kept-alive HTTP connections hold it up.
+                    deadline = min(deadline, time.monotonic() + IDLE_S)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self._reader.join(2.0)
+        self._run.sweep_shared_memory()
+
+
+class Keeper:
+    """The loop: start, tell, watch, restart, end."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        self._parent = os.getppid()
+        self._stop = False
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(sys.stdin, selectors.EVENT_READ)
+        self._wake, wake = os.pipe()
+        self._selector.register(self._wake, selectors.EVENT_READ)
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(wake)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        self._restarts: list[float] = []
+
+    def _on_signal(self, *_: object) -> None:
+        self._stop = True
+
+    def _stopping(self, wait_s: float) -> bool:
+        """Wait; True once somebody wants the server to end."""
+        for key, _ in self._selector.select(wait_s):
+            if key.fileobj is sys.stdin and not os.read(key.fd, 4096):
+                self._stop = True
+        return self._stop or os.getppid() != self._parent
+
+    def run(self) -> int:
+        """Until told to stop: 0. Where the server cannot be kept up: 1, and a last event that says why."""
+        try:
+            run = RunDir.create(find_tritonserver(), Path(self._spec.repository))
+        except ServerError as error:
+            return self._give_up(error)
+        try:
+            ports = Ports(self._spec)
+            try:
+                return self._lives(run, ports)
+            finally:
+                ports.close()
+        except ServerError as error:
+            return self._give_up(error)
+        finally:
+            run.remove()
+            tell("stopped")
+
+    @staticmethod
+    def _give_up(error: ServerError) -> int:
+        tell("failed", code=error.code, message=str(error))
+        return 1
+
+    def _lives(self, run: RunDir, ports: Ports) -> int:
+        while True:
+            began = time.monotonic()
+            triton = Triton(self._spec, run, ports)
+            drain_s = HURRIED_DRAIN_S
+            try:
+                if self._until_ready(triton, ports):
+                    return 0
+                tell(
+                    "ready",
+                    host=ports.host,
+                    grpc=ports.grpc,
+                    http=ports.http,
+                    metrics=ports.metrics,
+                    pid=triton.process.pid,
+                    seconds=round(time.monotonic() - began, 2),
+                )
+                why = self._watch(triton, ports)
+                if why is None:
+                    drain_s = self._spec.drain_s + 1
+                    return 0
+            finally:
+                triton.end(drain_s)
+            now = time.monotonic()
+            self._restarts = [t for t in self._restarts if now - t < RESTART_WINDOW_S] + [now]
+            if len(self._restarts) > MAX_RESTARTS:
+                raise ServerDied(f"{why}, after {MAX_RESTARTS} restarts within {RESTART_WINDOW_S:g} s")
+            tell("restarting", why=why)
+
+    def _until_ready(self, triton: Triton, ports: Ports) -> bool:
+        """False once the canary came back; True when told to stop meanwhile."""
+        deadline = time.monotonic() + self._spec.start_timeout_s
+        while not self._stopping(TICK_S / 2):
+            # A model's process that dies while it starts is noticed by Triton only after 30 s.
+            broken = triton.dead() or next(
+                (
+                    f"a model's process died while it started (pid {p})"
+                    for p, s in triton.children().items()
+                    if s == "Z"
+                ),
+                None,
+            )
+            if broken and (
+                triton.process.poll() is not None
+                or "shared libraries" in triton.log()
+                or "what():" in triton.log()
+            ):
+                triton.end(HURRIED_DRAIN_S)
+                raise cause(triton.log(), broken)
+            if time.monotonic() > deadline:
+                raise StartTimeout(
+                    f"not ready after {self._spec.start_timeout_s:g} s; its last words: {triton.log()[-300:]}"
+                )
+            with contextlib.suppress(OSError, ValueError):
+                if canary.request(ports.http_url, "GET", "/v2/health/ready", timeout_s=1.0)[0] == 200:
+                    canary.check(
+                        ports.http_url, self._spec.models, timeout_s=max(30.0, self._spec.canary_timeout_s)
+                    )
+                    triton.stubs = {p for p, state in triton.children().items() if state != "Z"}
+                    return False
+        return True
+
+    def _watch(self, triton: Triton, ports: Ports) -> str | None:
+        """Why the server must be restarted; None when told to stop."""
+        probe = Probe(self._spec, ports)
+        stopped_since: float | None = None
+        while not self._stopping(TICK_S):
+            why = triton.dead() or probe.verdict()
+            if why:
+                return why
+            # A stopped process (SIGSTOP, a debugger) takes a request and keeps it.
+            stopped = any(triton.state(stub) in ("T", "t") for stub in triton.stubs)
+            stopped_since = (stopped_since or time.monotonic()) if stopped else None
+            if stopped_since and time.monotonic() - stopped_since > self._spec.canary_timeout_s:
+                return f"a model's process has been stopped for {self._spec.canary_timeout_s:g} s"
+        return None
+
+
+class Probe:
+    """The canary while serving, in a thread: real requests that come back make it unnecessary."""
+
+    def __init__(self, spec: Spec, ports: Ports) -> None:
+        self._spec, self._url = spec, ports.http_url
+        self._headers = {canary.ADMIN_HEADER: spec.admin_key} if spec.admin_key else {}
+        self._next = time.monotonic() + spec.canary_every_s
+        self._thread: threading.Thread | None = None
+        self._why: str | None = None
+        self._last = self._counted(0)
+
+    def verdict(self) -> str | None:
+        """Why the server is ill; None while it is well, or not asked yet."""
+        if self._spec.canary_every_s > 0 and self._thread is None and time.monotonic() >= self._next:
+            self._thread = threading.Thread(target=self._ask, daemon=True)
+            self._thread.start()
+        if self._thread and not self._thread.is_alive():
+            self._thread = None
+            self._next = time.monotonic() + self._spec.canary_every_s
+        return self._why
+
+    def _served(self) -> int:
+        return canary.served(self._url, self._spec.models, headers=self._headers)
+
+    def _ask(self) -> None:
+        before = self._last
+        try:
+            now = self._served()
+            if now == before:
+                canary.check(self._url, self._spec.models[:1], timeout_s=self._spec.canary_timeout_s)
+                now = self._served()
+            self._last = now
+        except NoAnswer as error:
+            # A full queue lets the canary wait: what is answered meanwhile tells a busy server from a stuck
+            # one.
+            self._last = self._counted(before)
+            self._why = None if self._last > before else str(error)
+        except (CanaryFailed, OSError) as error:
+            self._why = str(error)
+
+    def _counted(self, otherwise: int) -> int:
+        try:
+            return self._served()
+        except (CanaryFailed, OSError):
+            return otherwise
+
+
+def main() -> int:
+    """``python -m bgserver.keeper``, started by ``bgserver.Server``."""
+    ctypes.CDLL(None).prctl(
+        36, 1, 0, 0, 0
+    )  # PR_SET_CHILD_SUBREAPER: models whose server was killed come to us
+    return Keeper(Spec.from_json(sys.stdin.readline())).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""The folder that one server runs from: its backends, its Python path, and the name of its shared memory.
+
+Triton starts its Python models through a shell line and without the environment's PYTHONPATH. So everything
+it is told lies under one path without spaces, the working directory (first on the models' ``sys.path``) links
+the packages they need, and the environment itself is found through ``PATH``.
+
+The name of the folder is the prefix of the server's regions in /dev/shm. Whoever holds the lock in it is
+alive; what a killed one left behind is removed by the next server that starts.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from bgserver.errors import DiskFull, SharedMemoryTooSmall, WrongPython
+from bgserver.installation import Installation
+
+SHARED_MEMORY = Path("/dev/shm")
+
+MIN_SHARED_MEMORY_BYTES = 48 * 1024 * 1024
+"""Free in /dev/shm at the start. A Python model takes 1 MiB at rest and grows with the photos of its largest
+batch, never to shrink; Docker's default of 64 MiB starts and serves small photos, production wants 1 GiB."""
+
+_PREFIX = "bgserver-"
+_BACKENDS = Path(__file__).parent / "backends"
+
+
+def _base() -> Path:
+    """The first temporary folder whose path a shell line can carry."""
+    for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
+        if not set(folder) & set(" \t'\"\\$`&;|<>()*?") and os.access(folder, os.W_OK):
+            return Path(folder)
+    raise DiskFull("no writable temporary folder without spaces in its path; set TMPDIR")
+
+
+@dataclass
+class RunDir:
+    """A locked folder with everything a server needs; ``remove`` it in the end."""
+
+    path: Path
+    lock: TextIO
+
+    @classmethod
+    def create(cls, installation: Installation, repository: Path) -> RunDir:
+        """Lay the folder out.
+
+        Raises:
+            DiskFull: no room for it, or no inode.
+            SharedMemoryTooSmall: less than ``MIN_SHARED_MEMORY_BYTES`` free in /dev/shm.
+            WrongPython: the Python backend cannot load this Python's library.
+        """
+        sweep()
+        free = shutil.disk_usage(SHARED_MEMORY).free
+        if free < MIN_SHARED_MEMORY_BYTES:
+            raise SharedMemoryTooSmall(
+                f"{free >> 20} MiB free in {SHARED_MEMORY}, {MIN_SHARED_MEMORY_BYTES >> 20} MiB needed; "
+                "give the container more (--shm-size=1g, or an emptyDir with medium: Memory)"
+            )
+        base = _base()
+        try:
+            path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+            run = cls(path, (path / "lock").open("w"))
+            fcntl.flock(run.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                run._lay_out(installation, repository)
+            except BaseException:
+                run.remove()
+                raise
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFull(
+                    f"no room in {base} for the server's folder (about 2 MB); free some, or set TMPDIR"
+                ) from error
+            raise
+        return run
+
+    def _lay_out(self, installation: Installation, repository: Path) -> None:
+        work = self.path / "work"
+        work.mkdir()
+        for package in ("bgimage", "bgserver"):
+            spec = importlib.util.find_spec(package)
+            assert spec is not None
+            assert spec.submodule_search_locations is not None
+            (work / package).symlink_to(Path(next(iter(spec.submodule_search_locations))).resolve())
+        if installation.numpy:
+            for name in ("numpy", "numpy.libs"):
+                (work / name).symlink_to(installation.numpy / name)
+        (self.path / "models").symlink_to(repository.resolve())
+        if installation.wheel and installation.stub:
+            python = self.path / "backends" / "python"
+            python.mkdir(parents=True)
+            # Copies: Triton refuses a backend library that is a link to somewhere else. The stub is a link:
+            # its own libraries are found from where it really lies.
+            for name in ("libtriton_python.so", "triton_python_backend_utils.py"):
+                shutil.copy2(installation.wheel / "backends" / "python" / name, python)
+            (python / "triton_python_backend_stub").symlink_to(installation.stub)
+            (self.path / "caches").symlink_to(installation.wheel / "caches")
+            for backend in _BACKENDS.iterdir():
+                if (backend / "model.py").is_file():
+                    (python.parent / backend.name).mkdir()
+                    shutil.copy2(backend / "model.py", python.parent / backend.name)
+            self._try_stub(installation.stub)
+
+    def _try_stub(self, stub: Path) -> None:
+        """The stub prints its usage and ends, unless the loader cannot even start it."""
+        said = subprocess.run([stub], env=self.environment(), capture_output=True, text=True, check=False)
+        if said.returncode == 127:
+            raise WrongPython(
+                f"{said.stderr.strip().rpartition('loading shared libraries: ')[2]}; the server's models need "
+                f"the shared library of Python {sysconfig.get_python_version()}: apt-get install "
+                f"libpython{sysconfig.get_python_version()}, or a Python built with --enable-shared"
+            )
+
+    def environment(self) -> dict[str, str]:
+        """The server's environment: this one, with this Python's programs and library first."""
+        environment = dict(os.environ)
+        first = {
+            "PATH": str(Path(sys.executable).parent),
+            "LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR") or "",
+        }
+        for name, folder in first.items():
+            environment[name] = os.pathsep.join(filter(None, (folder, environment.get(name))))
+        # Models are read, never written to: no __pycache__ in the repository.
+        return environment | {"PYTHONDONTWRITEBYTECODE": "1"}
+
+    @property
+    def shared_memory_prefix(self) -> str:
+        """First part of the names of the server's regions in /dev/shm."""
+        return f"{self.path.name}-"
+
+    def sweep_shared_memory(self) -> None:
+        """Remove the regions of a server that has ended."""
+        for region in SHARED_MEMORY.glob(f"{self.shared_memory_prefix}*"):
+            region.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Leave nothing behind."""
+        self.sweep_shared_memory()
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.lock.close()
+
+
+def sweep() -> None:
+    """Remove what this user's servers left whose keeper was killed outright: nobody holds their lock."""
+    for path in _base().glob(f"{_PREFIX}*"):
+        try:
+            if path.stat().st_uid != os.getuid():
+                continue
+            with (path / "lock").open("r+") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                RunDir(path, lock).remove()
+        except OSError:
+            continue  # in use, or another sweeper was faster

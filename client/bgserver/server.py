@@ -1,0 +1,300 @@
+"""A tritonserver as a Python object: started, watched, restarted and ended by a keeper process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from bgimage.errors import BgError, from_message
+from bgserver import canary
+from bgserver.errors import NetworkMissing, ServerDied, ServerError, StartTimeout
+from bgserver.spec import Spec
+
+_PACKAGES = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tls:
+    """PEM files for gRPC. (Triton's HTTP knows no TLS: put a proxy before it.)"""
+
+    certificate: Path
+    """The server's certificate."""
+    key: Path
+    """Its private key."""
+    clients: Path | None = None
+    """Authority whose clients are let in; None: every client."""
+
+    def arguments(self) -> tuple[str, ...]:
+        """tritonserver's own."""
+        names = {
+            "grpc-server-cert": self.certificate,
+            "grpc-server-key": self.key,
+            "grpc-root-cert": self.clients,
+        }
+        files = tuple(f"--{name}={path}" for name, path in names.items() if path is not None)
+        return (f"--grpc-use-ssl{'-mutual' if self.clients else ''}=true", *files)
+
+
+def model_repository() -> Path:
+    """The models that came with this package: inside the wheel, or at the root of the checkout.
+
+    Raises:
+        NetworkMissing: neither is there.
+    """
+    places = (Path(__file__).parent / "model_repository", _PACKAGES.parent / "model_repository")
+    for place in places:
+        if (place / "cutout").is_dir():
+            return place
+    raise NetworkMissing(f"no model repository in {' nor '.join(map(str, places))}; pass repository=")
+
+
+VARIANTS = {"onnx-gpu": None, "cpu": "cpu", "trt": "trt"}
+"""What runs the network, to the configurations' name (``configs/NAME.pbtxt``; None: ``config.pbtxt``)."""
+
+
+def default_variant() -> str:
+    """ "onnx-gpu" on a machine with an NVIDIA GPU, "cpu" on any other."""
+    return "onnx-gpu" if any(Path("/dev").glob("nvidia[0-9]*")) else "cpu"
+
+
+class Server:
+    """One tritonserver over one model repository.
+
+    ::
+
+        with Server() as server:
+            cut("me.jpg", url=server.grpc_url)
+
+    It is ready when a test photo has come back. From then on a keeper process watches it: a model that died
+    or is stuck is noticed within seconds, and the server is restarted on the same ports. When this process
+    ends, in whatever way, the keeper lets the server finish what it accepted and leaves no process, no shared
+    memory and no file behind.
+    """
+
+    def __init__(
+        self,
+        variant: str | None = None,
+        repository: Path | str | None = None,
+        *,
+        host: str = "127.0.0.1",
+        grpc_port: int = 0,
+        http_port: int = 0,
+        metrics_port: int = 0,
+        models: Sequence[str] = ("cutout", "matte"),
+        engine: str | None = None,
+        threads: int | None = None,
+        start_timeout_s: float = 120.0,
+        canary_every_s: float = 5.0,
+        canary_timeout_s: float = 5.0,
+        drain_s: float = 10.0,
+        tls: Tls | None = None,
+        admin_key: str | None = None,
+        log: Path | str | None = None,
+        extra_args: Sequence[str] = (),
+        on_event: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> None:
+        """Say what to serve; nothing starts yet.
+
+        Args:
+            variant: one of ``VARIANTS``; None: ``default_variant()``.
+            repository: model repository; None: ``model_repository()``.
+            host: address to listen on; anything but loopback lets others in.
+            grpc_port, http_port, metrics_port: 0 for any free one.
+            models: models to load, with all their steps.
+            engine: what runs the network ("auto", "onnxruntime", "openvino", "openvino-bf16", "cuda"); None:
+                as the configuration says.
+            threads: of the engine; None: as the configuration says, else one a core.
+            start_timeout_s: until the first photo has come back.
+            canary_every_s: between test photos while no real one comes back; 0: none.
+            canary_timeout_s: until a test photo without an answer means a stuck server.
+            drain_s: that accepted requests get to finish when the server ends.
+            tls: certificates for gRPC.
+            admin_key: closes the administrative interfaces (repository, shared memory, statistics, trace,
+                logging) to callers without this key; "generate": makes one, see ``admin_key``. Users of this
+                machine can read it in the process list.
+            log: file for the server's log; None: nowhere (its end is kept for error messages).
+            extra_args: further arguments of tritonserver.
+            on_event: called in a thread with each of the keeper's events: ready, restarting, failed, stopped.
+        """
+        self.repository = Path(repository) if repository is not None else model_repository()
+        if not self.repository.is_dir():
+            raise NetworkMissing(f"model repository {self.repository} is no folder")
+        self.variant = default_variant() if variant is None else variant
+        if self.variant not in VARIANTS:
+            raise ValueError(f"variant={variant!r}: use one of {', '.join(VARIANTS)}")
+        self.admin_key = secrets.token_urlsafe(24) if admin_key == "generate" else admin_key
+        self.restarts = 0
+        """How often the keeper has restarted the server."""
+        self.facts: dict[str, Any] = {}
+        """What the keeper said when the server was last ready: host, ports, pid, seconds it took."""
+        self._spec = Spec(
+            repository=str(self.repository.resolve()),
+            models=tuple(models),
+            variant=VARIANTS[self.variant],
+            host=host,
+            grpc_port=grpc_port,
+            http_port=http_port,
+            metrics_port=metrics_port,
+            start_timeout_s=start_timeout_s,
+            canary_every_s=canary_every_s,
+            canary_timeout_s=canary_timeout_s,
+            drain_s=drain_s,
+            admin_key=self.admin_key,
+            grpc_args=tls.arguments() if tls else (),
+            extra_args=tuple(extra_args),
+        )
+        self._settings = {
+            "BGSERVER_ENGINE": engine,
+            "BGSERVER_THREADS": None if threads is None else str(threads),
+        }
+        self._log = None if log is None else Path(log)
+        self._on_event = on_event
+        self._keeper: subprocess.Popen[str] | None = None
+        self._changed = threading.Condition()
+        self._state = "new"
+        self._error: BgError | None = None
+
+    def start(self) -> Self:
+        """Start and wait until a test photo has come back.
+
+        Raises:
+            ServerError: one of its kinds says why not; nothing is left running.
+        """
+        if self._keeper is not None:
+            raise RuntimeError("this Server was started before; make another one")
+        environment = {**os.environ, **{k: v for k, v in self._settings.items() if v is not None}}
+        environment["PYTHONPATH"] = os.pathsep.join(
+            filter(None, (str(_PACKAGES), environment.get("PYTHONPATH")))
+        )
+        log: IO[bytes] | int = subprocess.DEVNULL if self._log is None else self._log.open("ab")
+        try:
+            self._keeper = subprocess.Popen(
+                [sys.executable, "-P", "-m", "bgserver.keeper"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment,
+                text=True,
+                start_new_session=True,  # Ctrl-C reaches the application, which then ends the keeper
+            )
+        finally:
+            if not isinstance(log, int):
+                log.close()
+        assert self._keeper.stdin is not None
+        self._keeper.stdin.write(self._spec.to_json() + "\n")
+        self._keeper.stdin.flush()
+        threading.Thread(target=self._listen, daemon=True, name="bgserver-events").start()
+        try:
+            with self._changed:
+                in_time = self._changed.wait_for(
+                    lambda: self._state != "new", self._spec.start_timeout_s + 60
+                )
+            if self._error is not None:
+                raise self._error
+            if not in_time or self._state != "ready":
+                raise StartTimeout(f"the keeper said nothing for {self._spec.start_timeout_s + 60:g} s")
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _listen(self) -> None:
+        assert self._keeper is not None
+        assert self._keeper.stdout is not None
+        for line in self._keeper.stdout:
+            event = json.loads(line)
+            with self._changed:
+                self._take(event)
+                self._changed.notify_all()
+            if self._on_event is not None:
+                self._on_event(event)
+        with self._changed:
+            if self._state not in ("failed", "stopped"):
+                self._take({"event": "failed", "code": ServerDied.code, "message": "the keeper was killed"})
+            self._changed.notify_all()
+
+    def _take(self, event: dict[str, Any]) -> None:
+        if event["event"] == "stopped" and self._error is not None:
+            return
+        self._state = event["event"]
+        if self._state == "ready":
+            self.facts = event
+        elif self._state == "restarting":
+            self.restarts += 1
+        elif self._state == "failed":
+            self._error = from_message(f"{event['code']}: {event['message']}") or ServerError(
+                event["message"]
+            )
+
+    @property
+    def state(self) -> str:
+        """ "new", "ready", "restarting", "failed" or "stopped"."""
+        return self._state
+
+    def _address(self, port: str) -> str:
+        if not self.facts:
+            raise RuntimeError("the server has no address before start()")
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.facts["host"], self.facts["host"])
+        return f"[{host}]:{self.facts[port]}" if ":" in host else f"{host}:{self.facts[port]}"
+
+    @property
+    def grpc_url(self) -> str:
+        """host:port."""
+        return self._address("grpc")
+
+    @property
+    def http_url(self) -> str:
+        """http://host:port."""
+        return f"http://{self._address('http')}"
+
+    @property
+    def metrics_url(self) -> str:
+        """http://host:port/metrics."""
+        return f"http://{self._address('metrics')}/metrics"
+
+    def check(self, timeout_s: float = 5.0) -> None:
+        """Send a test photo through. ``CanaryFailed`` tells the truth where Triton's own readiness lies."""
+        canary.check(self.http_url, self._spec.models, timeout_s=timeout_s)
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until the server has ended; False when it still runs after ``timeout_s``.
+
+        Raises:
+            ServerError: it ended by itself, and why.
+        """
+        with self._changed:
+            ended = self._changed.wait_for(lambda: self._state in ("failed", "stopped"), timeout_s)
+        if self._error is not None:
+            raise self._error
+        return ended
+
+    def stop(self) -> None:
+        """Let it finish what it accepted, then end it; returns when nothing is left. May be repeated."""
+        if self._keeper is None:
+            return
+        assert self._keeper.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._keeper.stdin.close()
+        try:
+            self._keeper.wait(self._spec.drain_s + 15)
+        except subprocess.TimeoutExpired:
+            self._keeper.kill()  # the kernel then ends the server, and the next start sweeps
+            self._keeper.wait()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
