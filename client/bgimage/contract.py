@@ -12,9 +12,10 @@ from dataclasses import dataclass
 class Contract:
     """What the network eats and gives.
 
-    The checkpoint stores it, the ONNX file and every ``config.pbtxt`` carry it, pre- and post-processing read it
-    from there and own no numbers. The graph itself contains the normalisation and the sigmoid, so that a caller sees
-    ``image``: uint8 (N, 3, H, W), RGB, 0..255, and ``alpha``: float32 (N, 1, H, W) in [0, 1].
+    The checkpoint stores it, the ONNX file and every ``config.pbtxt`` carry it, pre- and post-processing
+    read it from there and own no numbers. The graph itself contains the normalisation and the sigmoid, so
+    that a caller sees ``image``: uint8 (N, 3, H, W), RGB, 0..255, and ``alpha``: float32 (N, 1, H, W) in [0,
+    1].
     """
 
     size_hw: tuple[int, int] = (320, 320)
@@ -67,7 +68,9 @@ class Contract:
         fields = json.loads(text)
         unknown = set(fields) - {f.name for f in dataclasses.fields(cls)}
         if unknown:
-            raise ValueError(f"contract has unknown fields {sorted(unknown)}; this bgimage is too old for the network")
+            raise ValueError(
+                f"contract has unknown fields {sorted(unknown)}; this bgimage is too old for the network"
+            )
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
     @property

@@ -13,8 +13,8 @@
     ├── OptionError             an option that does not exist, or a value outside its range
     └── NoPersonFound           asked for a person, found none
 
-The ``code`` travels over the wire ("too_many_pixels: 900 megapixels ..."), and ``from_message`` builds the same
-class again on the other side.
+The ``code`` travels over the wire ("too_many_pixels: 900 megapixels ..."), and ``from_message`` builds the
+same class again on the other side.
 """
 
 from __future__ import annotations
@@ -122,7 +122,8 @@ def _tree(root: type[BgError]) -> dict[str, type[BgError]]:
 def from_message(message: str) -> BgError | None:
     """The error that ``message()`` wrote, found anywhere in ``message``; ``None`` where there is none.
 
-    Triton prefixes what a model says ("in ensemble 'cutout', ..."), so the code is looked for inside the text.
+    Triton prefixes what a model says ("in ensemble 'cutout', ..."), so the code is looked for inside the
+    text.
     """
     for code, kind in sorted(_tree(BgError).items(), key=lambda item: -len(item[0])):
         head, mark, sentence = message.partition(f"{code}: ")

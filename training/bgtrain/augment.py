@@ -175,7 +175,9 @@ def augment(
     alpha = _warp(sample.alpha, matrix, side, 0)
     weight = np.full((side, side), round(255 * sample.confidence), np.uint8)
     if background is not None:
-        behind = _warp(background.image, _cover(background.image.shape[:2], side, rng), side, config.pad_value)
+        behind = _warp(
+            background.image, _cover(background.image.shape[:2], side, rng), side, config.pad_value
+        )
         behind = _colour(behind, config, rng)
         if second is not None:
             there = _view(second, side, config, rng)
@@ -192,6 +194,8 @@ def augment(
         weight[band] = round(255 * sample.confidence * config.polygon_band_weight)
     image = _camera(image, config, rng)
     if background is None:  # serving pads after everything else
-        inside = cv2.warpAffine(np.ones(sample.alpha.shape, np.uint8), matrix, (side, side), flags=cv2.INTER_NEAREST)
+        inside = cv2.warpAffine(
+            np.ones(sample.alpha.shape, np.uint8), matrix, (side, side), flags=cv2.INTER_NEAREST
+        )
         image[inside == 0] = config.pad_value
     return image, alpha, weight

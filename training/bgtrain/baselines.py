@@ -16,7 +16,11 @@ def _convolutions(inputs: int, widths: tuple[int, ...]) -> nn.Sequential:
     """3x3 convolution, BatchNorm, ReLU for each width."""
     layers: list[nn.Module] = []
     for width in widths:
-        layers += [nn.Conv2d(inputs, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+        layers += [
+            nn.Conv2d(inputs, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        ]
         inputs = width
     return nn.Sequential(*layers)
 
@@ -31,8 +35,8 @@ def _he_uniform(module: nn.Module) -> None:
 class FCN(nn.Module):
     """FCN-32s, -16s or -8s on VGG16 (arXiv:1411.4038).
 
-    The trunk has batch normalisation, for it starts from fresh weights here; the fully connected layers are the
-    paper's 7x7 and 1x1 convolutions at ``fc`` instead of 4096 channels, padded to keep the size.
+    The trunk has batch normalisation, for it starts from fresh weights here; the fully connected layers are
+    the paper's 7x7 and 1x1 convolutions at ``fc`` instead of 4096 channels, padded to keep the size.
     """
 
     stride = 32
@@ -40,7 +44,8 @@ class FCN(nn.Module):
     def __init__(self, finest: int, classes: int = 1, fc: int = 512) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            _convolutions(inputs, widths) for inputs, widths in zip((3, 64, 128, 256, 512), VGG16, strict=True)
+            _convolutions(inputs, widths)
+            for inputs, widths in zip((3, 64, 128, 256, 512), VGG16, strict=True)
         )
         self.fc = nn.Sequential(
             nn.Conv2d(512, fc, 7, padding=3),

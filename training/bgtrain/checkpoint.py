@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bgimage.contract import Contract
 from torch import nn
 
+from bgimage.contract import Contract
 from bgtrain import networks
 
 

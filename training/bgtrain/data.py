@@ -1,7 +1,7 @@
 """Photos and mattes from tar shards, turned into training crops.
 
-Every crop is a pure function of (seed, number of the crop): any number of workers, processes or restarts gives the
-same crops in the same order.
+Every crop is a pure function of (seed, number of the crop): any number of workers, processes or restarts
+gives the same crops in the same order.
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ def load_sample(row: Row, photo: bytes, matte: bytes | None, max_side: int) -> S
     if matte is not None and row.label not in ("empty", "none"):
         alpha = cv2.imdecode(np.frombuffer(matte, np.uint8), cv2.IMREAD_GRAYSCALE)
         if alpha is None or alpha.shape != image.shape[:2]:
-            raise DataError(f"{row.key}.png in {row.shard} cannot be decoded or has another size than the photo")
+            raise DataError(
+                f"{row.key}.png in {row.shard} cannot be decoded or has another size than the photo"
+            )
     height, width = alpha.shape
     scale = max_side / max(height, width)
     if scale < 1:
@@ -151,7 +153,8 @@ class DataConfig:
 class Crops(Dataset[dict[str, torch.Tensor]]):
     """Training crops, numbered from 0 without end.
 
-    ``crops[i]``: ``image`` uint8 (3, size, size) RGB; ``alpha`` and ``weight`` uint8 (1, size, size), in 255ths.
+    ``crops[i]``: ``image`` uint8 (3, size, size) RGB; ``alpha`` and ``weight`` uint8 (1, size, size), in
+    255ths.
     """
 
     def __init__(
@@ -168,7 +171,9 @@ class Crops(Dataset[dict[str, torch.Tensor]]):
         rows = [r for r in read_index(root) if r.split == split and r.key not in config.exclude]
         used = [r for r in rows if r.pool in config.pools or r.pool in config.backgrounds]
         if not used:
-            raise DataError(f"{root / 'index.csv'}: no photo of split {split!r} in the pools {sorted(config.pools)}")
+            raise DataError(
+                f"{root / 'index.csv'}: no photo of split {split!r} in the pools {sorted(config.pools)}"
+            )
         self.samples: list[Sample] = []
         weights: list[float] = []
         self.backgrounds: list[int] = []
@@ -198,9 +203,7 @@ class Crops(Dataset[dict[str, torch.Tensor]]):
             background = self.samples[self.backgrounds[rng.integers(len(self.backgrounds))]]
             if rng.random() < pick.second_person:
                 second = self.samples[self.people[rng.integers(len(self.people))]]
-        image, alpha, weight = augment(
-            sample, self.size, pick, rng, background=background, second=second
-        )
+        image, alpha, weight = augment(sample, self.size, pick, rng, background=background, second=second)
         return {
             "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
             "alpha": torch.from_numpy(alpha[None]),

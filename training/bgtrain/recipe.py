@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from bgimage.contract import Contract
-
 from bgtrain.augment import AugmentConfig
 from bgtrain.data import DataConfig
 from bgtrain.losses import LossConfig
@@ -42,7 +41,10 @@ class OptimizerConfig:
     """Decay of the averaged weights a step; 0 keeps the raw ones."""
 
     def __post_init__(self) -> None:
-        for name, known in {"name": ("adamw", "rmsprop"), "schedule": ("cosine", "hold", "exponential")}.items():
+        for name, known in {
+            "name": ("adamw", "rmsprop"),
+            "schedule": ("cosine", "hold", "exponential"),
+        }.items():
             if getattr(self, name) not in known:
                 raise RecipeError(f"optimizer.{name}={getattr(self, name)!r}: unknown; use one of {known}")
         if not 0 <= self.ema < 1:

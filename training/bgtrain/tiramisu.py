@@ -1,9 +1,9 @@
 """FC-DenseNet for person matting, after Jégou et al. 2017 (arXiv:1611.09326), and its fast relative.
 
-``FCDenseNet`` is the paper's network, layer by layer. ``FastTiramisu`` keeps the idea (dense blocks down, a dense way
-up that carries only new features, skips by concatenation) and moves the work to where it is cheap: nothing dense
-happens above a quarter of the resolution, convolution comes before batch normalisation so that the two fold into one
-at export, and a light head brings the logits back to full resolution.
+``FCDenseNet`` is the paper's network, layer by layer. ``FastTiramisu`` keeps the idea (dense blocks down, a
+dense way up that carries only new features, skips by concatenation) and moves the work to where it is cheap:
+nothing dense happens above a quarter of the resolution, convolution comes before batch normalisation so that
+the two fold into one at export, and a light head brings the logits back to full resolution.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _he_uniform(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-# --- the paper's network -----------------------------------------------------------------------------------------
+# --- the paper's network ---
 
 
 def _dense_layer(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
@@ -109,11 +109,13 @@ def _dense_layer(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
 class DenseBlock(nn.Module):
     """Layers that each see the input and everything made before them (figure 2).
 
-    ``keep_input=False`` gives only the new features: on the way up the paper drops the block's input, else the
-    number of channels would explode with the resolution.
+    ``keep_input=False`` gives only the new features: on the way up the paper drops the block's input, else
+    the number of channels would explode with the resolution.
     """
 
-    def __init__(self, inputs: int, growth_rate: int, layers: int, dropout: float, *, keep_input: bool) -> None:
+    def __init__(
+        self, inputs: int, growth_rate: int, layers: int, dropout: float, *, keep_input: bool
+    ) -> None:
         super().__init__()
         self.keep_input = keep_input
         self.layers = nn.ModuleList(
@@ -180,7 +182,7 @@ class FCDenseNet(nn.Module):
         return self.classify(x)
 
 
-# --- the fast relative -------------------------------------------------------------------------------------------
+# --- the fast relative ---
 
 
 class ConvBNReLU(nn.Sequential):
@@ -197,7 +199,9 @@ class ConvBNReLU(nn.Sequential):
 class FastDenseBlock(nn.Module):
     """A dense block of post-activation layers, compressed by a 1x1 convolution to ``width`` channels."""
 
-    def __init__(self, inputs: int, growth_rate: int, layers: int, width: int, *, keep_input: bool = True) -> None:
+    def __init__(
+        self, inputs: int, growth_rate: int, layers: int, width: int, *, keep_input: bool = True
+    ) -> None:
         super().__init__()
         self.keep_input = keep_input
         self.layers = nn.ModuleList(ConvBNReLU(inputs + i * growth_rate, growth_rate) for i in range(layers))

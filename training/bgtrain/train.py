@@ -3,8 +3,8 @@
     python -m bgtrain train training/configs/tiramisu-fast.toml --out runs/fast
     torchrun --nproc-per-node 8 -m bgtrain train training/configs/tiramisu-large.toml --out runs/large
 
-A killed run goes on with the same command. ``OUT`` holds ``log.jsonl``, ``last.pt`` (to resume), ``best.pt`` (best
-validation score), ``step-N.png`` (sheets of predictions) and TensorBoard events.
+A killed run goes on with the same command. ``OUT`` holds ``log.jsonl``, ``last.pt`` (to resume), ``best.pt``
+(best validation score), ``step-N.png`` (sheets of predictions) and TensorBoard events.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from bgimage.geometry import network_input
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from bgimage.geometry import network_input
 from bgtrain import checkpoint, networks
 from bgtrain import recipe as recipes
 from bgtrain.data import Crops, StepSampler, data_root, load_split
@@ -83,7 +83,10 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
     """AdamW or RMSprop; biases and normalisation do not decay."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
     if config.name == "rmsprop":
         return torch.optim.RMSprop(groups, lr=config.lr, alpha=0.99)
     return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99))
@@ -201,7 +204,9 @@ def phase_at(recipe: Recipe, step: int) -> tuple[Phase, int, int]:
 class Trainer:
     """State of one run."""
 
-    def __init__(self, recipe: Recipe, out: Path, root: Path, place: Place, workers: int, start: Path | None) -> None:
+    def __init__(
+        self, recipe: Recipe, out: Path, root: Path, place: Place, workers: int, start: Path | None
+    ) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.out, self.root, self.place, self.workers = recipe, out, root, place, workers
         self.model = networks.build(recipe.network).to(place.device, memory_format=torch.channels_last)
@@ -380,7 +385,14 @@ class Report:
         speed = len(self.losses) * phase.batch / (time.perf_counter() - self.began)
         mean = float(np.mean(self.losses))
         self.write(
-            {"step": step, "loss": mean, "lr": lr, "images_per_s": speed, "size": phase.size, "time_s": time.time()}
+            {
+                "step": step,
+                "loss": mean,
+                "lr": lr,
+                "images_per_s": speed,
+                "size": phase.size,
+                "time_s": time.time(),
+            }
         )
         self.say(f"step {step}/{self.total}  loss {mean:.4f}  {phase.size} px  {speed:.1f} images/s")
         self.losses, self.seconds, self.began = [], 0.0, time.perf_counter()
@@ -399,9 +411,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; an existing run goes on")
     parser.add_argument("--data", type=Path, default=None, help="folder of the shards (else BGCLIENT_DATA)")
     parser.add_argument("--start", type=Path, default=None, help="checkpoint whose weights to begin with")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads of the network (0: torch's choice)")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="CPU threads of the network (0: torch's choice)"
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes that make crops")
-    parser.add_argument("--steps", type=int, default=0, help="stop the last phase earlier or later, at this step")
+    parser.add_argument(
+        "--steps", type=int, default=0, help="stop the last phase earlier or later, at this step"
+    )
     arguments = parser.parse_args(argv)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -414,7 +430,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         recipe, arguments.out, arguments.data or data_root(), place, arguments.workers, arguments.start
     )
     report = Report(arguments.out, recipe.steps, active=place.rank == 0)
-    report.say(f"{recipe.network}: step {trainer.step} of {recipe.steps}, {len(trainer.crops)} photos, {place.device}")
+    report.say(
+        f"{recipe.network}: step {trainer.step} of {recipe.steps}, {len(trainer.crops)} photos, {place.device}"
+    )
     try:
         trainer.run(report)
     except KeyboardInterrupt:

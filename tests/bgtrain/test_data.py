@@ -1,0 +1,95 @@
+"""Crops are pure functions of their number, and the matte follows the photo."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from bgtrain.augment import AugmentConfig, Sample, augment
+from bgtrain.data import Crops, DataConfig, DataError, StepSampler, read_index
+
+PLAIN = AugmentConfig(composite=0, colour=0, blur=0, noise=0, jpeg=0)
+
+
+def crops(root, **changes):
+    return Crops(root, DataConfig(), replace(AugmentConfig(), **changes), size=48, seed=1)
+
+
+def test_a_crop_depends_on_its_number_and_nothing_else(tiny_data):
+    one, other = crops(tiny_data), crops(tiny_data)
+    other[0], other[3]  # reading others first changes nothing
+    for name in ("image", "alpha", "weight"):
+        assert torch.equal(one[5][name], other[5][name])
+    assert not torch.equal(one[5]["image"], one[6]["image"])
+
+
+def test_the_matte_goes_wherever_the_photo_goes():
+    ramp = np.tile(np.linspace(0, 255, 80).astype(np.uint8), (90, 1))
+    sample = Sample(np.repeat(ramp[..., None], 3, 2), ramp, "pixel")
+    plain = replace(PLAIN, pad_value=0)
+    for seed in range(20):
+        image, alpha, _ = augment(sample, 64, plain, np.random.default_rng(seed))
+        near = np.abs(image[..., 0].astype(int) - alpha) <= 4
+        assert near.mean() > 0.9  # all but the padding's soft rim
+
+
+def test_the_padding_is_the_contracts_grey_whatever_happens_to_the_colours():
+    sample = Sample(np.full((20, 80, 3), 250, np.uint8), np.zeros((20, 80), np.uint8), "empty")
+    config = replace(AugmentConfig(), colour=1, noise=1, rotate=0, whole=1)
+    image, _, _ = augment(sample, 64, config, np.random.default_rng(0))
+    assert (image[:8] == 127).all()
+    assert (image[-8:] == 127).all()
+
+
+def test_a_composite_covers_the_crop_with_the_new_background():
+    person = Sample(np.full((60, 60, 3), 200, np.uint8), np.zeros((60, 60), np.uint8), "pixel")
+    person.alpha[20:40, 20:40] = 255
+    behind = Sample(np.full((50, 70, 3), 30, np.uint8), np.zeros((50, 70), np.uint8), "none")
+    image, alpha, _ = augment(person, 64, PLAIN, np.random.default_rng(2), background=behind)
+    assert (np.abs(image[alpha == 0].astype(int) - 30) <= 1).all()
+    assert (np.abs(image[alpha == 255].astype(int) - 200) <= 1).all()
+
+
+def test_coarse_polygons_count_little_along_their_edges_only():
+    alpha = np.zeros((64, 64), np.uint8)
+    alpha[:, :32] = 255
+    sample = Sample(np.zeros((64, 64, 3), np.uint8), alpha, "polygon")
+    _, matte, weight = augment(sample, 64, PLAIN, np.random.default_rng(1))
+    assert set(np.unique(weight)) == {64, 255}
+    edge = np.abs(np.diff((matte > 127).astype(int), axis=1)) > 0
+    assert (weight[:, 1:][edge] == 64).all()
+
+
+def test_labels_of_low_confidence_weigh_less(tiny_data):
+    alpha = np.zeros((64, 64), np.uint8)
+    sample = Sample(np.zeros((64, 64, 3), np.uint8), alpha, "pseudo", confidence=0.5)
+    assert set(np.unique(augment(sample, 64, PLAIN, np.random.default_rng(1))[2])) == {128}
+
+
+def test_processes_share_each_step_without_overlap():
+    whole = list(StepSampler(8, first=40, steps=3))
+    halves = [list(StepSampler(8, 40, 3, rank, 2)) for rank in range(2)]
+    for step, numbers in enumerate(whole):
+        assert sorted(halves[0][step] + halves[1][step]) == numbers
+    with pytest.raises(ValueError, match="batch=9 does not divide among 2"):
+        StepSampler(9, 0, 1, 0, 2)
+
+
+def test_only_train_photos_train(tiny_data):
+    train = [r for r in read_index(tiny_data) if r.split == "train" and r.pool in DataConfig().pools]
+    assert len(crops(tiny_data)) == len(train)
+
+
+def test_excluded_keys_are_left_out(tiny_data):
+    fewer = Crops(tiny_data, DataConfig(exclude=("tiny_0",)), PLAIN, size=32, seed=0)
+    assert len(fewer) == len(crops(tiny_data)) - 1
+
+
+def test_missing_files_are_named(tiny_data, tmp_path):
+    with pytest.raises(DataError, match=r"no .*index\.csv"):
+        read_index(tmp_path)
+    shutil.copy(tiny_data / "index.csv", tmp_path)
+    with pytest.raises(DataError, match=r"tiny-00\.tar"):
+        Crops(tmp_path, DataConfig(), PLAIN, size=32, seed=0)

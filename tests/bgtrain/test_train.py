@@ -1,0 +1,164 @@
+"""A run can be killed anywhere, and divided among processes, without changing what it learns."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from bgimage.contract import Contract
+from bgtrain import checkpoint, recipe, train
+from bgtrain.recipe import OptimizerConfig, Phase
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(recipe_path, out, data, *more):
+    arguments = [str(recipe_path), "--out", str(out), "--data", str(data), "--workers", "0", *more]
+    assert train.main(arguments) == 0
+    return checkpoint.load(out / "last.pt")
+
+
+def test_a_resumed_run_ends_with_the_same_weights(tiny_recipe, tiny_data, tmp_path):
+    whole = run(tiny_recipe, tmp_path / "whole", tiny_data)
+    interrupted = train.Trainer(
+        recipe.load(tiny_recipe), tmp_path / "parts", tiny_data, train.Place(torch.device("cpu")), 0, None
+    )
+    report = train.Report(tmp_path / "parts", 8, active=True)
+
+    def die_at_six(step, *_):
+        if step == 6:
+            raise KeyboardInterrupt  # after the checkpoint of step 4, before that of step 6
+
+    report.step = die_at_six
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.run(report)
+    assert checkpoint.load(tmp_path / "parts/last.pt").resume["step"] == 4
+    resumed = run(tiny_recipe, tmp_path / "parts", tiny_data)
+    for name, value in whole.weights.items():
+        assert torch.equal(value, resumed.weights[name]), name
+
+
+def test_a_run_leaves_a_log_a_sheet_and_its_best_network(tiny_recipe, tiny_data, tmp_path):
+    last = run(tiny_recipe, tmp_path / "out", tiny_data)
+    assert last.resume["step"] == 8
+    lines = [json.loads(line) for line in (tmp_path / "out/log.jsonl").read_text().splitlines()]
+    assert {"step", "loss", "lr", "images_per_s", "size"} <= set(lines[-2])
+    assert {"ccp", "mae", "false_area", "score"} <= set(lines[-1]["val"])
+    assert (tmp_path / "out/step-000008.png").stat().st_size > 1000
+    best = checkpoint.load(tmp_path / "out/best.pt")
+    assert best.resume is None
+    assert best.contract == Contract(size_hw=(64, 64))
+    assert best.metrics["score"] == max(line["val"]["score"] for line in lines if "val" in line)
+
+
+def test_accumulated_parts_add_up_to_the_whole_batch(tiny_recipe, tiny_data, tmp_path):
+    base = replace(recipe.load(tiny_recipe), freeze_batchnorm=True)
+    weights = []
+    for accumulate in (1, 2):
+        changed = replace(base, phases=(Phase(size=32, steps=2, batch=4, accumulate=accumulate),))
+        # the dropout draws differ when a batch is divided
+        trainer = train.Trainer(
+            changed, tmp_path / str(accumulate), tiny_data, train.Place(torch.device("cpu")), 0, None
+        )
+        for module in trainer.model.modules():
+            if isinstance(module, torch.nn.Dropout2d):
+                module.p = 0.0
+        trainer.run(train.Report(tmp_path / str(accumulate), 2, active=True))
+        weights.append(trainer.model.state_dict())
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(tiny_data, tmp_path):
+    text = (ROOT / "tests/bgtrain/conftest.py").read_text().split('TINY = """')[1].split('"""')[0]
+    path = tmp_path / "tiny.toml"
+    path.write_text("freeze_batchnorm = true\n" + text)
+    command = ["-m", "bgtrain.train", str(path), "--data", str(tiny_data), "--workers", "0", "--threads", "1"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    one = [sys.executable, *command, "--out", str(tmp_path / "one")]
+    two = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29617"]
+    subprocess.run(one, check=True, env=environment, cwd=tmp_path, capture_output=True, timeout=300)
+    subprocess.run(
+        [*two, *command, "--out", str(tmp_path / "two")],
+        check=True,
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=300,
+    )
+    losses = [
+        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()][-2]["loss"]
+        for name in ("one", "two")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
+def test_early_stop_waits_for_its_patience(tiny_recipe, tiny_data, tmp_path):
+    patient = replace(recipe.load(tiny_recipe), patience=1, validate_every=1, phases=(Phase(32, 8, 2),))
+    trainer = train.Trainer(patient, tmp_path, tiny_data, train.Place(torch.device("cpu")), 0, None)
+    trainer.best = 2.0  # no score can beat it
+    trainer.run(train.Report(tmp_path, 8, active=True))
+    assert trainer.step == 1
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "hold", "exponential"])
+def test_schedules_warm_up_and_come_down(schedule):
+    config = OptimizerConfig(schedule=schedule, lr=1.0, warmup_steps=10)
+    rates = [train.learning_rate(step, 1000, step * 10, config) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0, rel=0.01)
+    assert rates[-1] < (0.01 if schedule != "exponential" else 0.92)
+
+
+def test_the_papers_schedule_loses_half_a_percent_an_epoch():
+    config = OptimizerConfig(schedule="exponential", lr=1e-3, warmup_steps=0, decay=0.995, epoch_images=500)
+    assert train.learning_rate(10, 100, 1500, config) == pytest.approx(1e-3 * 0.995**3)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "training/configs").glob("*.toml")), ids=lambda p: p.stem)
+def test_every_committed_recipe_loads_and_opens_with_its_command(path):
+    assert recipe.load(path).steps > 0
+    assert (
+        path.read_text().splitlines()[0].startswith(f"# python -m bgtrain train training/configs/{path.name}")
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('network = "segnet"', "network='segnet': unknown; use one of"),
+        ('network = "unet"', "phases is empty"),
+        ('network = "unet"\nfoo = 1', r"unknown \['foo'\]"),
+        ('network = "unet"\n[optimizer]\nname = "sgd"', "optimizer.name='sgd'"),
+        ('network = "unet"\n[contract]\nsize_hw = [100, 100]', "not a positive multiple"),
+        ("network = ", r"bad\.toml"),
+    ],
+)
+def test_a_bad_recipe_is_refused_by_field_and_value(tmp_path, text, message):
+    (tmp_path / "bad.toml").write_text(text)
+    with pytest.raises(recipe.RecipeError, match=message):
+        recipe.load(tmp_path / "bad.toml")
+
+
+def test_a_checkpoint_comes_back_as_it_was_and_a_damaged_one_is_named(tiny_recipe, tiny_data, tmp_path):
+    trainer = train.Trainer(
+        recipe.load(tiny_recipe), tmp_path, tiny_data, train.Place(torch.device("cpu")), 0, None
+    )
+    saved = trainer.snapshot({"score": 0.5}, resumable=False)
+    saved.published().save(tmp_path / "small.pt")
+    loaded = checkpoint.load(tmp_path / "small.pt")
+    assert (loaded.network, loaded.contract, loaded.metrics) == (saved.network, saved.contract, saved.metrics)
+    photo = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.model()(photo), saved.model()(photo), rtol=0.02, atol=0.02)
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "small.pt").read_bytes()[:5000])
+    with pytest.raises(checkpoint.CheckpointError, match=r"cut\.pt is no bgtrain checkpoint"):
+        checkpoint.load(tmp_path / "cut.pt")
+    with pytest.raises(checkpoint.CheckpointError, match="no checkpoint"):
+        checkpoint.load(tmp_path / "absent.pt")
