@@ -1,0 +1,528 @@
+"""What ``Client`` and ``AsyncClient`` have in common: settings, decisions, and every call as a flow."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import time
+import uuid
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bgclient import _shm, _wire
+from bgclient._endpoints import Balancer, Endpoint, parse_endpoints
+from bgclient._flow import Ask, Flow, Pause, Work
+from bgclient._retry import Deadline, Retry
+from bgclient._wire import Answer, Output, Request, Tensor
+from bgclient.errors import (
+    AccessDenied,
+    BgError,
+    DeadlineExceeded,
+    ModelMissing,
+    NetworkChanged,
+    RegionLost,
+    ServerBusy,
+    ServerFault,
+    ServerUnavailable,
+    TransportError,
+)
+from bgclient.fetch import Fetcher
+from bgclient.sources import PhotoLike, load
+from bgclient.telemetry import Hooks, NoHooks
+from bgclient.transports import TLS, Connector, Network, Wiring
+
+if TYPE_CHECKING:
+    from bgclient.options import Where
+    from bgclient.results import Cutout
+    from bgimage.codec import Limits, Photo
+    from bgimage.contract import Contract
+    from bgimage.options import Options
+
+_BLAMED = (ServerUnavailable, DeadlineExceeded, ServerFault, ModelMissing, AccessDenied)
+"""Errors that put an endpoint aside; any other says nothing about it."""
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """One server, as it describes itself."""
+
+    server: str
+    """Its address."""
+    ready: bool
+    """True when it takes requests."""
+    version: str | None = None
+    """Triton's version."""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """State of every model of its repository: "READY", "UNAVAILABLE", ..."""
+    network: str | None = None
+    """The model that holds the network."""
+    backend: str | None = None
+    """What runs it, such as "onnxruntime (python)" or "tensorrt"."""
+    devices: tuple[str, ...] = ()
+    """Where it runs: "cpu", "gpu"."""
+    contract: Contract | None = None
+    """The network's input and output."""
+    error: BgError | None = None
+    """Why the rest is missing."""
+
+
+class Connections:
+    """What one client holds open in one process, and for ``AsyncClient`` in one loop."""
+
+    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+        self.balancer = Balancer(tuple(endpoints))
+        self.transports: dict[Endpoint, Any] = {}
+        self.contracts: dict[Endpoint, Contract] = {}
+        self.regions: dict[Endpoint, _shm.Regions] = {e: _shm.Regions() for e in self.balancer.endpoints}
+        self.closed = False
+
+
+class _Stopwatch:
+    """Milliseconds by the name of the phase."""
+
+    def __init__(self) -> None:
+        self._began = self._last = time.perf_counter()
+        self.phases: dict[str, float] = {}
+
+    def lap(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.phases[phase] = self.phases.get(phase, 0.0) + (now - self._last) * 1e3
+        self._last = now
+
+    @property
+    def total_ms(self) -> float:
+        return (time.perf_counter() - self._began) * 1e3
+
+
+class BaseClient:
+    """Settings and flows; see ``Client``. Nothing here touches a socket."""
+
+    _transient: ClassVar[tuple[str, ...]] = ()
+    """Attributes that ``_begin`` makes: they belong to this process and are not pickled."""
+
+    def __init__(
+        self,
+        url: str | Iterable[str] | None = None,
+        *,
+        model: str | None = None,
+        timeout_s: float = 30.0,
+        retry: Retry | None = None,
+        headers: Mapping[str, str] | None = None,
+        token: str | None = None,
+        tls: TLS | None = None,
+        shared_memory: bool = False,
+        limits: Limits | None = None,
+        fetcher: Fetcher | None = None,
+        hooks: Hooks | None = None,
+        connector: Connector | None = None,
+    ) -> None:
+        Deadline(timeout_s)  # refuses what is no timeout
+        self._endpoints = None if url is None else parse_endpoints(url)
+        self._matte, self._cutout = (
+            name if model is None else f"{name}_{model}" for name in ("matte", "cutout")
+        )
+        self._timeout_s = timeout_s
+        self._retry = retry or Retry()
+        bearer = {} if token is None else {"authorization": f"Bearer {token}"}
+        self._wiring = Wiring({**(headers or {}), **bearer}, tls)
+        self._shared_memory = shared_memory
+        self._given_limits = limits
+        self._fetcher = fetcher
+        self._hooks = hooks or NoHooks()
+        self._connector = connector or Network()
+        self._begin()
+        _clients.add(self)
+
+    def _begin(self) -> None:
+        """Fresh state, without connections: after making, unpickling, and in a forked child."""
+        raise NotImplementedError
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in self._transient}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._begin()
+        _clients.add(self)
+
+    @cached_property
+    def _limits(self) -> Limits:
+        from bgimage.codec import Limits
+
+        return self._given_limits or Limits()
+
+    def _resolved(self) -> tuple[Endpoint, ...]:
+        """Where the servers are: as given, else BGCLIENT_URL, else the embedded one (started if need be)."""
+        if self._endpoints is not None:
+            return self._endpoints
+        named = os.environ.get("BGCLIENT_URL", "").strip()
+        if named:
+            return parse_endpoints(named)
+        from bgclient import embedded
+
+        return parse_endpoints(embedded.url())
+
+    # Flows. ``link`` is made by the twins, once per process and loop.
+
+    def _cut_flow(
+        self,
+        link: Connections,
+        photo: PhotoLike,
+        where: Where,
+        timeout_s: float | None,
+        options: dict[str, Any],
+    ) -> Flow[Cutout]:
+        """``Client.cut``."""
+        from bgimage.options import Options
+
+        if where not in ("client", "server"):
+            raise ValueError(f"where={where!r}: use 'client' or 'server'")
+        wanted = Options.of(**options)
+        deadline = Deadline(self._timeout_s if timeout_s is None else timeout_s)
+        with self._hooks.span("bgclient.cut", where=where) as span:
+            cut = self._thin if where == "client" else self._thick
+            cutout = yield from cut(link, photo, wanted, deadline)
+            span.set(
+                server=cutout.timings.server, tries=cutout.timings.tries, sent_bytes=cutout.timings.sent_bytes
+            )
+            return cutout
+
+    def _thin(
+        self, link: Connections, photo: PhotoLike, options: Options, deadline: Deadline
+    ) -> Flow[Cutout]:
+        """Send what the network sees, get its alpha, finish here."""
+        from bgimage.finish import finish
+
+        watch = _Stopwatch()
+        source = yield Work(partial(load, photo, self._limits, self._fetcher))
+        whole: Photo = yield Work(partial(_decoded, source, self._limits))
+        watch.lap("load")
+        small: dict[str, bytes] = {}
+
+        def prepare(contract: Contract) -> Flow[tuple[Request, dict[str, int]]]:
+            watch.lap("ask")
+            if contract.fingerprint not in small:
+                small[contract.fingerprint] = yield Work(partial(_seen, source, contract, self._limits))
+            watch.lap("shrink")
+            height, width = contract.size_hw
+            data = small[contract.fingerprint]
+            return self._request(self._matte, "alpha", [("photo", data)]), {"alpha": 4 * height * width}
+
+        reply = yield from self._infer(link, deadline, prepare)
+        watch.lap("ask")
+        alpha = reply.answer.output("alpha").floats().reshape(reply.contract.size_hw)
+        finished = yield Work(partial(finish, whole, alpha, reply.contract, options))
+        watch.lap("finish")
+        return self._cutout_of(finished, watch, reply)
+
+    def _thick(
+        self, link: Connections, photo: PhotoLike, options: Options, deadline: Deadline
+    ) -> Flow[Cutout]:
+        """Send the whole photo, get the finished picture."""
+        from bgclient.results import Encoded
+
+        watch = _Stopwatch()
+        source = yield Work(partial(load, photo, self._limits, self._fetcher))
+        data: bytes = yield Work(partial(_encoded, source))
+        watch.lap("load")
+
+        def prepare(contract: Contract) -> Flow[tuple[Request, dict[str, int]]]:
+            yield from ()
+            tensors = [("photo", data), ("options", options.to_json().encode())]
+            return self._request(self._cutout, "cutout", tensors, "facts"), {}
+
+        reply = yield from self._infer(link, deadline, prepare)
+        watch.lap("ask")
+        (picture,) = reply.answer.output("cutout").items()
+        facts = json.loads(reply.answer.output("facts").items()[0])
+        placed = (
+            options.crop
+            or options.canvas
+            or options.scale
+            or options.position != "original"
+            or options.max_pixels
+        )
+        whole = (
+            options.output != "inverse" and options.background is None and not options.shadow and not placed
+        )
+        box = tuple(facts["box"]) if facts["box"] else None
+        return self._cutout_of(Encoded(picture, box, facts["confidence"], whole), watch, reply)
+
+    def _request(self, model: str, output: str, tensors: list[tuple[str, bytes]], *more: str) -> Request:
+        inputs = tuple(Tensor.of_bytes(name, [data]) for name, data in tensors)
+        outputs = tuple(Output(name) for name in (output, *more))
+        return Request(model, inputs, outputs, id=uuid.uuid4().hex, headers=self._hooks.headers())
+
+    @staticmethod
+    def _cutout_of(finished: Any, watch: _Stopwatch, reply: _Reply) -> Cutout:
+        from bgclient.results import Cutout, Timings
+
+        timings = Timings(
+            **{f"{phase}_ms": watch.phases.get(phase, 0.0) for phase in ("load", "shrink", "ask", "finish")},
+            total_ms=watch.total_ms,
+            tries=reply.tries,
+            sent_bytes=reply.sent_bytes,
+            server=str(reply.endpoint),
+        )
+        return Cutout(finished, timings)
+
+    def _infer(self, link: Connections, deadline: Deadline, prepare: Prepare) -> Flow[_Reply]:
+        """Ask until somebody answers, the deadline is over, or it makes no sense any more."""
+        tried: list[Endpoint] = []
+        for tries in itertools.count(1):
+            endpoint = link.balancer.take(avoid=tried)
+            tried.append(endpoint)
+            try:
+                with self._hooks.span("bgclient.ask", server=str(endpoint), attempt=tries):
+                    reply = yield from self._attempt(link, endpoint, deadline, prepare, tries)
+            except TransportError as error:
+                (link.balancer.failed if isinstance(error, _BLAMED) else link.balancer.dropped)(endpoint)
+                if isinstance(error, NetworkChanged | ServerUnavailable):
+                    link.contracts.pop(endpoint, None)  # another server may answer there next time
+                pause_s = 0.0 if link.balancer.others(tried) else self._retry.pause_s(tries)
+                if not error.retryable or tries == self._retry.attempts or pause_s >= deadline.left_s:
+                    raise _last_word(error, tried, deadline) from error
+                yield Pause(pause_s)
+            except BgError:
+                link.balancer.succeeded(endpoint)  # the photo or the option is at fault
+                raise
+            except BaseException:
+                link.balancer.dropped(endpoint)
+                raise
+            else:
+                link.balancer.succeeded(endpoint)
+                return reply
+        raise AssertionError("unreachable: the loop ends by return or raise")
+
+    def _attempt(
+        self, link: Connections, endpoint: Endpoint, deadline: Deadline, prepare: Prepare, tries: int
+    ) -> Flow[_Reply]:
+        contract = yield from self._contract(link, endpoint, deadline)
+        request, fixed = yield from prepare(contract)
+        sent_bytes = len(request.inputs[0].data)
+        if self._shared_memory:
+            answer = yield from self._through_memory(link, endpoint, deadline, request, fixed)
+        else:
+            answer = yield _ask(endpoint, request, deadline)
+        for name, size in fixed.items():
+            if len(answer.output(name).data) != size:
+                shape = list(answer.output(name).shape)
+                raise NetworkChanged(
+                    f"{endpoint} answers {name} {shape}, its contract said {contract.size_hw}"
+                )
+        return _Reply(endpoint, contract, answer, tries, sent_bytes)
+
+    def _contract(self, link: Connections, endpoint: Endpoint, deadline: Deadline) -> Flow[Contract]:
+        """The network's contract, asked for once per endpoint and kept while it answers."""
+        from bgimage.contract import Contract
+
+        if endpoint not in link.contracts:
+            found = yield _ask(endpoint, _wire.config_query(self._matte), deadline)
+            try:
+                text = found["config"]["parameters"]["contract"]["string_value"]
+            except (KeyError, TypeError):
+                raise ModelMissing(
+                    f"{endpoint} has a model {self._matte!r} without a 'contract' parameter: it is not ours; "
+                    'start it over bgclient\'s model repository: "bgclient serve" does'
+                ) from None
+            try:
+                link.contracts[endpoint] = Contract.from_json(text)
+            except (ValueError, TypeError) as error:
+                raise ServerFault(
+                    f"{endpoint}: {error}; install the bgclient that fits the server"
+                ) from error
+        return link.contracts[endpoint]
+
+    def _through_memory(
+        self,
+        link: Connections,
+        endpoint: Endpoint,
+        deadline: Deadline,
+        request: Request,
+        fixed: dict[str, int],
+    ) -> Flow[Answer]:
+        """One request whose tensors stay in shared memory."""
+        regions = link.regions[endpoint]
+        if not regions.swept:
+            _shm.sweep()
+            known = yield _ask(endpoint, _wire.regions_query(), deadline)
+            regions.discard(_shm.of_the_dead(known.get("regions", {})))
+            regions.swept = True
+        for name in regions.stale():
+            yield _ask(endpoint, _wire.unregister_query(name), deadline)
+        byte_size = _shm.room(request, fixed)
+        region = regions.take(byte_size)
+        try:
+            if region is None:
+                region = _shm.Region(byte_size)
+                try:
+                    yield _ask(endpoint, _wire.register_query(region.name, region.key, byte_size), deadline)
+                finally:
+                    region.unlink()
+            placed = region.place(request, fixed)
+            answer: Answer = yield _ask(endpoint, placed, deadline)
+        except RegionLost:
+            regions.forget()
+            raise
+        except BaseException:
+            if region is not None:
+                regions.discard([region.name])
+            raise
+        read = region.read(answer, placed)
+        regions.give(region)
+        return read
+
+    def _info_flow(self, link: Connections) -> Flow[list[ServerInfo]]:
+        """``Client.info``."""
+        infos = {}
+        for endpoint in link.balancer.endpoints:
+            infos[endpoint] = yield from self._describe(link, endpoint)
+        return list(infos.values())
+
+    def _describe(self, link: Connections, endpoint: Endpoint) -> Flow[ServerInfo]:
+        said: dict[str, Any] = {"server": str(endpoint), "ready": False}
+        deadline = Deadline(min(self._timeout_s, 10.0))
+        try:
+            said["ready"] = (yield _ask(endpoint, _wire.ready_query(), deadline)).get("ready", False)
+            said["version"] = (yield _ask(endpoint, _wire.server_query(), deadline)).get("version")
+            index = yield _ask(endpoint, _wire.models_query(), deadline)
+            said["models"] = {m["name"]: m.get("state", "NOT LOADED") for m in index.get("models", [])}
+            said["contract"] = yield from self._contract(link, endpoint, deadline)
+            ensemble = (yield _ask(endpoint, _wire.config_query(self._matte), deadline))["config"]
+            for step in ensemble.get("ensemble_scheduling", {}).get("step", []):
+                config = (yield _ask(endpoint, _wire.config_query(step["model_name"]), deadline))["config"]
+                if [entry["name"] for entry in config.get("input", [])] == [said["contract"].input_tensor]:
+                    said |= _network_of(config)
+        except BgError as error:
+            said["error"] = error
+        return ServerInfo(**said)
+
+    def _ready_flow(self, link: Connections) -> Flow[bool]:
+        """``Client.ready``."""
+        for endpoint in link.balancer.endpoints:
+            try:
+                said = yield _ask(endpoint, _wire.ready_query(), Deadline(min(self._timeout_s, 5.0)))
+            except TransportError:
+                continue  # not ready is the answer, not an error
+            if said.get("ready", False):
+                return True
+        return False
+
+    def _contract_flow(self, link: Connections) -> Flow[Contract]:
+        """``Client.contract``."""
+        endpoint = link.balancer.take()
+        try:
+            return (yield from self._contract(link, endpoint, Deadline(self._timeout_s)))
+        finally:
+            link.balancer.dropped(endpoint)
+
+    def _farewell_flow(self, link: Connections) -> Flow[None]:
+        """Let the servers forget our shared memory, before the transports are closed."""
+        for endpoint, regions in link.regions.items():
+            for name in regions.all():
+                try:
+                    yield _ask(endpoint, _wire.unregister_query(name), Deadline(2.0))
+                except TransportError:
+                    break  # a server that is gone has forgotten already; the next client sweeps the rest
+
+
+Prepare = Callable[["Contract"], Flow[tuple[Request, dict[str, int]]]]
+
+
+@dataclass(frozen=True)
+class _Reply:
+    endpoint: Endpoint
+    contract: Contract
+    answer: Answer
+    tries: int
+    sent_bytes: int
+
+
+def _ask(endpoint: Endpoint, message: Request | _wire.Query, deadline: Deadline) -> Ask:
+    """An ``Ask`` that ends with the deadline; a query also with its own, much shorter one."""
+    left_s = deadline.left_s
+    if left_s <= 0:
+        raise DeadlineExceeded(f"no answer from {endpoint} in time")
+    return Ask(endpoint, message, left_s if isinstance(message, Request) else min(left_s, message.timeout_s))
+
+
+def _last_word(error: TransportError, tried: list[Endpoint], deadline: Deadline) -> TransportError:
+    """The error that the caller sees: what, which, after how long, and what next."""
+    tries = f"{len(tried)} {'try' if len(tried) == 1 else 'tries'}"
+    match error:
+        case ServerUnavailable():
+            return ServerUnavailable(
+                f"{error} after {deadline.elapsed_s:.1f} s and {tries}; "
+                'start one with "bgclient serve", or set BGCLIENT_URL to where one runs'
+            )
+        case ServerBusy():
+            return ServerBusy(f"{error} ({tries} in {deadline.elapsed_s:.1f} s)")
+        case DeadlineExceeded():
+            return DeadlineExceeded(
+                f"no answer from {tried[-1]} within {deadline.timeout_s:g} s ({tries}); "
+                'give a longer timeout_s, or see with "bgclient doctor" what takes so long'
+            )
+    return error
+
+
+def _network_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    backend = config.get("backend") or config.get("platform", "")
+    runtime = config.get("runtime", "")
+    kinds = {group.get("kind", "KIND_AUTO") for group in config.get("instance_group", [])}
+    return {
+        "network": config["name"],
+        "backend": f"{backend} (python)" if runtime == "model.py" else backend,
+        "devices": tuple(sorted(kind.removeprefix("KIND_").lower() for kind in kinds)),
+    }
+
+
+def _decoded(source: bytes | Photo, limits: Limits) -> Photo:
+    from bgimage.codec import decode
+
+    return decode(source, limits) if isinstance(source, bytes) else source
+
+
+def _seen(source: bytes | Photo, contract: Contract, limits: Limits) -> bytes:
+    """The photo as the network sees it, as a PNG.
+
+    Decoded as the server's preprocessing would (a large JPEG at a reduced scale), and without loss from
+    there: so the server makes the very same input of it as of the whole photo.
+    """
+    from bgimage.codec import decode, encode
+    from bgimage.geometry import shrunk
+
+    photo = decode(source, limits, at_least=max(contract.size_hw)) if isinstance(source, bytes) else source
+    return encode(shrunk(photo, contract), "png")
+
+
+def _encoded(source: bytes | Photo) -> bytes:
+    """Bytes for the server; pixels become a PNG, without loss."""
+    if isinstance(source, bytes):
+        return source
+    import numpy as np
+
+    from bgimage.codec import encode
+
+    pixels = source.pixels if source.alpha is None else np.dstack([source.pixels, source.alpha])
+    return encode(pixels, "png", icc=source.icc, exif=source.exif, dpi=source.dpi)
+
+
+_clients: weakref.WeakSet[BaseClient] = weakref.WeakSet()
+_of_the_parent: list[object] = []
+"""Connections that a forked child inherited: the parent's to close, and never collected here, which would
+close them.
+"""
+
+
+def _after_fork() -> None:
+    for client in _clients:
+        _of_the_parent.append({name: vars(client).get(name) for name in client._transient})
+        client._begin()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)

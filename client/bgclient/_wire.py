@@ -1,0 +1,308 @@
+"""Requests and answers of the KServe v2 protocol as plain values, without a socket.
+
+The HTTP form is the binary tensor data extension: a JSON header, then the tensors' bytes
+(github.com/triton-inference-server/server, docs/protocol/extension_binary_data.md).
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from bgclient.errors import (
+    AccessDenied,
+    BgError,
+    CallCancelled,
+    DeadlineExceeded,
+    ModelMissing,
+    PhotoTooLarge,
+    RegionLost,
+    ServerBusy,
+    ServerFault,
+    ServerUnavailable,
+    SharedMemoryError,
+    from_message,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MAX_ANSWER_BYTES = 1 << 30
+"""No answer of ours comes near; a server that sends more is not ours."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor lies in a shared memory region that the server knows."""
+
+    region: str
+    byte_size: int
+    offset: int = 0
+
+    @property
+    def parameters(self) -> dict[str, str | int]:
+        """As the shared memory extension wants it."""
+        named: dict[str, str | int] = {
+            "shared_memory_region": self.region,
+            "shared_memory_byte_size": self.byte_size,
+        }
+        return named | ({"shared_memory_offset": self.offset} if self.offset else {})
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A named tensor; ``data`` is little-endian and row-major, or lies at ``place``."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: bytes = b""
+    place: Place | None = None
+
+    @classmethod
+    def of_bytes(cls, name: str, items: Sequence[bytes]) -> Tensor:
+        """BYTES tensor (len(items), 1): each item after its length as four bytes."""
+        data = b"".join(part for item in items for part in (struct.pack("<I", len(item)), item))
+        return cls(name, "BYTES", (len(items), 1), data)
+
+    def items(self) -> list[bytes]:
+        """What ``of_bytes`` was given. ``ServerFault`` when the lengths do not add up."""
+        found, at = [], 0
+        while at < len(self.data):
+            if at + 4 > len(self.data):
+                raise ServerFault(f"output {self.name!r}: {len(self.data)} bytes end inside a length")
+            (length,) = struct.unpack_from("<I", self.data, at)
+            if at + 4 + length > len(self.data):
+                raise ServerFault(
+                    f"output {self.name!r}: {len(self.data)} bytes end inside an item of {length}"
+                )
+            found.append(self.data[at + 4 : at + 4 + length])
+            at += 4 + length
+        return found
+
+    def floats(self) -> NDArray[np.float32]:
+        """FP32 data in its shape. ``ServerFault`` when it is something else."""
+        import numpy as np
+
+        if self.datatype != "FP32" or len(self.data) != 4 * int(np.prod(self.shape)):
+            raise ServerFault(
+                f"output {self.name!r} is {self.datatype} {list(self.shape)} of {len(self.data)} bytes, not FP32"
+            )
+        return np.frombuffer(self.data, np.float32).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output that is asked for, and where it goes (None: into the answer)."""
+
+    name: str
+    place: Place | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One inference."""
+
+    model: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Output, ...]
+    id: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Its outputs by name."""
+
+    model: str
+    outputs: Mapping[str, Tensor]
+
+    def output(self, name: str) -> Tensor:
+        """The output, or ``ServerFault`` with the names that are there."""
+        if name not in self.outputs:
+            raise ServerFault(
+                f"model {self.model!r} answers {sorted(self.outputs)}, not {name!r}; is it ours?"
+            )
+        return self.outputs[name]
+
+
+@dataclass(frozen=True)
+class Query:
+    """A question about the server, in both protocols."""
+
+    rpc: str
+    """Method of the gRPC service; its request type is this name and "Request"."""
+    verb: str
+    path: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """Of the gRPC request."""
+    body: Mapping[str, Any] | None = None
+    """Of the HTTP request."""
+    timeout_s: float = 5.0
+
+
+def server_query() -> Query:
+    """Name, version and extensions of the server."""
+    return Query("ServerMetadata", "GET", "v2")
+
+
+def ready_query() -> Query:
+    """``{"ready": true}`` when the server takes requests."""
+    return Query("ServerReady", "GET", "v2/health/ready")
+
+
+def config_query(model: str) -> Query:
+    """The model's configuration, as of the JSON form of ``ModelConfig``."""
+    return Query("ModelConfig", "GET", f"v2/models/{quote(model, safe='')}/config", {"name": model})
+
+
+def models_query() -> Query:
+    """Every model of the repository and its state."""
+    return Query("RepositoryIndex", "POST", "v2/repository/index", body={})
+
+
+def regions_query() -> Query:
+    """Shared memory regions that the server knows."""
+    return Query("SystemSharedMemoryStatus", "GET", "v2/systemsharedmemory/status")
+
+
+def register_query(region: str, key: str, byte_size: int) -> Query:
+    """Make a shared memory object known to the server."""
+    fields = {"key": key, "offset": 0, "byte_size": byte_size}
+    path = f"v2/systemsharedmemory/region/{quote(region, safe='')}/register"
+    return Query("SystemSharedMemoryRegister", "POST", path, {"name": region, **fields}, fields)
+
+
+def unregister_query(region: str) -> Query:
+    """Make the server forget a region and unmap it."""
+    path = f"v2/systemsharedmemory/region/{quote(region, safe='')}/unregister"
+    return Query("SystemSharedMemoryUnregister", "POST", path, {"name": region}, {})
+
+
+def http_body(request: Request) -> tuple[bytes, dict[str, str]]:
+    """Body and headers of ``POST v2/models/NAME/infer``."""
+    inputs = [
+        {
+            "name": tensor.name,
+            "datatype": tensor.datatype,
+            "shape": list(tensor.shape),
+            "parameters": tensor.place.parameters if tensor.place else {"binary_data_size": len(tensor.data)},
+        }
+        for tensor in request.inputs
+    ]
+    outputs = [
+        {
+            "name": output.name,
+            "parameters": output.place.parameters if output.place else {"binary_data": True},
+        }
+        for output in request.outputs
+    ]
+    fields: dict[str, Any] = {"inputs": inputs, "outputs": outputs}
+    if request.id:
+        fields["id"] = request.id
+    header = json.dumps(fields, separators=(",", ":")).encode()
+    body = b"".join([header, *(tensor.data for tensor in request.inputs if tensor.place is None)])
+    return body, {
+        "Content-Type": "application/octet-stream",
+        "Inference-Header-Content-Length": str(len(header)),
+        **request.headers,
+    }
+
+
+def http_answer(model: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    """The answer to ``http_body``; ``ServerFault`` when it is not one."""
+    try:
+        header_size = int(headers.get("inference-header-content-length", len(body)))
+        fields = json.loads(body[:header_size])
+        outputs, at = {}, header_size
+        for output in fields["outputs"]:
+            parameters = output.get("parameters", {})
+            size = int(parameters.get("binary_data_size", 0))
+            data = body[at : at + size]
+            if len(data) != size:
+                raise ValueError(f"output {output['name']} has {len(data)} of {size} bytes")
+            at += size
+            outputs[output["name"]] = Tensor(output["name"], output["datatype"], tuple(output["shape"]), data)
+        return Answer(model, outputs)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ServerFault(f"{len(body)} bytes that are no KServe v2 answer: {error}") from error
+
+
+def error_of(status: str, message: str, address: str) -> BgError:
+    """The typed error for what a server said.
+
+    Args:
+        status: name of a gRPC status code, such as "INVALID_ARGUMENT".
+        message: the server's text.
+        address: of the server, for the sentence.
+    """
+    said = from_message(message)
+    if said is not None and status in ("INVALID_ARGUMENT", "UNKNOWN", "INTERNAL"):
+        return said
+    text = message.strip() or status.replace("_", " ").lower()
+    if "expecting header" in text:  # Triton's restricted protocols answer UNAVAILABLE over gRPC
+        status = "PERMISSION_DENIED"
+    if "nable to find shared memory region" in text:
+        return RegionLost(f"{address} does not know our shared memory any more ({text})")
+    if "shared memory" in text.lower():
+        return SharedMemoryError(
+            f"{address} cannot use our shared memory ({text}); it must run on this host, with the same "
+            "/dev/shm; use shared_memory=False"
+        )
+    if "unknown model" in text and status != "UNAVAILABLE":
+        status = "NOT_FOUND"
+    if status == "UNAVAILABLE" and any(word in text for word in ("maximum queue size", "timeout expired")):
+        return ServerBusy(
+            f"{address} has too much to do ({text}); try again later, or with fewer photos at a time"
+        )
+    if status == "UNAVAILABLE" or "is not healthy" in text:
+        return ServerUnavailable(f"no working Triton at {address} ({text})")
+    match status:
+        case "DEADLINE_EXCEEDED":
+            return DeadlineExceeded(f"no answer from {address} in time")
+        case "CANCELLED":
+            return CallCancelled(f"the call to {address} was cancelled")
+        case "RESOURCE_EXHAUSTED":
+            return ServerBusy(
+                f"{address} has too much to do ({text}); try again later, or with fewer photos at a time"
+            )
+        case "UNAUTHENTICATED" | "PERMISSION_DENIED":
+            return AccessDenied(f"{address} refuses us ({text}); check token=, headers= and tls=")
+        case "NOT_FOUND" | "UNIMPLEMENTED":
+            return ModelMissing(
+                f"{address} does not serve what is asked ({text}); "
+                'start it over bgclient\'s model repository: "bgclient serve" does'
+            )
+        case _:
+            return ServerFault(f"{address} failed ({status}: {text}); its log says more")
+
+
+_HTTP_STATUS = {
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
+    429: "RESOURCE_EXHAUSTED",
+    499: "CANCELLED",
+    501: "UNIMPLEMENTED",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "UNAVAILABLE",
+}
+
+
+def http_error(status: int, body: bytes, address: str) -> BgError:
+    """The typed error for an HTTP status that is not 200."""
+    try:
+        message = str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        message = f"HTTP {status} {body[:200].decode(errors='replace').strip()}".strip()
+    if status == 413:
+        return PhotoTooLarge(f"{address} takes no request of this size ({message}); send a smaller photo")
+    default = "INVALID_ARGUMENT" if status < 500 else "INTERNAL"
+    return error_of(_HTTP_STATUS.get(status, default), message, address)

@@ -1,0 +1,82 @@
+"""The smallest calls: ``cut("me.jpg").save("me.png")``, by one client that the process shares."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import TypeVar, Unpack
+
+from bgclient.client import AsyncClient, Client
+from bgclient.options import CutOptions, Where
+from bgclient.results import Cutout, Outcome, Progress
+from bgclient.sources import PhotoLike
+
+P = TypeVar("P", bound="PhotoLike")
+
+_of_thread = threading.local()
+
+
+@functools.cache
+def _client() -> Client:
+    return Client()
+
+
+def _async_client() -> AsyncClient:
+    """One for each thread, since each runs its own loop."""
+    if not hasattr(_of_thread, "client"):
+        _of_thread.client = AsyncClient()
+    client: AsyncClient = _of_thread.client
+    return client
+
+
+def cut(  # noqa: D103 - its twin's docstring, below
+    photo: PhotoLike,
+    *,
+    where: Where = "client",
+    timeout_s: float | None = None,
+    **options: Unpack[CutOptions],
+) -> Cutout:
+    return _client().cut(photo, where=where, timeout_s=timeout_s, **options)
+
+
+async def acut(  # noqa: D103
+    photo: PhotoLike,
+    *,
+    where: Where = "client",
+    timeout_s: float | None = None,
+    **options: Unpack[CutOptions],
+) -> Cutout:
+    return await _async_client().cut(photo, where=where, timeout_s=timeout_s, **options)
+
+
+def cut_many(  # noqa: D103
+    photos: Iterable[P],
+    *,
+    in_flight: int = 8,
+    on_progress: Callable[[Progress], object] | None = None,
+    where: Where = "client",
+    timeout_s: float | None = None,
+    **options: Unpack[CutOptions],
+) -> Iterator[Outcome[P]]:
+    return _client().cut_many(
+        photos, in_flight=in_flight, on_progress=on_progress, where=where, timeout_s=timeout_s, **options
+    )
+
+
+def acut_many(  # noqa: D103
+    photos: Iterable[P],
+    *,
+    in_flight: int = 8,
+    on_progress: Callable[[Progress], object] | None = None,
+    where: Where = "client",
+    timeout_s: float | None = None,
+    **options: Unpack[CutOptions],
+) -> AsyncIterator[Outcome[P]]:
+    return _async_client().cut_many(
+        photos, in_flight=in_flight, on_progress=on_progress, where=where, timeout_s=timeout_s, **options
+    )
+
+
+cut.__doc__ = acut.__doc__ = Client.cut.__doc__
+cut_many.__doc__ = acut_many.__doc__ = Client.cut_many.__doc__

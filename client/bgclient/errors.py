@@ -1,0 +1,173 @@
+"""Everything that can go wrong in a call: what ``bgimage.errors`` says of photos and options, and the way to
+the server.
+
+BgError                       base; .code, .retryable, .status
+├── PhotoError ...            the photo, see ``bgimage.errors``
+│   └── SourceError           the photo could not be read from where it is
+│       ├── UrlRefused        a URL where none is allowed, or one that leads inside
+│       └── DownloadFailed    the other side gave no photo, too much of it, or too late
+├── OptionError               an option, see ``bgimage.errors``
+├── NoPersonFound
+└── TransportError            the way to the server
+    ├── NoServer              no address given and none can be started here
+    ├── ServerUnavailable     nobody answers at the address, or not in working order   (retryable)
+    ├── ServerBusy            the server's queue is full                               (retryable)
+    ├── DeadlineExceeded      the whole call took longer than ``timeout_s``
+    ├── CallCancelled         cancelled from this side
+    ├── AccessDenied          the server wants another token or certificate
+    ├── ModelMissing          a Triton, but without our models
+    ├── SharedMemoryError     the server cannot see this process's shared memory
+    │   └── RegionLost        the server was restarted and forgot it                   (retryable)
+    ├── NetworkChanged        the server was given another network in between           (retryable)
+    └── ServerFault           the server broke on this request, or answers nonsense
+"""
+
+from __future__ import annotations
+
+from bgimage.errors import (
+    BgError,
+    BrokenPhoto,
+    DecodeTooSlow,
+    EmptyPhoto,
+    MissingCodec,
+    NoPersonFound,
+    OptionError,
+    PhotoError,
+    PhotoTooLarge,
+    SideTooLong,
+    TooManyPixels,
+    UnknownFormat,
+    from_message,
+)
+
+__all__ = [
+    "AccessDenied",
+    "BgError",
+    "BrokenPhoto",
+    "CallCancelled",
+    "DeadlineExceeded",
+    "DecodeTooSlow",
+    "DownloadFailed",
+    "EmptyPhoto",
+    "MissingCodec",
+    "ModelMissing",
+    "NetworkChanged",
+    "NoPersonFound",
+    "NoServer",
+    "OptionError",
+    "PhotoError",
+    "PhotoTooLarge",
+    "RegionLost",
+    "ServerBusy",
+    "ServerFault",
+    "ServerUnavailable",
+    "SharedMemoryError",
+    "SideTooLong",
+    "SourceError",
+    "TooManyPixels",
+    "TransportError",
+    "UnknownFormat",
+    "UrlRefused",
+    "from_message",
+]
+
+
+class SourceError(PhotoError):
+    """The photo could not be read from where it is: no such file, a folder, no permission."""
+
+    code = "unreadable_source"
+
+
+class UrlRefused(SourceError):
+    """A URL where none is allowed, or one that leads to an address that is not public."""
+
+    code = "url_refused"
+
+
+class DownloadFailed(SourceError):
+    """The other side gave no photo, too many bytes, or took too long."""
+
+    code = "download_failed"
+
+
+class TransportError(BgError):
+    """The way to the server."""
+
+    code = "transport"
+    status = 502
+
+
+class NoServer(TransportError):
+    """No address is given, and no server can be started on this machine."""
+
+    code = "no_server"
+    status = 503
+
+
+class ServerUnavailable(TransportError):
+    """Nobody answers at the address, or the server is not in working order."""
+
+    code = "server_unavailable"
+    retryable = True
+    status = 503
+
+
+class ServerBusy(TransportError):
+    """The server answers, its queue is full."""
+
+    code = "server_busy"
+    retryable = True
+    status = 503
+
+
+class DeadlineExceeded(TransportError):
+    """The whole call, retries included, took longer than ``timeout_s``."""
+
+    code = "deadline_exceeded"
+    status = 504
+
+
+class CallCancelled(TransportError):
+    """The call was cancelled from this side: the client was closed, or a run of many was stopped."""
+
+    code = "cancelled"
+    status = 499
+
+
+class AccessDenied(TransportError):
+    """The server wants another token, key or certificate."""
+
+    code = "access_denied"
+    status = 403
+
+
+class ModelMissing(TransportError):
+    """A Triton answers, but it does not serve our models."""
+
+    code = "model_missing"
+
+
+class SharedMemoryError(TransportError):
+    """The server cannot see this process's shared memory."""
+
+    code = "shared_memory"
+
+
+class RegionLost(SharedMemoryError):
+    """The server no longer knows a region that was registered; it was restarted."""
+
+    code = "region_lost"
+    retryable = True
+
+
+class NetworkChanged(TransportError):
+    """The answer does not fit the contract that was read before; it is read again."""
+
+    code = "network_changed"
+    retryable = True
+
+
+class ServerFault(TransportError):
+    """The server broke on this request, or its answer is not what the contract says."""
+
+    code = "server_fault"

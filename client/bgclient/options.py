@@ -1,0 +1,35 @@
+"""The options of a cut-out as keyword arguments, for type checkers and editors.
+
+``bgimage.options.Options`` is what checks and documents them; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+Where = Literal["client", "server"]
+
+
+class CutOptions(TypedDict, total=False):
+    """Keyword arguments of ``cut``; see ``bgimage.options.Options`` for what each does and its default."""
+
+    output: Literal["cutout", "matte", "inverse"]
+    people: str | tuple[int, ...]
+    edges: Literal["none", "fast", "fine"]
+    decontaminate: bool
+    clean: bool
+    background: str | tuple[int, ...] | bytes | None
+    format: Literal["png", "webp", "avif", "jpeg", "tiff"] | None
+    quality: int | None
+    colors: Literal["keep", "srgb"]
+    max_pixels: int | None
+    crop: bool
+    margin: str
+    canvas: tuple[int, int] | None
+    scale: float | None
+    position: str | tuple[float, float]
+    shadow: float
+    require_person: bool
+    min_confidence: float
+    keep_metadata: bool
+    drop_gps: bool

@@ -1,0 +1,261 @@
+"""What comes back: a cut-out, how long it took, and how a run of many went."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from bgclient._files import write_atomically
+from bgclient.errors import BgError, OptionError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from bgimage.codec import Pixels
+    from bgimage.finish import Finished
+
+P = TypeVar("P")
+
+_FORMATS = {
+    ".png": "png",
+    ".webp": "webp",
+    ".avif": "avif",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+}
+"""Format that a file's suffix asks for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timings:
+    """Where the time of one call went, milliseconds."""
+
+    load_ms: float
+    """Reading and decoding the photo."""
+    shrink_ms: float
+    """Making what is sent."""
+    ask_ms: float
+    """Server and network, tries and pauses included."""
+    finish_ms: float
+    """Bringing the matte to full resolution and composing; 0 where the server did it."""
+    total_ms: float
+    """Everything."""
+    tries: int
+    """Requests that were sent, or tried to be."""
+    sent_bytes: int
+    """Size of the photo that was uploaded."""
+    server: str
+    """Address of the server that answered."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A picture that the server finished, and what it said about it."""
+
+    data: bytes = field(repr=False)
+    """As the server encoded it."""
+    box: tuple[int, int, int, int] | None
+    confidence: float
+    holds_matte: bool
+    """True when the picture's alpha is the matte: not inverted, cropped, placed, or on a background."""
+
+    def decoded(self) -> Finished:
+        """The picture in pixels. Its ``matte`` means something only where ``holds_matte``."""
+        import numpy as np
+
+        from bgimage.codec import decode
+        from bgimage.finish import Finished
+
+        photo = decode(self.data)
+        pixels, alpha = photo.pixels, photo.alpha
+        if alpha is not None:
+            pixels = np.dstack([pixels, alpha])
+        elif self.holds_matte:
+            pixels = alpha = np.ascontiguousarray(pixels[..., 0])
+        else:
+            alpha = np.full(photo.size_hw, 255, np.uint8)
+        return Finished(
+            pixels=pixels,
+            matte=(alpha // 257 if alpha.dtype == np.uint16 else alpha).astype(np.uint8),
+            box=self.box,
+            confidence=self.confidence,
+            format=photo.format or "png",
+            icc=photo.icc,
+            exif=photo.exif,
+            dpi=photo.dpi,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Cutout:
+    """A person, cut out of a photo."""
+
+    made: Finished | Encoded = field(repr=False)
+    """The picture, as it was finished here or came from the server."""
+    timings: Timings
+
+    @cached_property
+    def finished(self) -> Finished:
+        """Pixels, matte, box, confidence and metadata."""
+        return self.made.decoded() if isinstance(self.made, Encoded) else self.made
+
+    @property
+    def pixels(self) -> Pixels:
+        """(H, W, 4) RGBA with straight alpha, (H, W, 3) RGB where opaque, (H, W) a matte; uint8 or uint16."""
+        return self.finished.pixels
+
+    @property
+    def matte(self) -> NDArray[np.uint8]:
+        """uint8 (H, W), 0..255: the people's alpha at the photo's own resolution, before cropping and
+        placing.
+
+        Raises:
+            OptionError: the server finished the picture in a way that leaves no matte in it.
+        """
+        if isinstance(self.made, Encoded) and not self.made.holds_matte:
+            raise OptionError(
+                "the server sent only the finished picture; cut with where='client' to have its matte too"
+            )
+        return self.finished.matte
+
+    @property
+    def box(self) -> tuple[int, int, int, int] | None:
+        """Left, top, right, bottom of the people in photo pixels; None where nobody was found."""
+        return self.made.box
+
+    @property
+    def confidence(self) -> float:
+        """0..1: how sure the network is of what it found."""
+        return self.made.confidence
+
+    @cached_property
+    def image(self) -> Image.Image:
+        """The picture as a PIL image of 8 bits a channel."""
+        import numpy as np
+        from PIL import Image
+
+        pixels = self.pixels
+        return Image.fromarray(
+            pixels if pixels.dtype == np.uint8 else ((pixels + 128.0) // 257).astype(np.uint8)
+        )
+
+    def encode(self, format: str | None = None, *, quality: int | None = None) -> bytes:
+        """Image bytes: "png", "webp", "avif", "jpeg" or "tiff"; None: the format that the options asked for.
+
+        Raises:
+            OptionError: an unknown format, or one without transparency for a picture that has some.
+        """
+        from bgimage.encode import encode
+
+        if isinstance(self.made, Encoded) and format is None and quality is None:
+            return self.made.data
+        made = self.finished
+        return encode(
+            made.pixels,
+            format or made.format,
+            quality=quality or made.quality,
+            icc=made.icc,
+            exif=made.exif,
+            dpi=made.dpi,
+        )
+
+    def png(self) -> bytes:
+        """PNG bytes, ready to write, upload or show."""
+        return self.encode("png")
+
+    _repr_png_ = png  # what Jupyter shows
+
+    def save(self, path: str | os.PathLike[str], *, quality: int | None = None) -> Path:
+        """Write the picture; the suffix says the format. The file appears whole or not at all.
+
+        Raises:
+            OptionError: a suffix that is none of png, webp, avif, jpg, tif, or JPEG for a transparent
+                picture.
+            OSError: the file cannot be written.
+        """
+        target = Path(path)
+        write_atomically(target, self.encode(format_of(target), quality=quality), overwrite=True)
+        return target
+
+    def on(self, background: str | tuple[int, ...]) -> Cutout:
+        """The same people on a colour ("white", "#ff8800", (255, 136, 0)): opaque, so JPEG can hold it.
+
+        Raises:
+            OptionError: no colour, or a picture that is not transparent.
+        """
+        import dataclasses
+
+        import numpy as np
+
+        from bgimage.options import Options
+
+        colour = Options.of(background=background).background
+        if not isinstance(colour, tuple):
+            raise OptionError(
+                f"background={background!r}: on() takes a colour; give cut() background= for the rest"
+            )
+        if self.pixels.ndim != 3 or self.pixels.shape[2] != 4:
+            raise OptionError(
+                "this picture is not transparent: it was made as a matte or already has a background"
+            )
+        top = np.iinfo(self.pixels.dtype).max
+        alpha = self.pixels[..., 3:].astype(np.float32) / top
+        paint = np.asarray(colour[:3], np.float32) * (top / 255)
+        mixed = paint + alpha * (self.pixels[..., :3] - paint)
+        pixels = np.rint(mixed).astype(self.pixels.dtype)
+        return Cutout(dataclasses.replace(self.finished, pixels=pixels), self.timings)
+
+
+def format_of(path: Path) -> str:
+    """The format that a file's suffix asks for, or ``OptionError``."""
+    try:
+        return _FORMATS[path.suffix.lower()]
+    except KeyError:
+        raise OptionError(f"{path.name}: unknown suffix {path.suffix!r}; use {', '.join(_FORMATS)}") from None
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[P]):
+    """How one photo of many went: a cut-out or an error."""
+
+    index: int
+    """Place in the input, from 0."""
+    photo: P
+    """What was given."""
+    cutout: Cutout | None = None
+    error: BgError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True when there is a cut-out."""
+        return self.cutout is not None
+
+    def unwrap(self) -> Cutout:
+        """The cut-out; raises the error where there is one."""
+        if self.cutout is None:
+            raise self.error or RuntimeError("an outcome without cut-out and without error")
+        return self.cutout
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run of many is; given to the progress callback after each photo."""
+
+    done: int
+    """Photos that are finished, well or not."""
+    failed: int
+    """Those with an error."""
+    total: int | None
+    """Photos in all, where the input knows its length."""
+
+
+def known_length(photos: Any) -> int | None:
+    """``len`` where there is one."""
+    return len(photos) if hasattr(photos, "__len__") else None

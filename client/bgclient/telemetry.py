@@ -1,0 +1,97 @@
+"""What happens in a call, for whoever wants to watch: spans for OpenTelemetry, or any other ``Hooks``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol
+
+from bgclient.errors import BgError
+
+Attribute = str | int | float | bool
+
+
+class Span(Protocol):
+    """Something that lasts."""
+
+    def set(self, **attributes: Attribute) -> None:
+        """Say more about it."""
+        ...
+
+
+class Hooks(Protocol):
+    """Gets told of every call ("bgclient.cut") and every request in it ("bgclient.ask")."""
+
+    def span(self, name: str, **attributes: Attribute) -> AbstractContextManager[Span]:
+        """Around the work; an exception that passes belongs to it."""
+        ...
+
+    def headers(self) -> Mapping[str, str]:
+        """To send with a request, so that the server's trace continues this one."""
+        ...
+
+
+class _Nothing:
+    def set(self, **attributes: Attribute) -> None:
+        """Nobody listens."""
+
+
+class NoHooks:
+    """The default: nobody watches."""
+
+    def span(self, name: str, **attributes: Attribute) -> AbstractContextManager[Span]:
+        """Nothing."""
+        return nullcontext(_Nothing())
+
+    def headers(self) -> Mapping[str, str]:
+        """None."""
+        return {}
+
+
+class _OpenTelemetrySpan:
+    def __init__(self, span: Any) -> None:
+        self._span = span
+
+    def set(self, **attributes: Attribute) -> None:
+        self._span.set_attributes({f"bgclient.{name}": value for name, value in attributes.items()})
+
+
+class OpenTelemetryHooks:
+    """Spans and the ``traceparent`` header through the OpenTelemetry API (extra ``otel``).
+
+    ``Client(hooks=OpenTelemetryHooks())`` uses the global tracer provider; photos, paths and texts are never
+    recorded.
+    """
+
+    def __init__(self, tracer_provider: Any = None) -> None:
+        self._provider = tracer_provider
+
+    @contextmanager
+    def span(self, name: str, **attributes: Attribute) -> Iterator[Span]:
+        """A client span; an error of ours gives it the status and ``error.type``."""
+        from opentelemetry import trace
+
+        tracer = trace.get_tracer("bgclient", tracer_provider=self._provider)
+        with tracer.start_as_current_span(
+            name,
+            kind=trace.SpanKind.CLIENT,
+            attributes={f"bgclient.{key}": value for key, value in attributes.items()},
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                yield _OpenTelemetrySpan(span)
+            except BaseException as error:
+                span.set_attribute(
+                    "error.type", error.code if isinstance(error, BgError) else type(error).__name__
+                )
+                span.set_status(trace.StatusCode.ERROR)
+                raise
+
+    def headers(self) -> Mapping[str, str]:
+        """W3C trace context of the current span."""
+        from opentelemetry import propagate
+
+        carrier: dict[str, str] = {}
+        propagate.inject(carrier)
+        return carrier

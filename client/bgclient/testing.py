@@ -1,0 +1,218 @@
+"""A server that is not there: for tests of programs that use this client.
+
+>>> from bgclient import Client
+>>> from bgclient.testing import FakeServer
+>>> server = FakeServer()
+>>> client = Client("fake:8001", connector=server)
+
+Photos go through the real client, the real pre- and post-processing and the real protocol values; only the
+network is made up (``ellipse`` unless another is given) and nothing leaves the process. ``server.fail``
+orders errors, ``server.requests`` shows what was asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from bgclient._cancel import Cancel
+from bgclient._endpoints import Endpoint
+from bgclient._wire import Answer, Query, Request, Tensor
+from bgclient.errors import BgError, CallCancelled, DeadlineExceeded, ModelMissing, ServerUnavailable
+from bgclient.transports import AsyncTransport, Transport, Wiring
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bgimage.contract import Contract
+
+    Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+    """image uint8 (3, S, S) RGB to alpha float32 (S, S) in [0, 1]."""
+
+
+def ellipse(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """A soft ellipse in the middle, whatever the photo shows: alpha float32 (S, S) of an image (3, S, S)."""
+    import numpy as np
+
+    height, width = image.shape[1:]
+    y, x = np.ogrid[:height, :width]
+    radius = np.hypot((y - height / 2 + 0.5) / (0.4 * height), (x - width / 2 + 0.5) / (0.25 * width))
+    alpha: NDArray[np.float32] = np.clip((1.1 - radius) / 0.2, 0, 1).astype(np.float32)
+    return alpha
+
+
+class FakeServer:
+    """Answers like a Triton with our models, in this process. Give it to a client as ``connector``.
+
+    Args:
+        network: image uint8 (3, S, S) to alpha float32 (S, S).
+        contract: what the models state; its ``size_hw`` is the S.
+        delay_s: how long each inference takes.
+        down: addresses ("host:port") at which nobody answers.
+    """
+
+    def __init__(
+        self,
+        network: Network = ellipse,
+        *,
+        contract: Contract | None = None,
+        delay_s: float = 0.0,
+        down: Iterable[str] = (),
+    ) -> None:
+        from bgimage.contract import Contract
+
+        self.network = network
+        self.contract = contract or Contract()
+        self.delay_s = delay_s
+        self.down = set(down)
+        self.requests: list[tuple[str, Request]] = []
+        """Every inference that arrived: address and request."""
+        self.queries: list[tuple[str, Query]] = []
+        """Every other question that arrived."""
+        self.cancelled = 0
+        """Inferences that the client cancelled."""
+        self.in_flight = self.most_in_flight = 0
+        """Inferences at this moment, and the most there ever were."""
+        self._errors: deque[BgError] = deque()
+        self._lock = threading.Lock()
+
+    def fail(self, *errors: BgError) -> None:
+        """The next inferences end with these errors, one each, in order."""
+        self._errors.extend(errors)
+
+    def connect(self, endpoint: Endpoint, wiring: Wiring) -> Transport:
+        """A transport for threads."""
+        return _FakeTransport(self, endpoint)
+
+    def aconnect(self, endpoint: Endpoint, wiring: Wiring) -> AsyncTransport:
+        """A transport for asyncio."""
+        return _AsyncFakeTransport(self, endpoint)
+
+    def _arrived(self, endpoint: Endpoint, request: Request) -> None:
+        self._reach(endpoint)
+        with self._lock:
+            self.requests.append((endpoint.address, request))
+            self.in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
+
+    def _left(self) -> None:
+        with self._lock:
+            self.in_flight -= 1
+
+    def _reach(self, endpoint: Endpoint) -> None:
+        if endpoint.address in self.down:
+            raise ServerUnavailable(f"no Triton at {endpoint} (this is a fake server that is down)")
+
+    def _answer(self, request: Request) -> Answer:
+        """What the models would answer; raises what ``fail`` ordered."""
+        from bgimage.codec import decode
+        from bgimage.finish import finish
+        from bgimage.geometry import network_input
+        from bgimage.options import Options
+
+        with self._lock:
+            if self._errors:
+                raise self._errors.popleft()
+        given = {tensor.name: tensor.items()[0] for tensor in request.inputs}
+        small = decode(given["photo"], at_least=max(self.contract.size_hw))
+        alpha = self.network(network_input(small, self.contract))
+        match request.model.partition("_")[0]:
+            case "matte":
+                tensor = Tensor("alpha", "FP32", (1, 1, *alpha.shape), alpha.tobytes())
+                return Answer(request.model, {"alpha": tensor})
+            case "cutout":
+                options = Options.from_json(given.get("options", b""))
+                made = finish(decode(given["photo"]), alpha, self.contract, options)
+                facts = json.dumps({"box": made.box, "confidence": made.confidence}).encode()
+                tensors = {"cutout": made.encode(), "facts": facts}
+                return Answer(
+                    request.model, {name: Tensor.of_bytes(name, [data]) for name, data in tensors.items()}
+                )
+        raise ModelMissing(f"there is no model {request.model!r} here")
+
+    def _said(self, endpoint: Endpoint, query: Query) -> dict[str, Any]:
+        self._reach(endpoint)
+        with self._lock:
+            self.queries.append((endpoint.address, query))
+        match query.rpc:
+            case "ServerReady":
+                return {"ready": True}
+            case "ServerMetadata":
+                return {"name": "fake", "version": "0"}
+            case "RepositoryIndex":
+                return {
+                    "models": [
+                        {"name": name, "state": "READY"} for name in ("cutout", "fake_network", "matte")
+                    ]
+                }
+            case "ModelConfig":
+                return {"config": self._config(query.fields["name"])}
+        return {}
+
+    def _config(self, model: str) -> dict[str, Any]:
+        if model == "fake_network":
+            return {"name": model, "backend": "fake", "input": [{"name": self.contract.input_tensor}]}
+        return {
+            "name": model,
+            "parameters": {"contract": {"string_value": self.contract.to_json()}},
+            "ensemble_scheduling": {"step": [{"model_name": "fake_network"}]},
+        }
+
+
+class _FakeTransport:
+    def __init__(self, server: FakeServer, endpoint: Endpoint) -> None:
+        self._server = server
+        self._endpoint = endpoint
+
+    def infer(self, request: Request, timeout_s: float, cancel: Cancel) -> Answer:
+        self._server._arrived(self._endpoint, request)
+        try:
+            until = time.monotonic() + timeout_s
+            try:
+                cancel.sleep(min(self._server.delay_s, timeout_s))
+            except CallCancelled:
+                self._server.cancelled += 1
+                raise
+            if time.monotonic() >= until:
+                raise DeadlineExceeded(f"no answer from {self._endpoint} in time")
+            return self._server._answer(request)
+        finally:
+            self._server._left()
+
+    def query(self, query: Query, timeout_s: float) -> dict[str, Any]:
+        return self._server._said(self._endpoint, query)
+
+    def close(self) -> None:
+        pass
+
+
+class _AsyncFakeTransport:
+    def __init__(self, server: FakeServer, endpoint: Endpoint) -> None:
+        self._server = server
+        self._endpoint = endpoint
+
+    async def infer(self, request: Request, timeout_s: float) -> Answer:
+        self._server._arrived(self._endpoint, request)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.sleep(self._server.delay_s)
+            return await asyncio.to_thread(self._server._answer, request)
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"no answer from {self._endpoint} in time") from error
+        except asyncio.CancelledError:
+            self._server.cancelled += 1
+            raise
+        finally:
+            self._server._left()
+
+    async def query(self, query: Query, timeout_s: float) -> dict[str, Any]:
+        return self._server._said(self._endpoint, query)
+
+    async def close(self) -> None:
+        pass

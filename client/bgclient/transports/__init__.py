@@ -1,0 +1,108 @@
+"""Ways to a Triton server: gRPC and HTTP, for threads and for asyncio, behind two small protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from bgclient._cancel import Cancel
+from bgclient._endpoints import Endpoint
+from bgclient._wire import Answer, Query, Request
+
+
+class Transport(Protocol):
+    """One server, for threads. Every method raises ``BgError`` kinds only, and may be called from several
+    threads.
+    """
+
+    def infer(self, request: Request, timeout_s: float, cancel: Cancel) -> Answer:
+        """Run one inference; ``cancel`` reaches the server."""
+        ...
+
+    def query(self, query: Query, timeout_s: float) -> dict[str, Any]:
+        """Ask about the server."""
+        ...
+
+    def close(self) -> None:
+        """Give the connections back. Calling it twice is fine."""
+        ...
+
+
+class AsyncTransport(Protocol):
+    """One server, for one asyncio loop. Cancelling the awaiting task reaches the server."""
+
+    async def infer(self, request: Request, timeout_s: float) -> Answer:
+        """Run one inference."""
+        ...
+
+    async def query(self, query: Query, timeout_s: float) -> dict[str, Any]:
+        """Ask about the server."""
+        ...
+
+    async def close(self) -> None:
+        """Give the connections back. Calling it twice is fine."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TLS:
+    """Certificates, as paths of PEM files; used with ``grpcs://`` and ``https://``."""
+
+    ca_file: str | None = None
+    """Authorities to trust instead of the system's."""
+    cert_file: str | None = None
+    """This client's certificate, with ``key_file``."""
+    key_file: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("TLS: cert_file and key_file go together")
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What a transport needs to know besides the address."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    tls: TLS | None = None
+
+
+Connect = Callable[[Endpoint, Wiring], Transport]
+AsyncConnect = Callable[[Endpoint, Wiring], AsyncTransport]
+
+
+class Connector(Protocol):
+    """Opens transports; ``bgclient.testing.FakeServer`` is another one."""
+
+    def connect(self, endpoint: Endpoint, wiring: Wiring) -> Transport:
+        """A transport for threads."""
+        ...
+
+    def aconnect(self, endpoint: Endpoint, wiring: Wiring) -> AsyncTransport:
+        """A transport for the running asyncio loop."""
+        ...
+
+
+class Network:
+    """The real one: chooses gRPC or HTTP by the endpoint's protocol, and imports only that."""
+
+    def connect(self, endpoint: Endpoint, wiring: Wiring) -> Transport:
+        """A transport for threads."""
+        if endpoint.protocol == "http":
+            from bgclient.transports.http import HttpTransport
+
+            return HttpTransport(endpoint, wiring)
+        from bgclient.transports.grpc import GrpcTransport
+
+        return GrpcTransport(endpoint, wiring)
+
+    def aconnect(self, endpoint: Endpoint, wiring: Wiring) -> AsyncTransport:
+        """A transport for the running asyncio loop."""
+        if endpoint.protocol == "http":
+            from bgclient.transports.http import AsyncHttpTransport
+
+            return AsyncHttpTransport(endpoint, wiring)
+        from bgclient.transports.grpc import AsyncGrpcTransport
+
+        return AsyncGrpcTransport(endpoint, wiring)
