@@ -1,4 +1,4 @@
-"""``python -m bgserver install``: fetch the pip-installable tritonserver. ``python -m bgserver serve``: run it.
+"""``python -m bgserver install``: fetch the pip-installable tritonserver; ``serve``: run it; ``canary``: test one.
 
 ``bgclient serve`` has the comfortable form; this one needs nothing but this package, as a container's entry point does.
 Every option of ``serve`` can come from the environment: ``--drain-s`` from BGSERVER_DRAIN_S, and so on.
@@ -13,8 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bgserver import Server, ServerError, Tls, install
+from bgserver import Server, ServerError, Tls, canary, install
 from bgserver.logs import JsonLog, of_event
+from bgserver.server import VARIANTS
 
 
 def _end(number: int, _: object) -> None:
@@ -32,8 +33,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         tls = Tls(certificate=arguments.tls_cert, key=arguments.tls_key, clients=arguments.tls_clients)
     log = JsonLog()
     server = Server(
-        # "onnx-gpu" is the repository's name for its plain config.pbtxt
-        "" if arguments.variant == "onnx-gpu" else arguments.variant,
+        arguments.variant,
         arguments.repository,
         host=arguments.host,
         grpc_port=arguments.grpc_port,
@@ -60,13 +60,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bgserver", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("install", help="install the pip-installable tritonserver into this environment")
+    probe = commands.add_parser(
+        "canary", help="exit status 0 when a test photo comes back: the probe for containers"
+    )
+    probe.add_argument(
+        "url", nargs="?", default=f"http://127.0.0.1:{os.environ.get('BGSERVER_HTTP_PORT', 8000)}"
+    )
+    probe.add_argument("--timeout-s", type=float, default=20.0, help="long: a busy server is not a dead one")
     serve = commands.add_parser("serve", help="serve until SIGTERM or Ctrl-C")
 
     def option(name: str, default: Any, **more: Any) -> None:
         given = os.environ.get("BGSERVER_" + name.upper().replace("-", "_"))
         serve.add_argument(f"--{name}", default=given or default, **more)
 
-    option("variant", None, help="onnx-gpu, cpu or trt; default: what this machine has")
+    option("variant", None, choices=tuple(VARIANTS), help="default: what this machine has")
     option("repository", None, type=Path, help="default: the models of this package")
     option("host", "127.0.0.1")
     option("grpc-port", 8001, type=int)
@@ -98,6 +105,8 @@ def main() -> int:
     try:
         if arguments.command == "install":
             print(install().binary)
+        elif arguments.command == "canary":
+            canary.check(arguments.url, ("cutout",), timeout_s=arguments.timeout_s)
         else:
             _serve(arguments)
     except ServerError as error:
