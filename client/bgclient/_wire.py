@@ -19,6 +19,9 @@ from bgclient.errors import (
     CallCancelled,
     DeadlineExceeded,
     ModelMissing,
+    NoPersonFound,
+    OptionError,
+    PhotoError,
     PhotoTooLarge,
     RegionLost,
     ServerBusy,
@@ -242,7 +245,7 @@ def error_of(status: str, message: str, address: str) -> BgError:
         address: of the server, for the sentence.
     """
     said = from_message(message)
-    if said is not None and status in ("INVALID_ARGUMENT", "UNKNOWN", "INTERNAL"):
+    if isinstance(said, PhotoError | OptionError | NoPersonFound):
         return said
     text = message.strip() or status.replace("_", " ").lower()
     if "expecting header" in text:  # Triton's restricted protocols answer UNAVAILABLE over gRPC

@@ -13,7 +13,6 @@ orders errors, ``server.requests`` shows what was asked.
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
 from collections import deque
@@ -129,8 +128,7 @@ class FakeServer:
             case "cutout":
                 options = Options.from_json(given.get("options", b""))
                 made = finish(decode(given["photo"]), alpha, self.contract, options)
-                facts = json.dumps({"box": made.box, "confidence": made.confidence}).encode()
-                tensors = {"cutout": made.encode(), "facts": facts}
+                tensors = {"cutout": made.encode(), "facts": made.facts()}
                 return Answer(
                     request.model, {name: Tensor.of_bytes(name, [data]) for name, data in tensors.items()}
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,10 @@ class Finished:
         return encode(
             self.pixels, self.format, quality=self.quality, icc=self.icc, exif=self.exif, dpi=self.dpi
         )
+
+    def facts(self) -> bytes:
+        """JSON of what a caller cannot see in the picture: ``{"box": [l, t, r, b] or null, "confidence": 0..1}``."""
+        return json.dumps({"box": self.box, "confidence": round(self.confidence, 6)}).encode()
 
 
 def finish(

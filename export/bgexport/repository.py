@@ -179,6 +179,11 @@ def _preprocess(contract: Contract, serving: Serving, instances: int) -> pb.Mode
     )
 
 
+def _pictures() -> list[Any]:
+    """The finished picture, and JSON of what is known about it: people's box and confidence."""
+    return [_tensor(pb.ModelOutput, name, pb.TYPE_STRING, [1]) for name in ("cutout", "facts")]
+
+
 def _postprocess(contract: Contract, serving: Serving, instances: int) -> pb.ModelConfig:
     return _python(
         "postprocess",
@@ -190,7 +195,7 @@ def _postprocess(contract: Contract, serving: Serving, instances: int) -> pb.Mod
             _tensor(pb.ModelInput, contract.output_tensor, pb.TYPE_FP32, [1, *contract.size_hw]),
             _options(),
         ],
-        outputs=[_tensor(pb.ModelOutput, "cutout", pb.TYPE_STRING, [1])],
+        outputs=_pictures(),
     )
 
 
@@ -215,10 +220,9 @@ def _python(
 def _cutout(contract: Contract, serving: Serving, network: str) -> pb.ModelConfig:
     steps = [
         *_to_alpha(contract, network),
-        _step("postprocess", ["photo", contract.output_tensor, "options"], ["cutout"]),
+        _step("postprocess", ["photo", contract.output_tensor, "options"], ["cutout", "facts"]),
     ]
-    outputs = [_tensor(pb.ModelOutput, "cutout", pb.TYPE_STRING, [1])]
-    return _ensemble("cutout", contract, serving, steps, [_photo(), _options()], outputs)
+    return _ensemble("cutout", contract, serving, steps, [_photo(), _options()], _pictures())
 
 
 def _matte(contract: Contract, serving: Serving, network: str) -> pb.ModelConfig:

@@ -1,4 +1,4 @@
-"""photo, alpha: float32 (1, S, S), options: JSON of bgimage's Options -> cutout: an encoded image."""
+"""photo, alpha: float32 (1, S, S), options: JSON of bgimage's Options -> cutout: an encoded image, facts: JSON."""
 
 import faulthandler
 import json
@@ -38,8 +38,11 @@ class TritonPythonModel:
                 self.cutout(photo, alpha[0], asked)
                 for photo, alpha, asked in zip(photos.ravel(), alphas, options, strict=True)
             ]
-            answer = pb_utils.Tensor("cutout", np.array(cutouts, dtype=object).reshape(photos.shape))
-            return pb_utils.InferenceResponse([answer])
+            answers = [
+                pb_utils.Tensor(name, np.array(values, dtype=object).reshape(photos.shape))
+                for name, values in zip(("cutout", "facts"), zip(*cutouts, strict=True), strict=True)
+            ]
+            return pb_utils.InferenceResponse(answers)
         except BgError as error:
             return refusal(error.message(), pb_utils.TritonError.INVALID_ARG)
         except Exception:  # the traceback names paths: it stays here, in the server's log
@@ -49,7 +52,8 @@ class TritonPythonModel:
             faulthandler.cancel_dump_traceback_later()
 
     def cutout(self, photo, alpha, options):
-        return finish(decode(photo), alpha, self.contract, Options.from_json(options)).encode()
+        finished = finish(decode(photo), alpha, self.contract, Options.from_json(options))
+        return finished.encode(), finished.facts()
 
 
 def refusal(message, status):
