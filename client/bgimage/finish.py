@@ -29,6 +29,8 @@ class Finished:
     """Left, top, right, bottom of the people in photo pixels; None where nobody was found."""
     confidence: float
     """0..1: how sure the network is of what it found."""
+    placed: tuple[int, int, int, int] | None = None
+    """Left, top, right, bottom of the people in ``pixels``, after cropping, placing and scaling."""
     format: str = "png"
     quality: int | None = None
     icc: bytes | None = None
@@ -83,6 +85,7 @@ def finish(
         matte=matte,
         box=box,
         confidence=confidence,
+        placed=box,
         format=options.format or "png",
         quality=options.quality,
         icc=photo.icc if options.output != "matte" else None,
