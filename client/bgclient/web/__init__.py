@@ -1,0 +1,12 @@
+"""The web side of bgclient: remove.bg-shaped REST and a page, beside any Triton that holds our models (extra ``web``).
+
+>>> from bgclient.web import Settings, create_app
+>>> app = create_app(Settings(url="localhost:8001"))
+
+``serve`` runs it; ``uvicorn --factory bgclient.web:create_app`` does too, with settings from the environment.
+"""
+
+from bgclient.web.app import create_app, serve
+from bgclient.web.settings import Settings
+
+__all__ = ["Settings", "create_app", "serve"]

@@ -1,0 +1,349 @@
+"""The ASGI app: remove.bg-shaped REST, health, metrics, OpenAPI, and the page."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+from collections.abc import AsyncIterator, Awaitable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib import metadata
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
+
+from bgclient.client import AsyncClient
+from bgclient.errors import BgError, TransportError
+from bgclient.fetch import Fetcher
+from bgclient.web import answer, openapi, page, parameters
+from bgclient.web.body import Caps, read_fields
+from bgclient.web.errors import Refusal, refusal_of
+from bgclient.web.frame import Frame
+from bgclient.web.health import Canary
+from bgclient.web.limits import Gate, RateLimit, network_of
+from bgclient.web.metrics import CONTENT_TYPE, Metrics
+from bgclient.web.settings import Settings
+from bgimage.codec import Limits, PhotoInfo, probe
+
+T = TypeVar("T")
+
+_log = logging.getLogger("bgclient.web")
+
+_EXPOSED = (
+    "X-Request-Id",
+    "X-Type",
+    "X-Width",
+    "X-Height",
+    "X-Foreground-Top",
+    "X-Foreground-Left",
+    "X-Foreground-Width",
+    "X-Foreground-Height",
+    "X-Credits-Charged",
+    "X-RateLimit-Limit",
+    "X-RateLimit-Remaining",
+    "X-RateLimit-Reset",
+    "Retry-After",
+)
+"""Headers that pages of ``cors_origins`` may read."""
+
+
+def create_app(
+    settings: Settings | None = None, *, client: AsyncClient | None = None, fetcher: Fetcher | None = None
+) -> FastAPI:
+    """The app.
+
+    Args:
+        settings: None: from the environment.
+        client: who cuts; None: one for ``settings.url``, opened and closed with the app.
+        fetcher: who gets URLs where ``settings.fetch_urls``; None: one that goes to public addresses only.
+    """
+    settings = settings or Settings.from_environment()
+    service = Service(settings, client, fetcher)
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        first = asyncio.create_task(service.canary.check())  # warm before the first visitor
+        try:
+            yield
+        finally:
+            first.cancel()
+            await service.close(keep_client=client is not None)
+
+    app = FastAPI(
+        title="bgclient",
+        summary="Cuts people out of photos, in the shape of the remove.bg API",
+        version=metadata.version("bgclient"),
+        docs_url=None,  # FastAPI's pages load scripts from elsewhere; ours is at /docs
+        redoc_url=None,
+        lifespan=life,
+    )
+    app.state.service = service
+    _add_routes(app, service)
+    page.add(app, settings)
+    _describe(app)
+
+    app.add_exception_handler(Refusal, service.refused)
+    app.add_exception_handler(BgError, service.failed)
+    app.add_exception_handler(HTTPException, service.lost)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["X-Api-Key", "X-Request-Id", "Content-Type"],
+            expose_headers=_EXPOSED,
+        )
+    if settings.allowed_hosts:
+        app.add_middleware(
+            TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts), www_redirect=False
+        )
+    app.add_middleware(Frame, metrics=service.metrics, drain_bytes=2 * Caps(settings.max_upload_bytes).whole)
+    return app
+
+
+class Service:
+    """What stands behind the routes: who cuts, who may ask, how much at a time."""
+
+    def __init__(self, settings: Settings, client: AsyncClient | None, fetcher: Fetcher | None) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self._limits = Limits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels)
+        self.client = client or AsyncClient(settings.url, timeout_s=settings.cut_s, limits=self._limits)
+        self.canary = Canary(self.client, self.metrics)
+        self._fetcher = fetcher or Fetcher(max_bytes=settings.max_upload_bytes)
+        self._fetching = ThreadPoolExecutor(8, thread_name_prefix="bgclient-fetch")
+        self._keys = [key.encode() for key in settings.api_keys]
+        self._rate = (
+            RateLimit(settings.requests_per_minute, settings.burst) if settings.requests_per_minute else None
+        )
+        self._uploads = Gate(settings.uploads)
+        self._turns = Gate(settings.concurrency, wait_s=settings.wait_s)
+
+    async def close(self, *, keep_client: bool) -> None:
+        """Give back what was opened."""
+        self._fetching.shutdown(wait=False, cancel_futures=True)
+        if not keep_client:
+            await self.client.close()
+
+    def admit(self, request: Request) -> None:
+        """Check origin, key and rate.
+
+        Raises:
+            Refusal: 403 or 429.
+        """
+        origin = request.headers.get("origin")
+        site = request.headers.get("sec-fetch-site", "none")
+        if site not in ("same-origin", "none") and origin not in self.settings.cors_origins:
+            raise Refusal(403, "origin_not_allowed", "Pages of other origins may not ask this server")
+        key = request.headers.get("x-api-key", "").encode("latin-1")
+        if self._keys and not any(hmac.compare_digest(key, known) for known in self._keys):
+            raise Refusal(403, "auth_failed", "API key invalid", "Send a valid key in the header X-Api-Key")
+        if self._rate:
+            address = network_of(request.client.host if request.client else "")
+            allowance = self._rate.take(key.decode("latin-1") if self._keys else address)
+            request.state.rate_headers = allowance.headers()
+
+    async def removebg(self, request: Request) -> Response:
+        """``POST /v1.0/removebg``."""
+        self.admit(request)
+        async with self._uploads.passed():
+            wanted = await self._received(request)
+            photo, info, background = await self._pictures(wanted)
+            self.metrics.upload_bytes.observe(len(photo))
+            options = wanted.options(info.size_hw, background)
+            async with self._turns.passed():
+                rendered = await _unless_gone(request, self._cut(photo, wanted, vars(options)))
+        headers = rendered.headers(wanted.type_level) | getattr(request.state, "rate_headers", {})
+        if answer.wants_json(request.headers.get("accept", "")):
+            return JSONResponse(rendered.json(), headers=headers)
+        return Response(rendered.data, media_type=rendered.media_type, headers=headers)
+
+    async def _received(self, request: Request) -> parameters.Wanted:
+        try:
+            async with asyncio.timeout(self.settings.upload_s):
+                fields = await read_fields(
+                    request.stream(),
+                    request.headers.get("content-type", ""),
+                    request.headers.get("content-length"),
+                    self.settings.max_upload_bytes,
+                )
+        except TimeoutError:
+            raise Refusal(408, "upload_timeout", "The upload took too long") from None
+        return parameters.read(fields)
+
+    async def _pictures(self, wanted: parameters.Wanted) -> tuple[bytes, PhotoInfo, bytes | None]:
+        """Photo and background, within the limits as far as their headers tell."""
+        photo = wanted.image
+        if wanted.image_url:
+            photo = await self._fetched("image_url", wanted.image_url, "failed_image_download")
+        background = wanted.bg_image
+        if wanted.bg_image_url:
+            background = await self._fetched("bg_image_url", wanted.bg_image_url, "failed_bg_download")
+        assert photo is not None, "parameters.read makes sure of a source"
+        info = await asyncio.to_thread(probe, photo, self._limits)
+        if background is not None:
+            try:
+                await asyncio.to_thread(probe, background, self._limits)
+            except BgError as error:
+                raise refusal_of(error, about="background image") from error
+        return photo, info, background
+
+    async def _fetched(self, name: str, url: str, code: str) -> bytes:
+        if not self.settings.fetch_urls:
+            raise Refusal(400, code, "This server does not fetch URLs", f"{name}: send the image itself")
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._fetching, self._fetcher.fetch, url)
+        except BgError as error:
+            raise Refusal(400, code, "Failed to download image", f"{name}: {error}") from error
+
+    async def _cut(self, photo: bytes, wanted: parameters.Wanted, options: dict[str, Any]) -> answer.Rendered:
+        cutout = await self.client.cut(photo, timeout_s=self.settings.cut_s, **options)
+        timings = cutout.timings
+        for phase in ("load", "shrink", "ask", "finish"):
+            self.metrics.phases.labels(phase).observe(getattr(timings, f"{phase}_ms") / 1e3)
+        return await asyncio.to_thread(answer.render, cutout, wanted)
+
+    async def refused(self, request: Request, error: Exception) -> Response:
+        """A refusal's body and headers."""
+        assert isinstance(error, Refusal)
+        self.metrics.refusals.labels(error.code).inc()
+        headers = getattr(request.state, "rate_headers", {}) | error.headers
+        return JSONResponse(error.body(), error.status, headers)
+
+    async def failed(self, request: Request, error: Exception) -> Response:
+        """An error of ours as a refusal; what is behind this server is for the log only."""
+        assert isinstance(error, BgError)
+        refusal = refusal_of(error)
+        if isinstance(error, TransportError) or refusal.status >= 500:
+            _log.warning("%s %s", request.state.request_id, error.message())
+        return await self.refused(request, refusal)
+
+    async def lost(self, request: Request, error: Exception) -> Response:
+        """No such path, or not by this method."""
+        assert isinstance(error, HTTPException)
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
+        refusal = Refusal(error.status_code, code, str(error.detail), headers=dict(error.headers or {}))
+        return await self.refused(request, refusal)
+
+
+async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
+    """The result of ``work``, which is cancelled when the other side hangs up.
+
+    Raises:
+        ClientDisconnect: it did.
+    """
+
+    async def hung_up() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    doing, watching = asyncio.ensure_future(work), asyncio.ensure_future(hung_up())
+    try:
+        await asyncio.wait((doing, watching), return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise ClientDisconnect
+        return await doing
+    finally:
+        doing.cancel()
+        watching.cancel()
+
+
+def _add_routes(app: FastAPI, service: Service) -> None:
+    @app.post(
+        "/v1.0/removebg",
+        summary="Cut the people out of a photo",
+        tags=["Background removal"],
+        response_class=Response,
+        responses=openapi.removebg_responses(),
+        openapi_extra={"requestBody": openapi.removebg_body(), "security": [{}, {"ApiKey": []}]},
+    )
+    async def removebg(request: Request) -> Response:
+        """The remove.bg API's own endpoint: its clients work when they are given this server's address."""
+        try:
+            return await service.removebg(request)
+        except ClientDisconnect:
+            return Response(status_code=499)  # nobody reads it
+
+    @app.get(
+        "/v1.0/account",
+        summary="Credits, of which none are needed",
+        tags=["Background removal"],
+        responses=openapi.errors(403, 429, 500),
+        openapi_extra={"security": [{}, {"ApiKey": []}]},
+    )
+    async def account(request: Request, response: Response) -> dict[str, Any]:
+        """Clients of remove.bg ask it to see whether a key is good."""
+        service.admit(request)
+        response.headers.update(getattr(request.state, "rate_headers", {}))
+        credits = dict.fromkeys(("total", "subscription", "payg", "enterprise"), 0)
+        return {"data": {"attributes": {"credits": credits, "api": {"free_calls": 0, "sizes": "all"}}}}
+
+    @app.get(
+        "/healthz",
+        summary="Does a photo come back?",
+        tags=["Operation"],
+        responses={503: {"description": "It does not", "content": {"application/json": {}}}},
+    )
+    async def healthz() -> JSONResponse:
+        """Sends a small photo through the server, at most every five seconds."""
+        health = await service.canary.check()
+        return JSONResponse(health.json(), 200 if health.well else 503, {"Cache-Control": "no-store"})
+
+    @app.get("/livez", summary="Does this process answer?", tags=["Operation"])
+    async def livez() -> dict[str, str]:
+        """For liveness probes: says nothing about the server behind."""
+        return {"status": "ok"}
+
+    @app.get(
+        "/metrics",
+        summary="Numbers for Prometheus",
+        tags=["Operation"],
+        response_class=Response,
+        responses={200: {"description": "Text format", "content": {"text/plain": {}}}},
+    )
+    async def metrics() -> Response:
+        """Requests, refusals, phases, health."""
+        return Response(service.metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
+
+
+def _describe(app: FastAPI) -> None:
+    """Adds to FastAPI's description what it cannot know."""
+    generated = partial(FastAPI.openapi, app)
+
+    def described() -> dict[str, Any]:
+        document = generated()
+        document.setdefault("components", {})["securitySchemes"] = openapi.SECURITY_SCHEMES
+        return document
+
+    app.openapi = described  # type: ignore[method-assign]
+
+
+def serve(
+    settings: Settings | None = None, *, host: str = "127.0.0.1", port: int = 8080, workers: int = 1
+) -> None:
+    """Run the app until it is told to stop. Behind a proxy on this machine, its X-Forwarded-For is believed.
+
+    With several ``workers`` the settings come from the environment, as each process makes its own app; rates and
+    concurrency count for each.
+    """
+    import uvicorn
+
+    app: Any = "bgclient.web:create_app" if workers > 1 else create_app(settings)
+    uvicorn.run(
+        app,
+        factory=workers > 1,
+        host=host,
+        port=port,
+        workers=workers,
+        access_log=False,  # ours has the request's id
+        server_header=False,
+        timeout_graceful_shutdown=30,
+    )

@@ -1,0 +1,251 @@
+"""Request bodies to fields, as they stream in: multipart, urlencoded or JSON, never more in memory than is allowed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from bgclient.web.errors import Refusal
+from bgclient.web.parameters import FILES, PARAMETERS
+
+_NAMES = frozenset(parameter.name for parameter in PARAMETERS)
+_MAX_PARTS = 64
+_MAX_TEXT = 64 * 1024
+"""Bytes of a text field."""
+
+
+@dataclass(frozen=True)
+class Caps:
+    """Bytes that may be kept."""
+
+    picture: int
+    """One picture, decoded from base64."""
+
+    @property
+    def base64(self) -> int:
+        """One picture as base64, with line ends and a data: prefix."""
+        return self.picture * 4 // 3 + self.picture // 32 + 1024
+
+    @property
+    def whole(self) -> int:
+        """A body: two pictures and the texts."""
+        return self.base64 + self.picture + 1024 * 1024
+
+    def field(self, name: str) -> int:
+        """One field."""
+        return self.picture if name in FILES else self.base64 if name == "image_file_b64" else _MAX_TEXT
+
+
+async def read_fields(
+    chunks: AsyncIterator[bytes], content_type: str, content_length: str | None, max_picture_bytes: int
+) -> dict[str, str | bytes]:
+    """Fields of a body. Those that nobody knows are passed over without being kept.
+
+    Args:
+        chunks: the body as it arrives; not read further once something is wrong.
+        content_type: the header.
+        content_length: the header, believed only where it announces too much.
+        max_picture_bytes: of one picture, as its file.
+
+    Raises:
+        Refusal: too large (413), another type (415), or not what its type says (400).
+    """
+    caps = Caps(max_picture_bytes)
+    if content_length is not None and content_length.isdigit() and int(content_length) > caps.whole:
+        raise _too_large(max_picture_bytes)
+    kind, parameters = parse_options_header(content_type)
+    match kind.lower():
+        case b"multipart/form-data":
+            return await _multipart(chunks, parameters.get(b"boundary", b""), caps)
+        case b"application/x-www-form-urlencoded":
+            return _urlencoded(await _whole(chunks, caps), caps)
+        case b"application/json":
+            return _json(await _whole(chunks, caps), caps)
+    raise Refusal(
+        415,
+        "invalid_content_type",
+        "Unsupported content type",
+        "Send multipart/form-data, application/x-www-form-urlencoded or application/json",
+    )
+
+
+async def _whole(chunks: AsyncIterator[bytes], caps: Caps) -> bytes:
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > caps.whole:
+            raise _too_large(caps.picture)
+    return bytes(body)
+
+
+def _urlencoded(body: bytes, caps: Caps) -> dict[str, str | bytes]:
+    try:
+        pairs = parse_qsl(
+            body.decode("ascii"), keep_blank_values=True, max_num_fields=_MAX_PARTS, errors="strict"
+        )
+    except ValueError as error:
+        raise _malformed("The body is not urlencoded text") from error
+    fields: dict[str, str | bytes] = {}
+    for name, value in pairs:
+        if name in _NAMES:
+            _once(fields, name)
+            # a "+" of base64 that the sender did not encode has become a space
+            fields[name] = _capped(name, value.replace(" ", "+") if name == "image_file_b64" else value, caps)
+    return fields
+
+
+def _json(body: bytes, caps: Caps) -> dict[str, str | bytes]:
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise _malformed("The body is not JSON") from error
+    if not isinstance(given, dict):
+        raise _malformed("The body is JSON, but not an object")
+    fields: dict[str, str | bytes] = {}
+    for name, value in given.items():
+        if name in _NAMES and value is not None:
+            fields[name] = _capped(name, _plain(name, value), caps)
+    return fields
+
+
+def _plain(name: str, value: Any) -> str:
+    match value:
+        case str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case int() if abs(value) < 1 << 63:
+            return str(value)
+        case float():
+            return f"{value:g}"
+    raise Refusal(
+        400, f"invalid_{name}", f"Invalid {name} parameter given", f"{name}: send text, a number or a boolean"
+    )
+
+
+def _capped(name: str, value: str, caps: Caps) -> str:
+    if len(value) > caps.field(name):
+        raise _field_too_large(name, caps)
+    return value
+
+
+def _once(fields: dict[str, str | bytes], name: str) -> None:
+    if name in fields:
+        raise Refusal(
+            400, f"invalid_{name}", f"Invalid {name} parameter given", f"{name} is given more than once"
+        )
+
+
+class _Parts:
+    """Collects the parts of a multipart body from the parser's callbacks."""
+
+    def __init__(self, caps: Caps) -> None:
+        self._caps = caps
+        self._parts = 0
+        self._header = b""
+        self._text = b""
+        self._disposition = b""
+        self._name: str | None = None
+        self._data = bytearray()
+        self.fields: dict[str, str | bytes] = {}
+        self.ended = False
+
+    def callbacks(self) -> dict[str, Any]:
+        """For the parser, which gives views into its buffer as (data, start, end)."""
+        parts = ("part_begin", "part_data", "part_end", "end")
+        headers = ("header_field", "header_value", "header_end", "headers_finished")
+        return {f"on_{name}": getattr(self, name) for name in (*parts, *headers)}
+
+    def part_begin(self) -> None:
+        self._parts += 1
+        if self._parts > _MAX_PARTS:
+            raise _malformed(f"More than {_MAX_PARTS} parts")
+        self._disposition, self._name = b"", None
+        self._data = bytearray()
+
+    def header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def header_value(self, data: bytes, start: int, end: int) -> None:
+        self._text += data[start:end]
+
+    def header_end(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = self._text
+        self._header = self._text = b""
+
+    def headers_finished(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        name = options.get(b"name", b"").decode("utf-8", "replace")
+        self._name = name if name in _NAMES else None
+        if self._name:
+            _once(self.fields, self._name)
+
+    def part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._name is None:
+            return
+        if len(self._data) + end - start > self._caps.field(self._name):
+            raise _field_too_large(self._name, self._caps)
+        self._data += data[start:end]
+
+    def part_end(self) -> None:
+        if self._name is None:
+            return
+        if self._name in FILES:
+            self.fields[self._name] = bytes(self._data)
+        else:
+            try:
+                self.fields[self._name] = self._data.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise _malformed(f"{self._name} is not UTF-8 text") from error
+        self._data = bytearray()
+
+    def end(self) -> None:
+        self.ended = True
+
+
+async def _multipart(chunks: AsyncIterator[bytes], boundary: bytes, caps: Caps) -> dict[str, str | bytes]:
+    if not boundary:
+        raise _malformed("multipart/form-data without a boundary")
+    parts = _Parts(caps)
+    total = 0
+    try:
+        parser = MultipartParser(boundary, parts.callbacks())  # type: ignore[arg-type]
+        async for chunk in chunks:
+            total += len(chunk)
+            if total > caps.whole:
+                raise _too_large(caps.picture)
+            parser.write(chunk)
+        parser.finalize()
+    except MultipartParseError as error:
+        raise _malformed(f"The body is not multipart/form-data: {error}") from error
+    if not parts.ended:
+        raise _malformed("The body ends inside a part")
+    return parts.fields
+
+
+def _malformed(detail: str) -> Refusal:
+    return Refusal(400, "invalid_request", "The request cannot be read", detail)
+
+
+def _field_too_large(name: str, caps: Caps) -> Refusal:
+    if caps.field(name) == _MAX_TEXT:
+        return Refusal(
+            400,
+            f"invalid_{name}",
+            f"Invalid {name} parameter given",
+            f"{name}: at most {_MAX_TEXT} bytes of text",
+        )
+    return _too_large(caps.picture)
+
+
+def _too_large(limit: int) -> Refusal:
+    return Refusal(
+        413, "file_too_large", "File too large", f"A file may have {limit} bytes ({limit / 2**20:g} MiB)"
+    )

@@ -1,0 +1,76 @@
+"""Is everything well? A small photo through the client and the server says so; "ready" alone does not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from bgclient.client import AsyncClient
+from bgclient.errors import BgError
+from bgclient.web.metrics import Metrics
+from bgimage.encode import encode
+
+_log = logging.getLogger("bgclient.web")
+
+
+@dataclass(frozen=True)
+class Health:
+    """How the last canary went."""
+
+    well: bool
+    canary_ms: float
+    error: str | None = None
+    """The error's code; the log has its sentence."""
+
+    def json(self) -> dict[str, Any]:
+        """Body of /healthz."""
+        said = {"status": "ok" if self.well else "unavailable", "canary_ms": round(self.canary_ms, 1)}
+        return said | ({"error": self.error} if self.error else {})
+
+
+class Canary:
+    """Sends a photo through ``client``, at most once in ``fresh_s`` however often it is asked."""
+
+    def __init__(
+        self, client: AsyncClient, metrics: Metrics, *, fresh_s: float = 5.0, timeout_s: float = 10.0
+    ) -> None:
+        self._client = client
+        self._metrics = metrics
+        self._fresh_s = fresh_s
+        self._timeout_s = timeout_s
+        self._one_at_a_time = asyncio.Lock()
+        self._last: Health | None = None
+        self._at = 0.0
+
+    async def check(self) -> Health:
+        """How it is now, or was a moment ago. Does not raise."""
+        async with self._one_at_a_time:
+            if self._last is None or time.monotonic() - self._at > self._fresh_s:
+                self._last = await self._sing()
+                self._at = time.monotonic()
+                self._metrics.canary.set(self._last.well)
+            return self._last
+
+    async def _sing(self) -> Health:
+        began = time.perf_counter()
+        error = None
+        try:
+            await self._client.cut(_photo(), timeout_s=self._timeout_s, edges="none")
+        except BgError as raised:
+            _log.warning("canary failed: %s", raised.message())
+            error = raised.code
+        return Health(error is None, (time.perf_counter() - began) * 1e3, error)
+
+
+@cache
+def _photo() -> bytes:
+    """A PNG of grey gradients."""
+    y, x = np.mgrid[:48, :64]
+    grey = (4 * np.minimum(x, y)).astype(np.uint8)
+    return encode(np.dstack([grey, grey, grey]), "png")

@@ -1,0 +1,124 @@
+"""How much at a time, and how often: a gate for concurrency and a token bucket for each caller."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import math
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from bgclient.web.errors import Refusal, busy
+
+
+class Gate:
+    """Lets ``size`` through at a time; others wait ``wait_s`` for their turn, or are told to come back."""
+
+    def __init__(self, size: int, *, wait_s: float = 0.0) -> None:
+        self._turns = asyncio.Semaphore(size)
+        self._wait_s = wait_s
+        self.inside = 0
+
+    @asynccontextmanager
+    async def passed(self) -> AsyncIterator[None]:
+        """Inside.
+
+        Raises:
+            Refusal: 503 with Retry-After.
+        """
+        if self._turns.locked() and self._wait_s <= 0:
+            raise busy("Too many requests at a time; try again")
+        try:
+            async with asyncio.timeout(self._wait_s or None):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise busy("Too many requests at a time; try again", retry_after_s=self._wait_s) from None
+        self.inside += 1
+        try:
+            yield
+        finally:
+            self.inside -= 1
+            self._turns.release()
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What a caller may still do."""
+
+    limit: int
+    """Requests a minute."""
+    remaining: int
+    """Requests at once, now."""
+    reset_s: float
+    """Seconds until the bucket is full again."""
+
+    def headers(self) -> dict[str, str]:
+        """As remove.bg names them; the reset is a Unix time."""
+        return {
+            "X-RateLimit-Limit": str(self.limit),
+            "X-RateLimit-Remaining": str(self.remaining),
+            "X-RateLimit-Reset": str(math.ceil(time.time() + self.reset_s)),
+        }
+
+
+class RateLimit:
+    """A token bucket for each caller: ``burst`` at once, ``per_minute`` in the long run.
+
+    Of the ``max_callers`` that are remembered the longest silent is forgotten first: its bucket is the fullest.
+    """
+
+    def __init__(
+        self,
+        per_minute: int,
+        burst: int,
+        *,
+        max_callers: int = 10_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._per_minute = per_minute
+        self._burst = float(burst)
+        self._max_callers = max_callers
+        self._clock = clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, caller: str) -> Allowance:
+        """One request of ``caller``.
+
+        Raises:
+            Refusal: 429 with Retry-After.
+        """
+        now, rate = self._clock(), self._per_minute / 60
+        tokens, at = self._buckets.pop(caller, (self._burst, now))
+        tokens = min(self._burst, tokens + (now - at) * rate)
+        taken = tokens >= 1
+        tokens -= taken
+        self._buckets[caller] = tokens, now
+        if len(self._buckets) > self._max_callers:
+            self._buckets.popitem(last=False)
+        allowance = Allowance(self._per_minute, int(tokens), (self._burst - tokens) / rate)
+        if not taken:
+            wait_s = (1 - tokens) / rate
+            raise Refusal(
+                429,
+                "rate_limit_exceeded",
+                "Rate limit exceeded",
+                f"{self._per_minute} requests a minute are allowed",
+                allowance.headers() | {"Retry-After": str(max(1, math.ceil(wait_s)))},
+            )
+        return allowance
+
+
+def network_of(address: str) -> str:
+    """What counts as one caller: an IPv4 address, or an IPv6 /64, which one customer has whole."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.IPv6Network((parsed, 64), strict=False))
+    return str(parsed)

@@ -1,0 +1,64 @@
+"""What the app counts, in Prometheus's text format."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.exposition import generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """One app's numbers. Labels are routes, statuses, codes and phases: never what a caller sent."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "bgclient_web_requests",
+            "Requests answered",
+            ["route", "method", "status"],
+            registry=self._registry,
+        )
+        self.seconds = Histogram(
+            "bgclient_web_request_seconds",
+            "Seconds from a request's first byte to its answer's last",
+            ["route"],
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+            registry=self._registry,
+        )
+        self.in_flight = Gauge(
+            "bgclient_web_requests_in_flight", "Requests being answered", registry=self._registry
+        )
+        self.refusals = Counter(
+            "bgclient_web_refusals",
+            "Requests refused, by the error body's code",
+            ["code"],
+            registry=self._registry,
+        )
+        self.phases = Histogram(
+            "bgclient_web_cut_phase_seconds",
+            "Seconds of a cut-out's phases",
+            ["phase"],
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+            registry=self._registry,
+        )
+        self.upload_bytes = Histogram(
+            "bgclient_web_photo_bytes",
+            "Size of the photos received",
+            buckets=[2.0**n for n in range(12, 26)],
+            registry=self._registry,
+        )
+        self.canary = Gauge(
+            "bgclient_web_canary_up",
+            "1 when the last canary came back through the server",
+            registry=self._registry,
+        )
+        Info("bgclient_web_build", "Version of this software", registry=self._registry).info(
+            {"version": metadata.version("bgclient")}
+        )
+
+    def exposition(self) -> bytes:
+        """Everything, as text."""
+        return generate_latest(self._registry)

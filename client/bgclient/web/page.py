@@ -1,0 +1,57 @@
+"""The page and what belongs to it: files beside this one, no build step, nothing from elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.responses import FileResponse
+from starlette.staticfiles import StaticFiles
+
+from bgclient.web.settings import Settings
+
+STATIC = Path(__file__).with_name("static")
+
+ON_DEVICE = (
+    "vendor/ort.wasm.bundle.min.mjs",
+    "vendor/ort-wasm-simd-threaded.wasm",
+    "vendor/ort-wasm-simd-threaded.mjs",
+    "vendor/network.onnx",
+)
+"""What "on this device" needs; ``make web-assets`` and the wheel's build put it there."""
+
+
+def missing_assets(static: Path = STATIC) -> list[str]:
+    """Those of ``ON_DEVICE`` that are not there."""
+    return [name for name in ON_DEVICE if not (static / name).is_file()]
+
+
+def add(app: FastAPI, settings: Settings) -> None:
+    """Routes of the page, where it is wanted, and of the API's description."""
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> FileResponse:
+        return FileResponse(STATIC / "docs.html", headers=_FRESH)
+
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    if not settings.page:
+        return
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> FileResponse:
+        return FileResponse(STATIC / "index.html", headers=_FRESH)
+
+    @app.get("/page.json", include_in_schema=False)
+    async def facts() -> dict[str, Any]:
+        missing = missing_assets()
+        return {
+            "key_needed": bool(settings.api_keys),
+            "max_upload_bytes": settings.max_upload_bytes,
+            "on_device": not missing,
+            "missing": missing,
+            "version": app.version,
+        }
+
+
+_FRESH = {"Cache-Control": "no-cache"}
