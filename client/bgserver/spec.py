@@ -31,7 +31,10 @@ class Spec:
     def from_json(cls, line: str) -> Spec:
         """Read what ``to_json`` wrote."""
         fields: dict[str, Any] = json.loads(line)
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+        for name, value in fields.items():
+            if isinstance(value, list):
+                fields[name] = tuple(value)
+        return cls(**fields)
 
     def to_json(self) -> str:
         """One line."""

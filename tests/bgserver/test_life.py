@@ -1,0 +1,203 @@
+"""A server starts, stays up and goes away without a trace, whatever happens to whom."""
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from bgserver import canary, errors
+
+pytestmark = pytest.mark.server
+
+
+def echo(server, photo, timeout_s=30.0):
+    return canary.infer(server.http_url, "cutout", photo, "cutout", timeout_s=timeout_s)[1][4:]
+
+
+def test_a_server_answers_and_leaves_nothing_behind(tiny, traces):
+    server = tiny().start()
+    left = traces(server.facts["pid"])
+    assert len(left()) >= 4  # server, model, folder, shared memory
+    assert echo(server, canary.photo()) == canary.photo()
+    server.stop()
+    assert left() == []
+    assert server.wait(5.0)
+    assert server.state == "stopped"
+
+
+def test_ports_are_those_asked_for(tiny):
+    with socket.socket() as grpc, socket.socket() as http, socket.socket() as metrics:
+        ports = []
+        for free in (grpc, http, metrics):
+            free.bind(("127.0.0.1", 0))
+            ports.append(free.getsockname()[1])
+    server = tiny(grpc_port=ports[0], http_port=ports[1], metrics_port=ports[2]).start()
+    assert server.grpc_url == f"127.0.0.1:{ports[0]}"
+    assert server.http_url == f"http://127.0.0.1:{ports[1]}"
+    assert server.metrics_url == f"http://127.0.0.1:{ports[2]}/metrics"
+    assert b"nv_inference_request_success" in canary.request(server.metrics_url, "GET", "/metrics")[2]
+
+
+def test_a_stop_answers_accepted_photos_and_gives_idle_clients_no_more_than_its_time(tiny, traces):
+    server = tiny(drain_s=6.0).start()
+    left = traces(server.facts["pid"])
+    # Triton waits for kept-alive connections until its timeout, ends with an error and leaks: not here.
+    idle = http.client.HTTPConnection(server.http_url.removeprefix("http://"))
+    idle.request("GET", "/v2/health/live")
+    idle.getresponse().read()
+    answers = []
+    slow = threading.Thread(target=lambda: answers.append(echo(server, b"sleep:3")))
+    slow.start()
+    time.sleep(1.0)
+    began = time.monotonic()
+    server.stop()
+    slow.join()
+    assert answers == [b"sleep:3"]
+    assert time.monotonic() - began < 20, "an idle kept-alive connection held the server up"
+    assert left() == []
+    idle.close()
+
+
+def test_a_killed_model_is_noticed_and_the_server_comes_back_on_its_ports(tiny, stubs, eventually):
+    server = tiny().start()
+    addresses = server.grpc_url, server.http_url
+    os.kill(stubs(server)[0], signal.SIGKILL)
+    eventually(lambda: server.restarts == 1, 15.0)
+    eventually(lambda: server.state == "ready")
+    assert (server.grpc_url, server.http_url) == addresses
+    assert echo(server, canary.photo()) == canary.photo()
+
+
+def test_a_stopped_model_is_noticed_and_replaced(tiny, stubs, eventually):
+    server = tiny(canary_timeout_s=2.0, canary_every_s=1.0).start()
+    os.kill(stubs(server)[0], signal.SIGSTOP)
+    eventually(lambda: server.restarts == 1, 30.0)
+    eventually(lambda: server.state == "ready")
+    assert echo(server, canary.photo()) == canary.photo()
+
+
+def test_a_model_that_never_answers_is_noticed_by_the_canary(tiny, eventually):
+    server = tiny(canary_timeout_s=1.0, canary_every_s=0.5).start()
+    with contextlib.suppress(errors.CanaryFailed):  # the server is ended over this one
+        echo(server, b"sleep:60")
+    eventually(lambda: server.restarts == 1, 30.0)
+    eventually(lambda: server.state == "ready")
+
+
+def test_a_busy_server_is_not_taken_for_a_stuck_one(tiny):
+    server = tiny(canary_timeout_s=1.0, canary_every_s=0.5).start()
+    busy = [threading.Thread(target=echo, args=(server, b"sleep:0.5")) for _ in range(12)]
+    for thread in busy:
+        thread.start()
+    for thread in busy:
+        thread.join()  # six seconds of queue; the canary at its end waits longer than its timeout
+    assert server.restarts == 0
+
+
+def test_a_killed_server_is_replaced(tiny, traces, eventually):
+    server = tiny().start()
+    left = traces(server.facts["pid"])
+    old = {what for what in left() if isinstance(what, int)}
+    os.kill(server.facts["pid"], signal.SIGKILL)
+    eventually(lambda: server.restarts == 1 and server.state == "ready")
+    assert not old & set(left()), "models of the killed server live on"
+    assert echo(server, canary.photo()) == canary.photo()
+
+
+def test_a_server_that_dies_again_and_again_is_given_up_with_a_sentence(tiny, eventually, tmp_path):
+    gone = tmp_path / "gone"
+    server = tiny(start_timeout_s=60.0).start()
+    model = Path(server.repository) / "cutout" / "1" / "model.py"
+    os.rename(model, gone)
+    os.kill(server.facts["pid"], signal.SIGKILL)
+    with pytest.raises(errors.ServerError):
+        server.wait(90.0)
+    assert server.state == "failed"
+
+
+APPLICATION = """
+import os, sys, time
+from bgserver import Server
+server = Server("cpu", sys.argv[1], models=("cutout",), drain_s=5.0, canary_timeout_s=30.0)
+with server:
+    print(server.facts["pid"], server._keeper.pid, flush=True)
+    if len(sys.argv) > 2 and os.fork() == 0:
+        time.sleep(60)  # a child that keeps the pipe open
+        os._exit(0)
+    time.sleep(300)
+"""
+
+
+@pytest.fixture
+def application(tiny_repository):
+    """Starts a program that embeds a server; returns it and the process ids of server and keeper."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*arguments):
+            command = [sys.executable, "-c", APPLICATION, str(tiny_repository), *arguments]
+            program = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+            )
+            stack.callback(program.wait)
+            stack.callback(program.kill)
+            return program, *map(int, program.stdout.readline().split())
+
+        yield start
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_when_the_application_is_ended(application, traces, eventually, number):
+    program, pid, _ = application()
+    left = traces(pid)
+    os.killpg(program.pid, number)  # as Ctrl-C does, to the whole group of the terminal
+    program.wait()
+    eventually(lambda: not left(), 60.0)
+
+
+def test_nothing_is_left_when_a_forked_child_outlives_the_application(application, traces, eventually):
+    program, pid, _ = application("fork")
+    left = traces(pid)
+    program.kill()
+    eventually(lambda: not left(), 60.0)
+    os.killpg(program.pid, signal.SIGKILL)
+
+
+def test_a_killed_keeper_takes_its_server_along_and_the_next_start_sweeps(
+    application, traces, eventually, tiny
+):
+    program, pid, keeper = application()
+    left = traces(pid)
+    os.kill(keeper, signal.SIGKILL)
+    eventually(lambda: not [what for what in left() if isinstance(what, int) and what != keeper], 60.0)
+    tiny().start()
+    assert left() == []
+    program.kill()
+
+
+def test_a_second_server_does_not_share_the_ports_of_the_first(tiny):
+    first = tiny().start()
+    taken = int(first.grpc_url.rpartition(":")[2])
+    with pytest.raises(errors.PortBusy, match=f"grpc port {taken} on 127.0.0.1"):
+        tiny(grpc_port=taken).start()
+    with pytest.raises(errors.PortBusy, match="http port"):
+        tiny(http_port=int(first.http_url.rpartition(":")[2])).start()
+    assert echo(first, canary.photo()) == canary.photo()
+
+
+def test_administrative_interfaces_ask_for_the_key(tiny):
+    server = tiny(admin_key="generate").start()
+    assert len(server.admin_key) >= 32
+    statistics = "/v2/models/cutout/stats"
+    assert canary.request(server.http_url, "GET", statistics)[0] == 403
+    key = {canary.ADMIN_HEADER: server.admin_key}
+    assert canary.request(server.http_url, "GET", statistics, headers=key)[0] == 200
+    assert canary.request(server.http_url, "POST", "/v2/repository/index")[0] == 403
+    assert echo(server, canary.photo()) == canary.photo()

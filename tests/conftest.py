@@ -1,0 +1,52 @@
+"""What the tests of several packages share: example photos, the training photos, one server for all."""
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def root():
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Folder of the training photos (BGCLIENT_DATA, default ``../shared/data`` beside the checkout), or a skip."""
+    folder = Path(os.environ.get("BGCLIENT_DATA") or ROOT / ".." / "shared" / "data").resolve()
+    if not (folder / "index.csv").is_file():
+        pytest.skip(f"no training photos in {folder}; set BGCLIENT_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def examples():
+    """Paths of the example photos, by name."""
+    return {
+        path.stem: path for path in sorted((ROOT / "examples").iterdir()) if path.suffix in (".jpg", ".png")
+    }
+
+
+@pytest.fixture(scope="session")
+def server():
+    """The real tritonserver over the repository's models, once for the whole run."""
+    bgserver = pytest.importorskip("bgserver")
+    with bgserver.Server("cpu", threads=2, canary_timeout_s=60.0, start_timeout_s=300.0) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def png_bomb():
+    """109 kB that announce 900 megapixels: 30000 x 30000, one bit a pixel, black."""
+    size, row = 30_000, b"\0" + bytes(30_000 // 8)
+    packer = zlib.compressobj(9)
+    data = b"".join(packer.compress(row) for _ in range(size)) + packer.flush()
+    chunks = [(b"IHDR", struct.pack(">2I5B", size, size, 1, 0, 0, 0, 0)), (b"IDAT", data), (b"IEND", b"")]
+    framed = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
