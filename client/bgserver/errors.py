@@ -72,6 +72,12 @@ class EngineMissing(ServerError):
     code = "engine_missing"
 
 
+class PlanRefused(ServerError):
+    """A TensorRT plan is missing, or was built for another TensorRT, GPU or contract."""
+
+    code = "plan_refused"
+
+
 class ModelRefused(ServerError):
     """The server refused a model; the message is its own."""
 

@@ -9,10 +9,9 @@ import json
 import os
 from pathlib import Path
 
-import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from bgserver import engines, strict
+from bgserver import batches, engines, strict
 from bgserver.errors import EngineMissing
 
 
@@ -58,32 +57,4 @@ class TritonPythonModel:
         pb_utils.Logger.log_info(f"{args['model_instance_name']}: {self.engine.name} ({why})")
 
     def execute(self, requests):
-        responses = [None] * len(requests)
-        live = []
-        for i, request in enumerate(requests):
-            if request.is_cancelled():
-                responses[i] = pb_utils.InferenceResponse(
-                    error=pb_utils.TritonError("the client cancelled", pb_utils.TritonError.CANCELLED)
-                )
-            else:
-                live.append(i)
-        if not live:
-            return responses
-        feeds = {
-            name: [pb_utils.get_input_tensor_by_name(requests[i], name).as_numpy() for i in live]
-            for name in self.inputs
-        }
-        sizes = [len(array) for array in feeds[self.inputs[0]]]
-        wanted = sorted({name for i in live for name in requests[i].requested_output_names()})
-        answers = self.engine.run({name: np.concatenate(arrays) for name, arrays in feeds.items()}, wanted)
-        ends = np.cumsum(sizes)
-        for i, size, end in zip(live, sizes, ends, strict=True):
-            asked = requests[i].requested_output_names()
-            responses[i] = pb_utils.InferenceResponse(
-                [
-                    pb_utils.Tensor(name, np.ascontiguousarray(answer[end - size : end]))
-                    for name, answer in zip(wanted, answers, strict=True)
-                    if name in asked
-                ]
-            )
-        return responses
+        return batches.execute(pb_utils, requests, self.inputs, self.engine.run)
