@@ -7,13 +7,13 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from bgclient._cancel import CLOSED, Cancel
 from bgclient._core import BaseClient, Connections, ServerInfo
 from bgclient._flow import Ask, Flow, Pause, Step, Work, adrive, drive
+from bgclient._many import ordered
 from bgclient._wire import Request
 from bgclient.errors import BgError, CallCancelled
 from bgclient.options import CutOptions, Where
@@ -157,53 +157,19 @@ class Client(BaseClient):
 
         Leaving the loop early (``break``, an exception, Ctrl-C) cancels what is in flight.
         """
-        _check_in_flight(in_flight)
-        return self._cut_many(photos, in_flight, on_progress, where, timeout_s, dict(options))
-
-    def _cut_many(
-        self,
-        photos: Iterable[P],
-        in_flight: int,
-        on_progress: Callable[[Progress], object] | None,
-        where: Where,
-        timeout_s: float | None,
-        options: dict[str, Any],
-    ) -> Iterator[Outcome[P]]:
+        _check_many(in_flight, options)
         cancel = Cancel()
         tally = _Tally(known_length(photos), on_progress)
 
-        def one(index: int, photo: P) -> Outcome[P]:
+        def one(numbered: tuple[int, P]) -> Outcome[P]:
+            index, photo = numbered
             try:
-                return Outcome(
-                    index,
-                    photo,
-                    self._run(lambda link: self._cut_flow(link, photo, where, timeout_s, options), cancel),
-                )
+                start = lambda link: self._cut_flow(link, photo, where, timeout_s, dict(options))  # noqa: E731
+                return Outcome(index, photo, self._run(start, cancel))
             except BgError as error:
                 return Outcome(index, photo, error=error)
 
-        workers = ThreadPoolExecutor(in_flight, thread_name_prefix="bgclient")
-        queue: deque[Future[Outcome[P]]] = deque()
-        unseen: set[Future[Outcome[P]]] = set()
-        source = enumerate(photos)
-        try:
-            while True:
-                while len(queue) < in_flight:
-                    taken = next(source, None)
-                    if taken is None:
-                        break
-                    queue.append(workers.submit(one, *taken))
-                    unseen.add(queue[-1])
-                if not queue:
-                    return
-                while queue[0] in unseen:
-                    ready, unseen = wait(unseen, return_when=FIRST_COMPLETED)
-                    for future in ready:
-                        tally.count(future.result())
-                yield queue.popleft().result()
-        finally:
-            cancel.order()
-            workers.shutdown(wait=True, cancel_futures=True)
+        return ordered(one, enumerate(photos), in_flight=in_flight, on_done=tally.count, on_stop=cancel.order)
 
     def info(self) -> list[ServerInfo]:
         """What each server says of itself: versions, models, what runs the network and where. Never raises
@@ -334,7 +300,7 @@ class AsyncClient(BaseClient):
         timeout_s: float | None = None,
         **options: Unpack[CutOptions],
     ) -> AsyncIterator[Outcome[P]]:
-        _check_in_flight(in_flight)
+        _check_many(in_flight, options)
         return self._cut_many(photos, in_flight, on_progress, where, timeout_s, dict(options))
 
     async def _cut_many(
@@ -428,6 +394,10 @@ class _Tally:
             self._on_progress(Progress(self._done, self._failed, self._total))
 
 
-def _check_in_flight(in_flight: int) -> None:
+def _check_many(in_flight: int, options: CutOptions) -> None:
+    """Refuse at once what would fail for every photo."""
+    from bgimage.options import Options
+
     if in_flight < 1:
         raise ValueError(f"in_flight={in_flight}: use 1 or more")
+    Options.of(**options)

@@ -1,0 +1,5 @@
+"""``python -m bgclient``."""
+
+from bgclient.cli import main
+
+main()

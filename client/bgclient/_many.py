@@ -1,0 +1,47 @@
+"""Many things at a time, in threads: results in order, a bounded number in flight."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def ordered(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    *,
+    in_flight: int,
+    on_done: Callable[[R], object],
+    on_stop: Callable[[], object],
+) -> Iterator[R]:
+    """``function`` of every item, in the order of ``items``, which are taken no faster than results are fetched.
+
+    ``on_done`` is called in this thread with each result as it gets ready; ``on_stop`` when the loop ends, in whatever
+    way, before the threads are waited for.
+    """
+    workers = ThreadPoolExecutor(in_flight, thread_name_prefix="bgclient")
+    queue: deque[Future[R]] = deque()
+    unseen: set[Future[R]] = set()
+    source = iter(items)
+    try:
+        while True:
+            for item in source:
+                queue.append(workers.submit(function, item))
+                unseen.add(queue[-1])
+                if len(queue) == in_flight:
+                    break
+            if not queue:
+                return
+            while queue[0] in unseen:
+                ready, unseen = wait(unseen, return_when=FIRST_COMPLETED)
+                for future in ready:
+                    on_done(future.result())
+            yield queue.popleft().result()
+    finally:
+        on_stop()
+        workers.shutdown(wait=True, cancel_futures=True)

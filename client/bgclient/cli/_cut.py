@@ -1,0 +1,313 @@
+"""``bgclient cut``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bgclient._files import remove_parts
+from bgclient.cli import _server_options as server
+from bgclient.cli._plan import SUFFIX_OF, Plan, folder_jobs, is_url, plan
+from bgclient.cli._run import Cutter, Summary, run_many, watch
+from bgclient.cli._talk import Ending, Status
+from bgclient.client import Client
+from bgclient.errors import OptionError
+from bgclient.results import format_of
+
+_PICTURE = "Picture"
+_FILES = "Files"
+
+
+def cut(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE... [TARGET]",
+            help="A photo, a folder, or - for stdin; then the file or folder to write, or - for stdout. "
+            "Without: NAME-cut.png beside the photo.",
+            show_default=False,
+        ),
+    ],
+    only_mask: Annotated[
+        bool,
+        typer.Option("--only-mask", "-om", help="The matte as a grey picture.", rich_help_panel=_PICTURE),
+    ] = False,
+    inverse: Annotated[
+        bool, typer.Option("--inverse", help="Everything but the people.", rich_help_panel=_PICTURE)
+    ] = False,
+    bgcolor: Annotated[
+        str | None,
+        typer.Option("--bgcolor", "-bgc", help='"white", "#ff8800", "255,136,0".', rich_help_panel=_PICTURE),
+    ] = None,
+    background_image: Annotated[
+        Path | None,
+        typer.Option(
+            "--background-image", "-bi", help="A picture behind the people.", rich_help_panel=_PICTURE
+        ),
+    ] = None,
+    blur: Annotated[
+        float | None,
+        typer.Option(
+            "--blur", help="Blur the photo's own background: radius in pixels.", rich_help_panel=_PICTURE
+        ),
+    ] = None,
+    people: Annotated[
+        str,
+        typer.Option("--people", help="all, main, a point x,y or a box l,t,r,b.", rich_help_panel=_PICTURE),
+    ] = "all",
+    edges: Annotated[
+        str, typer.Option("--edges", help="none, fast or fine (slower).", rich_help_panel=_PICTURE)
+    ] = "fast",
+    crop: Annotated[
+        bool, typer.Option("--crop", help="Crop to the people.", rich_help_panel=_PICTURE)
+    ] = False,
+    margin: Annotated[
+        str,
+        typer.Option("--margin", help='Around a crop: "20px", "5%", as in CSS.', rich_help_panel=_PICTURE),
+    ] = "0",
+    canvas: Annotated[
+        str | None, typer.Option("--canvas", help="WIDTHxHEIGHT of the result.", rich_help_panel=_PICTURE)
+    ] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option("--scale", help="0.1 to 1: the people's share of the frame.", rich_help_panel=_PICTURE),
+    ] = None,
+    position: Annotated[
+        str,
+        typer.Option("--position", help="original, center, or x,y from 0 to 1.", rich_help_panel=_PICTURE),
+    ] = "original",
+    shadow: Annotated[
+        float, typer.Option("--shadow", help="0 to 1: a soft shadow.", rich_help_panel=_PICTURE)
+    ] = 0.0,
+    require_person: Annotated[
+        bool, typer.Option("--require-person", help="Fail where nobody is found.", rich_help_panel=_PICTURE)
+    ] = False,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            "-f",
+            help=f"{', '.join(SUFFIX_OF)}; without: as TARGET ends, else png.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option("--quality", "-q", help="1 to 100, for jpeg, webp, avif.", rich_help_panel=_FILES),
+    ] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option("--max-pixels", help="Largest result, in pixels.", rich_help_panel=_FILES)
+    ] = None,
+    srgb: Annotated[
+        bool,
+        typer.Option(
+            "--srgb", help="Convert to sRGB instead of keeping the profile.", rich_help_panel=_FILES
+        ),
+    ] = False,
+    drop_gps: Annotated[
+        bool, typer.Option("--drop-gps", help="Drop the place from EXIF.", rich_help_panel=_FILES)
+    ] = False,
+    drop_metadata: Annotated[
+        bool, typer.Option("--drop-metadata", help="Drop EXIF and resolution.", rich_help_panel=_FILES)
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite what is there.", rich_help_panel=_FILES)
+    ] = False,
+    watch_folder: Annotated[
+        bool,
+        typer.Option("--watch", help="Stay, and cut what comes into the folder.", rich_help_panel=_FILES),
+    ] = False,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, help="Photos at a time.", rich_help_panel=_FILES)
+    ] = 4,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="A JSON line on stdout for each photo.", rich_help_panel=_FILES)
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Only failures on stderr.", rich_help_panel=_FILES)
+    ] = False,
+    allow_urls: Annotated[
+        bool,
+        typer.Option(
+            "--allow-urls", help="SOURCE may be a URL of the public internet.", rich_help_panel=_FILES
+        ),
+    ] = False,
+    where: Annotated[
+        str,
+        typer.Option(
+            "--where",
+            help="client: send what the network sees, finish here. server: send the whole photo.",
+            rich_help_panel=server.PANEL,
+        ),
+    ] = "client",
+    url: server.Url = None,
+    model: server.Model = None,
+    timeout: server.Timeout = 30.0,
+    token: server.Token = None,
+    header: server.Headers = None,
+    ca_file: server.CaFile = None,
+    cert_file: server.CertFile = None,
+    key_file: server.KeyFile = None,
+    shared_memory: server.SharedMemory = False,
+) -> None:
+    """Cut the people out of photos.
+
+    A folder keeps its tree; photos whose cut-out is there already are skipped, so that the same command goes on where
+    it was stopped. Nothing is overwritten without --force, and no file is ever half written.
+    """
+    backgrounds = [given for given in (bgcolor, background_image, blur) if given is not None]
+    if len(backgrounds) > 1 or (only_mask and (backgrounds or inverse)):
+        raise Ending(Status.USAGE, "choose one of --bgcolor, --background-image, --blur, --only-mask")
+    options = checked(
+        output="matte" if only_mask else "inverse" if inverse else "cutout",
+        people=_numbers(people, int) if people[:1].isdigit() else people,
+        edges=edges,
+        background=_background(bgcolor, background_image, blur),
+        format=format,
+        quality=quality,
+        crop=crop,
+        margin=margin,
+        canvas=None if canvas is None else _numbers(canvas.replace("x", ","), int),
+        scale=scale,
+        position=_numbers(position, float) if position[:1] in "0123456789." else position,
+        shadow=shadow,
+        require_person=require_person,
+        max_pixels=max_pixels,
+        colors="srgb" if srgb else "keep",
+        drop_gps=drop_gps,
+        keep_metadata=not drop_metadata,
+    )
+    if where not in ("client", "server"):
+        raise Ending(Status.USAGE, f"--where {where}: use client or server")
+    planned = plan(paths, format)
+    _check(planned, options, force=force, as_json=as_json, watching=watch_folder)
+    if not allow_urls and any(is_url(job.source) for job in planned.jobs):
+        raise Ending(Status.USAGE, "URLs are fetched only with --allow-urls, and from public addresses")
+    with server.client_of(
+        url,
+        model=model,
+        timeout_s=timeout,
+        token=token,
+        headers=header,
+        ca_file=ca_file,
+        cert_file=cert_file,
+        key_file=key_file,
+        shared_memory=shared_memory,
+        fetcher=_fetcher() if allow_urls else None,
+    ) as client:
+        cutter = Cutter(client, where, options, force=force, skip=planned.many)  # type: ignore[arg-type]
+        if watch_folder:
+            _watch(client, cutter, planned, format, jobs=jobs, as_json=as_json)
+        elif planned.many:
+            summary = _many(client, cutter, planned, jobs=jobs, as_json=as_json, quiet=quiet)
+            raise typer.Exit(summary.status)
+        else:
+            _one(cutter, planned, as_json=as_json, quiet=quiet)
+
+
+def checked(**options: Any) -> dict[str, Any]:
+    """The options, or ``OptionError`` before anything is read or asked."""
+    from bgimage.options import Options
+
+    Options.of(**options)
+    return options
+
+
+def _numbers(text: str, kind: type[int] | type[float]) -> tuple[Any, ...]:
+    try:
+        return tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        raise OptionError(f"{text!r}: write numbers separated by commas") from None
+
+
+def _background(
+    colour: str | None, image: Path | None, blur: float | None
+) -> str | tuple[int, ...] | bytes | None:
+    if blur is not None:
+        return f"blur:{blur:g}"
+    if image is not None:
+        return image.read_bytes()
+    if colour is not None and colour[:1].isdigit():
+        return _numbers(colour, int)
+    return colour
+
+
+def _check(planned: Plan, options: dict[str, Any], *, force: bool, as_json: bool, watching: bool) -> None:
+    """Refuse what would fail for every photo, before the first is sent."""
+    first = planned.jobs[0] if planned.jobs else None
+    format = options["format"]
+    if first is not None and not planned.many:
+        if first.target is None:
+            if as_json:
+                raise Ending(Status.USAGE, "--json and the picture cannot both go to stdout; name a TARGET")
+            if sys.stdout.isatty():
+                raise Ending(Status.USAGE, "stdout is a terminal; redirect it, or name a TARGET")
+        else:
+            format = format or format_of(first.target)
+            if first.target.exists() and not force:
+                raise Ending(Status.USAGE, f"{first.target} exists; --force overwrites it")
+    if format == "jpeg" and options["background"] is None and options["output"] != "matte":
+        raise Ending(Status.USAGE, "JPEG has no transparency; give --bgcolor, or --format png or webp")
+    if watching and planned.folder is None:
+        raise Ending(Status.USAGE, "--watch wants one folder")
+
+
+def _fetcher() -> Any:
+    from bgclient.fetch import Fetcher
+
+    return Fetcher()
+
+
+def _one(cutter: Cutter, planned: Plan, *, as_json: bool, quiet: bool) -> None:
+    from bgclient.cli._talk import say
+
+    done = cutter(planned.jobs[0])
+    if as_json:
+        print(done.to_json())
+    if done.error is not None:
+        raise done.error
+    assert done.cutout is not None
+    if not quiet and not as_json and done.job.target is not None:
+        say(f"{done.job.target} ({done.cutout.timings.total_ms:.0f} ms, {done.cutout.timings.server})")
+
+
+def _many(client: Client, cutter: Cutter, planned: Plan, *, jobs: int, as_json: bool, quiet: bool) -> Summary:
+    for folder in sorted({job.target.parent for job in planned.jobs if job.target is not None}):
+        if folder.is_dir():
+            remove_parts(folder)
+    return run_many(
+        client,
+        cutter,
+        planned.jobs,
+        in_flight=jobs,
+        as_json=as_json,
+        quiet=quiet,
+        command=shlex.join(["bgclient", *sys.argv[1:]]),
+    )
+
+
+def _watch(
+    client: Client, cutter: Cutter, planned: Plan, format: str | None, *, jobs: int, as_json: bool
+) -> None:
+    from bgclient.cli._talk import say
+
+    folder, into = planned.folder, planned.target
+    assert folder is not None
+    assert into is not None
+    say(f"watching {folder}, cut-outs go to {into}; Ctrl-C ends")
+    suffix = SUFFIX_OF[format or "png"]
+
+    def list_jobs() -> list[Any]:
+        return [
+            job
+            for job in folder_jobs(folder, into, suffix)
+            if job.target is not None and not job.target.exists()
+        ]
+
+    summary = watch(client, cutter, list_jobs, in_flight=jobs, as_json=as_json)
+    say(f"{summary.cut} cut, {len(summary.failures)} failed")
+    raise typer.Exit(Status.FAILED if summary.failures else Status.WELL)

@@ -1,0 +1,206 @@
+"""``bgclient doctor``: is everything here that is needed, and does a photo come back?"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+from bgclient.cli import _server_options as server
+from bgclient.cli._info import lines
+from bgclient.cli._talk import Status, say, status_of
+from bgclient.client import Client
+from bgclient.errors import BgError
+
+_NEEDED = (
+    "numpy",
+    "pillow",
+    "opencv-python-headless",
+    "simplejpeg",
+    "tritonclient",
+    "grpcio",
+    "httpx",
+    "typer",
+    "rich",
+)
+_EXTRAS = {
+    "server": ("nvidia-pytriton", "onnxruntime"),
+    "web": ("fastapi", "uvicorn", "python-multipart"),
+    "ray": ("ray",),
+    "otel": ("opentelemetry-api",),
+    "heif": ("pillow-heif",),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    state: str
+    """"ok", "note" or "wrong"."""
+    text: str
+    status: Status = Status.FAILED
+    """How the command ends where this is wrong."""
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON lines.")] = False,
+    url: server.Url = None,
+    model: server.Model = None,
+    timeout: server.Timeout = 30.0,
+    token: server.Token = None,
+    header: server.Headers = None,
+    ca_file: server.CaFile = None,
+    cert_file: server.CertFile = None,
+    key_file: server.KeyFile = None,
+) -> None:
+    """Look at what is installed, the server, the GPU and the limits, and cut a test photo with timings."""
+    client = server.client_of(
+        url,
+        model=model,
+        timeout_s=timeout,
+        token=token,
+        headers=header,
+        ca_file=ca_file,
+        cert_file=cert_file,
+        key_file=key_file,
+    )
+    if url is None:
+        say("BGCLIENT_URL is not set: starting a server of this process ...")
+    worst: Status | None = None
+    with client:
+        looks: tuple[Callable[[], Iterator[Finding]], ...] = (
+            _installed,
+            _gpu,
+            _limits,
+            lambda: _servers(client),
+            lambda: _canary(client),
+        )
+        for look in looks:
+            for finding in look():
+                if finding.state == "wrong" and worst is None:
+                    worst = finding.status
+                if as_json:
+                    print(json.dumps(dataclasses.asdict(finding)), flush=True)
+                else:
+                    mark = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}[finding.state]
+                    print(f"{mark} {finding.name:10} {finding.text}", flush=True)
+    raise typer.Exit(worst or Status.WELL)
+
+
+def _versions(packages: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    there, missing = [], []
+    for package in packages:
+        try:
+            there.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            missing.append(package)
+    return there, missing
+
+
+def _installed() -> Iterator[Finding]:
+    yield Finding(
+        "bgclient",
+        "ok",
+        f"{version('bgclient')}, Python {platform.python_version()} on {platform.system()} {platform.machine()}",
+    )
+    there, missing = _versions(_NEEDED)
+    if missing:
+        text = f"{', '.join(missing)} missing; pip install bgclient"
+        yield Finding("needed", "wrong", text, Status.NOT_INSTALLED)
+    else:
+        yield Finding("needed", "ok", ", ".join(there))
+    for extra, packages in _EXTRAS.items():
+        there, missing = _versions(packages)
+        if missing:
+            yield Finding(
+                extra, "note", f"not installed ({', '.join(missing)}); pip install 'bgclient[{extra}]'"
+            )
+        else:
+            yield Finding(extra, "ok", ", ".join(there))
+    if importlib.util.find_spec("bgserver") is not None:
+        from bgserver import find_tritonserver
+
+        try:
+            yield Finding("triton", "ok", str(find_tritonserver().binary))
+        except BgError as error:
+            yield Finding("triton", "note", f"none on this machine: {error}")
+
+
+def _gpu() -> Iterator[Finding]:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        yield Finding("gpu", "note", "none here (no nvidia-smi); a server elsewhere may have one")
+        return
+    query = [tool, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    asked = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    if asked.returncode:
+        yield Finding("gpu", "wrong", f"nvidia-smi fails: {(asked.stderr or asked.stdout).strip()}")
+    for line in asked.stdout.splitlines() if not asked.returncode else []:
+        yield Finding("gpu", "ok", line)
+
+
+def _limits() -> Iterator[Finding]:
+    from bgimage.codec import Limits
+
+    limits = Limits()
+    yield Finding(
+        "limits",
+        "ok",
+        f"photos up to {limits.max_bytes >> 20} MiB, {limits.max_pixels / 1e6:g} megapixels, "
+        f"{limits.max_side} pixels a side, {limits.max_decode_s:g} s of decoding",
+    )
+    if sys.platform == "linux":
+        free = shutil.disk_usage("/dev/shm").free >> 20
+        enough = free >= 256
+        text = f"/dev/shm has {free} MiB free" + ("" if enough else "; Triton's Python models want about 256")
+        yield Finding("memory", "ok" if enough else "note", text)
+    yield Finding("cores", "ok", f"{os.cpu_count()}")
+
+
+def _servers(client: Client) -> Iterator[Finding]:
+    try:
+        infos = client.info()
+    except BgError as error:
+        yield Finding("server", "wrong", error.message(), status_of(error))
+        return
+    for one in infos:
+        for line in lines(one):
+            name, _, text = line.partition(" ")
+            wrong = name == "error" or (name == "server" and not one.ready)
+            status = Status.NO_SERVER if one.error is None else status_of(one.error)
+            yield Finding(name, "wrong" if wrong else "ok", text.strip(), status)
+
+
+def _canary(client: Client) -> Iterator[Finding]:
+    """A test photo both ways, twice: the first cut also opens the connection and reads the contract."""
+    import numpy as np
+
+    y, x = np.mgrid[:480, :640]
+    photo = np.stack([x * 255 // 639, y * 255 // 479, (x + y) * 255 // 1118], axis=2).astype(np.uint8)
+    for where in ("client", "server"):
+        try:
+            client.cut(photo, where=where)
+            cutout = client.cut(photo, where=where)
+        except BgError as error:
+            yield Finding("canary", "wrong", f"{where}: {error.message()}", status_of(error))
+            return
+        t = cutout.timings
+        yield Finding(
+            "canary",
+            "ok",
+            f"640 x 480 finished by the {where}: {t.total_ms:.0f} ms (load {t.load_ms:.0f}, shrink {t.shrink_ms:.0f}, "
+            f"ask {t.ask_ms:.0f}, finish {t.finish_ms:.0f}), {t.sent_bytes / 1024:.0f} KiB sent",
+        )

@@ -1,0 +1,73 @@
+"""``bgclient info``: what is served, by what, and where."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+
+from bgclient._core import ServerInfo
+from bgclient.cli import _server_options as server
+from bgclient.cli._talk import status_of
+
+
+def info(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    url: server.Url = None,
+    model: server.Model = None,
+    token: server.Token = None,
+    header: server.Headers = None,
+    ca_file: server.CaFile = None,
+    cert_file: server.CertFile = None,
+    key_file: server.KeyFile = None,
+) -> None:
+    """Say what the servers serve: version, network, what runs it and on which device."""
+    with server.client_of(
+        url, model=model, token=token, headers=header, ca_file=ca_file, cert_file=cert_file, key_file=key_file
+    ) as client:
+        infos = client.info()
+    if as_json:
+        print(
+            json.dumps({"bgclient": version("bgclient"), "servers": [fields(one) for one in infos]}, indent=2)
+        )
+    else:
+        print(f"bgclient {version('bgclient')}")
+        for one in infos:
+            print("\n".join(lines(one)))
+    errors = [one.error for one in infos if one.error is not None]
+    if errors:
+        raise typer.Exit(status_of(errors[0]))
+
+
+def fields(one: ServerInfo) -> dict[str, Any]:
+    """What JSON can hold of it."""
+    said = {field.name: getattr(one, field.name) for field in dataclasses.fields(one)}
+    if one.contract is not None:
+        said["contract"] = {**json.loads(one.contract.to_json()), "fingerprint": one.contract.fingerprint}
+    if one.error is not None:
+        said["error"] = {"code": one.error.code, "message": str(one.error)}
+    return said
+
+
+def lines(one: ServerInfo) -> list[str]:
+    """For people."""
+    said = [f"server   {one.server}: {'ready' if one.ready else 'not ready'}"]
+    if one.version is not None:
+        said[0] += f", Triton {one.version}"
+    if one.network is not None:
+        said.append(
+            f"network  {one.network}, {one.backend} on {', '.join(one.devices) or 'whatever it chooses'}"
+        )
+    if one.contract is not None:
+        height, width = one.contract.size_hw
+        said.append(f"contract {one.contract.fingerprint}: sees {width} x {height} pixels")
+    if one.models:
+        said.append(
+            "models   " + ", ".join(f"{name} {state.lower()}" for name, state in sorted(one.models.items()))
+        )
+    if one.error is not None:
+        said.append(f"error    {one.error.message()}")
+    return said

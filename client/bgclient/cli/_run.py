@@ -1,0 +1,288 @@
+"""Cutting the photos of a plan: several at a time, told about on stderr, each file whole or absent."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from bgclient._files import write_atomically
+from bgclient._many import ordered
+from bgclient.cli._plan import Job
+from bgclient.cli._talk import Status, Stop, say, status_of
+from bgclient.client import Client
+from bgclient.errors import BgError, CallCancelled
+from bgclient.options import Where
+from bgclient.results import Cutout, format_of
+
+
+class TargetError(BgError):
+    """The cut-out could not be written."""
+
+    code = "cannot_write"
+
+
+@dataclass(frozen=True)
+class Done:
+    """How one job ended."""
+
+    job: Job
+    cutout: Cutout | None = None
+    error: BgError | None = None
+    skipped: bool = False
+
+    def to_json(self) -> str:
+        """One line for machines."""
+        target = None if self.job.target is None else str(self.job.target)
+        fields: dict[str, Any] = {"photo": self.job.source, "output": target}
+        if self.error is not None:
+            fields |= {"status": "failed", "error": {"code": self.error.code, "message": str(self.error)}}
+        elif self.cutout is not None:
+            timings = {
+                name: round(value, 1) if isinstance(value, float) else value
+                for name, value in dataclasses.asdict(self.cutout.timings).items()
+            }
+            fields |= {
+                "status": "cut",
+                "box": self.cutout.box,
+                "confidence": round(self.cutout.confidence, 4),
+                "timings": timings,
+            }
+        else:
+            fields["status"] = "skipped"
+        return json.dumps(fields)
+
+
+class Cutter:
+    """Cuts a job and writes its file; used by several threads at once."""
+
+    def __init__(
+        self, client: Client, where: Where, options: dict[str, Any], *, force: bool, skip: bool
+    ) -> None:
+        self._client = client
+        self._where = where
+        self._options = options
+        self._force = force
+        self._skip = skip
+
+    def __call__(self, job: Job) -> Done:
+        """Cut one; never raises for what is wrong with one photo or one file."""
+        if self._skip and not self._force and job.target is not None and job.target.exists():
+            return Done(job, skipped=True)
+        try:
+            cutout = self._cut(job)
+            data = cutout.encode()
+            if job.target is None:
+                sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
+            else:
+                job.target.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(job.target, data, overwrite=self._force)
+            return Done(job, cutout)
+        except BgError as error:
+            return Done(job, error=error)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            return Done(job, error=TargetError(f"{error.filename or job.target}: {error.strerror or error}"))
+
+    def _cut(self, job: Job) -> Cutout:
+        options = dict(self._options)
+        if options.get("format") is None:  # the target's suffix, else PNG: the name was chosen so
+            options["format"] = format_of(job.target) if job.target is not None else "png"
+        photo = sys.stdin.buffer if job.source == "-" else job.source
+        return self._client.cut(photo, where=self._where, **options)
+
+
+@dataclass
+class Summary:
+    """How a run went."""
+
+    cut: int = 0
+    skipped: int = 0
+    failures: list[Done] = dataclasses.field(default_factory=list)
+    stopped: bool = False
+    gave_up: BgError | None = None
+    """The server is gone: not the photos' fault, so the run ended."""
+
+    def count(self, done: Done) -> None:
+        """One more."""
+        if done.error is not None:
+            self.failures.append(done)
+        elif done.skipped:
+            self.skipped += 1
+        else:
+            self.cut += 1
+
+    @property
+    def status(self) -> Status:
+        """How the command ends."""
+        if self.stopped:
+            return Status.STOPPED
+        if self.gave_up is not None:
+            return status_of(self.gave_up)
+        return Status.FAILED if self.failures else Status.WELL
+
+
+def run_many(
+    client: Client,
+    cutter: Cutter,
+    jobs: list[Job],
+    *,
+    in_flight: int,
+    as_json: bool,
+    quiet: bool,
+    command: str,
+) -> Summary:
+    """Cut every job; the first Ctrl-C finishes those in flight, the second cancels them."""
+    summary = Summary()
+    began = time.monotonic()
+    with (
+        Stop("finishing the photos in flight; Ctrl-C again to drop them") as stop,
+        _bar(len(jobs), quiet) as show,
+    ):
+
+        def offered() -> Iterator[Job]:
+            for job in jobs:
+                if stop.asked or summary.gave_up is not None:
+                    return
+                yield job
+
+        def done(one: Done) -> None:
+            if one.error is not None and status_of(one.error) is Status.NO_SERVER:
+                summary.gave_up = one.error
+                return
+            if isinstance(one.error, CallCancelled):
+                return
+            summary.count(one)
+            show(summary)
+            if as_json:
+                print(one.to_json(), flush=True)
+
+        try:
+            for _ in ordered(
+                cutter,
+                offered(),
+                in_flight=in_flight,
+                on_done=done,
+                on_stop=partial(_drop, stop, client),
+            ):
+                pass
+        except KeyboardInterrupt:
+            pass  # said by stop, told by the summary
+        summary.stopped = stop.asked
+    _tell(summary, len(jobs), time.monotonic() - began, command, quiet=quiet)
+    return summary
+
+
+def _drop(stop: Stop, client: Client) -> None:
+    """Cancel what is in flight, if that was asked for."""
+    if stop.insisted:
+        client.close()
+
+
+def _tell(summary: Summary, total: int, seconds: float, command: str, *, quiet: bool) -> None:
+    if not quiet:
+        parts = [f"{summary.cut} cut"]
+        if summary.skipped:
+            parts.append(f"{summary.skipped} were there already (--force cuts them again)")
+        if summary.failures:
+            parts.append(f"{len(summary.failures)} failed")
+        say(f"{', '.join(parts)}, {seconds:.1f} s")
+    for failure in summary.failures:
+        assert failure.error is not None
+        say(f"failed: {failure.job.source}: {failure.error.message()}")
+    left = total - summary.cut - summary.skipped - len(summary.failures)
+    if summary.gave_up is not None:
+        say(f"bgclient: {summary.gave_up.message()}")
+    if left and (summary.stopped or summary.gave_up is not None):
+        say(f"{left} of {total} photos are left; the same command goes on from here:\n  {command}")
+
+
+@contextmanager
+def _bar(total: int, quiet: bool) -> Iterator[Callable[[Summary], None]]:
+    """A progress bar on stderr, where that is a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda summary: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[failed]}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=total, failed="")
+
+        def show(summary: Summary) -> None:
+            failed = len(summary.failures)
+            progress.update(
+                task,
+                completed=summary.cut + summary.skipped + failed,
+                failed=f"[red]{failed} failed" if failed else "",
+            )
+
+        yield show
+
+
+def watch(
+    client: Client,
+    cutter: Cutter,
+    list_jobs: Callable[[], Iterable[Job]],
+    *,
+    in_flight: int,
+    as_json: bool,
+    every_s: float = 1.0,
+) -> Summary:
+    """Cut what lies in a folder and whatever comes into it, until Ctrl-C.
+
+    A photo is cut once its size and time have not changed between two looks; one that failed, when it changes.
+    """
+    summary = Summary()
+    seen: dict[str, tuple[int, int]] = {}
+    finished: dict[str, tuple[int, int]] = {}
+    pause = threading.Event()
+    with Stop("finishing the photos in flight; Ctrl-C again to drop them") as stop:
+        while not stop.asked:
+            now = {job.source: (job, mark) for job in list_jobs() if (mark := _mark(job.source)) is not None}
+            still = [
+                job for source, (job, mark) in now.items() if seen.get(source) == mark != finished.get(source)
+            ]
+            seen = {source: mark for source, (_, mark) in now.items()}
+
+            def done(one: Done) -> None:
+                finished[one.job.source] = seen[one.job.source]  # noqa: B023 - used before the next look
+                summary.count(one)
+                if one.error is not None:
+                    say(f"failed: {one.job.source}: {one.error.message()}")
+                if as_json:
+                    print(one.to_json(), flush=True)
+                elif one.cutout is not None:
+                    say(f"{one.job.source} -> {one.job.target}")
+
+            offered = (job for job in still if not stop.asked)
+            for _ in ordered(
+                cutter,
+                offered,
+                in_flight=in_flight,
+                on_done=done,
+                on_stop=partial(_drop, stop, client),
+            ):
+                pass
+            pause.wait(0 if stop.asked else every_s)
+    return summary
+
+
+def _mark(path: str) -> tuple[int, int] | None:
+    """What changes when a file is written to; None where it is gone."""
+    try:
+        stat = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return stat.st_size, stat.st_mtime_ns

@@ -1,0 +1,78 @@
+"""``bgclient serve``: a tritonserver over our models, kept alive by ``bgserver``."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from bgclient.cli._talk import Ending, Status, say
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 lets the network in.")
+    ] = "127.0.0.1",
+    grpc_port: Annotated[int, typer.Option("--grpc-port", help="0: any free one.")] = 8001,
+    http_port: Annotated[int, typer.Option("--http-port", help="0: any free one.")] = 8000,
+    metrics_port: Annotated[int, typer.Option("--metrics-port", help="0: any free one.")] = 8002,
+    variant: Annotated[
+        str | None, typer.Option("--variant", help="cpu, onnx-gpu or trt; without: what this machine has.")
+    ] = None,
+    repository: Annotated[
+        Path | None, typer.Option("--repository", help="Another model repository than the one installed.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Of the network, on a CPU.")] = None,
+    log: Annotated[Path | None, typer.Option("--log", help="File for the server's log.")] = None,
+) -> None:
+    """Start a Triton server with our models, watch it, restart it when it breaks; Ctrl-C ends it."""
+    try:
+        from bgserver import Server
+    except ImportError as error:
+        raise Ending(
+            Status.NOT_INSTALLED, f"the server is not installed ({error}); pip install 'bgclient[server]'"
+        ) from error
+
+    try:
+        server = Server(
+            variant,
+            repository,
+            host=host,
+            grpc_port=grpc_port,
+            http_port=http_port,
+            metrics_port=metrics_port,
+            threads=threads,
+            log=log,
+            on_event=_tell,
+        )
+    except ValueError as error:
+        raise Ending(Status.USAGE, str(error)) from error
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
+    say(f"starting {server.variant} over {server.repository} ...")
+    try:
+        with server:
+            print(
+                f"gRPC    {server.grpc_url}\nHTTP    {server.http_url}\nmetrics {server.metrics_url}",
+                flush=True,
+            )
+            say(f"ready; in another terminal: BGCLIENT_URL={server.grpc_url} bgclient cut me.jpg")
+            server.wait()
+    except KeyboardInterrupt:
+        say("stopped")
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """The first signal ends the server in its own time; more of them change nothing."""
+    for known in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(known, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _tell(event: Mapping[str, Any]) -> None:
+    if event["event"] == "restarting":
+        say(f"restarting the server: {event.get('message') or event.get('reason') or 'it broke'}")
