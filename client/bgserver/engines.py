@@ -62,7 +62,7 @@ def cpu_flags() -> set[str]:
     return set(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
 
 
-def _require(module: str, engine: str, package: str) -> Any:
+def require(module: str, engine: str, package: str) -> Any:
     if importlib.util.find_spec(module) is None:
         raise EngineMissing(
             f"engine {engine} was asked for and {module} is not installed; pip install {package}"
@@ -76,7 +76,7 @@ def onnxruntime_engine(model: Path, *, threads: int, cuda_device: int | None = N
     Raises:
         EngineMissing: not installed, or without CUDA, or CUDA does not start.
     """
-    ort = _require("onnxruntime", "onnxruntime", "onnxruntime")
+    ort = require("onnxruntime", "onnxruntime", "onnxruntime")
     providers: list[Any] = ["CPUExecutionProvider"]
     if cuda_device is not None:
         if "CUDAExecutionProvider" not in ort.get_available_providers():
@@ -126,7 +126,7 @@ def openvino_engine(model: Path, *, threads: int, bf16: bool = False) -> Engine:
         raise EngineMissing(
             "engine openvino-bf16 was asked for and this CPU has neither AVX512-BF16 nor AMX; use openvino"
         )
-    ov = _require("openvino", "openvino", "openvino")
+    ov = require("openvino", "openvino", "openvino")
     precision = "BF16" if bf16 else "FP32"
     settings = {
         "PERFORMANCE_HINT": "LATENCY",

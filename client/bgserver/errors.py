@@ -9,6 +9,11 @@ BgError
     ├── SharedMemoryTooSmall     /dev/shm cannot hold the tensors
     ├── NetworkMissing           a model without a version that could be served
     ├── EngineMissing            an engine was asked for that is not installed here
+    ├── PlanRefused              a TensorRT plan that must not be loaded here
+    │   ├── PlanDamaged          no record beside it, or other bytes than were built
+    │   ├── PlanForOtherNetwork  built from another ONNX file or contract
+    │   ├── PlanForOtherTensorRT this TensorRT does not load it
+    │   └── PlanForOtherGpu      this GPU does not run it
     ├── ModelRefused             a model did not load; the message is the server's own
     ├── StartTimeout             not ready in time
     ├── CanaryFailed             ready by its own word, but a test photo does not come back
@@ -73,9 +78,33 @@ class EngineMissing(ServerError):
 
 
 class PlanRefused(ServerError):
-    """A TensorRT plan is missing, or was built for another TensorRT, GPU or contract."""
+    """A TensorRT plan must not be loaded on this machine."""
 
     code = "plan_refused"
+
+
+class PlanDamaged(PlanRefused):
+    """There is no record beside the plan, or its bytes are not those that were built."""
+
+    code = "plan_damaged"
+
+
+class PlanForOtherNetwork(PlanRefused):
+    """The plan was built from another ONNX file, or for another contract."""
+
+    code = "plan_for_other_network"
+
+
+class PlanForOtherTensorRT(PlanRefused):
+    """This TensorRT does not load the plan."""
+
+    code = "plan_for_other_tensorrt"
+
+
+class PlanForOtherGpu(PlanRefused):
+    """This GPU does not run the plan."""
+
+    code = "plan_for_other_gpu"
 
 
 class ModelRefused(ServerError):

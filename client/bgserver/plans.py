@@ -1,137 +1,206 @@
-"""What a TensorRT plan was built for, in a JSON file beside it, and whether that is this machine.
+"""Does a TensorRT plan fit this machine? What ``python -m bgexport plan`` writes beside it, and who may load it.
 
-A plan is bound to the TensorRT that built it and to the GPU it was tuned on; Triton loads a foreign one with
-a late and obscure error, or runs it slowly. ``bgexport plan`` writes the file, the start-up reads it.
+A plan is machine code: of one network, one TensorRT, one kind of GPU. Loaded elsewhere it fails late or answers
+wrongly, so it is refused first, with a sentence. ``python -m bgserver.plans model.plan`` is the check that a
+container runs before it starts the server.
 """
 
 from __future__ import annotations
 
+import argparse
+import ctypes
 import dataclasses
 import hashlib
 import json
+import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from bgserver.errors import PlanRefused
+from bgserver.errors import (
+    PlanDamaged,
+    PlanForOtherGpu,
+    PlanForOtherNetwork,
+    PlanForOtherTensorRT,
+    PlanRefused,
+)
 
-SIDECAR_SUFFIX = ".json"
-"""``model.plan`` is described by ``model.plan.json``."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gpu:
-    """A GPU with its TensorRT."""
-
-    tensorrt: str
-    """Version, "10.16.1.11"."""
-    name: str
-    """As ``nvidia-smi`` has it, "NVIDIA H100 80GB HBM3"."""
-    compute_capability: str
-    """"9.0"."""
-
-    @classmethod
-    def here(cls, device: int = 0) -> Gpu:
-        """This machine's. ``PlanRefused``: no GPU, or no TensorRT."""
-        try:
-            import tensorrt
-        except ImportError as error:
-            raise PlanRefused("a plan needs TensorRT, and its Python package is not installed") from error
-        query = ["nvidia-smi", f"--id={device}", "--query-gpu=name,compute_cap", "--format=csv,noheader"]
-        try:
-            said = subprocess.run(query, capture_output=True, text=True, check=True).stdout
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise PlanRefused(
-                f"a plan needs an NVIDIA GPU, and nvidia-smi finds none numbered {device}"
-            ) from error
-        name, _, capability = said.strip().rpartition(", ")
-        return cls(tensorrt=tensorrt.__version__, name=name, compute_capability=capability)
+REBUILD = "build it here with python -m bgexport plan"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanFacts:
-    """The sidecar of one plan."""
+class PlanRecord:
+    """The JSON beside a plan: what it was made of, by what, and for what."""
 
-    built_on: Gpu
-    precision: str
-    """"fp32", "fp16" or "int8"."""
-    onnx_sha256: str
-    """Of the network it was built from."""
     plan_sha256: str
-    """Of the plan itself."""
+    onnx_sha256: str
     contract_fingerprint: str
+    precision: str
+    """fp32, fp16 or int8: as the ONNX file says of itself."""
+    builder: str
+    """tensorrt, trtexec or tensorrt-rtx."""
+    tensorrt_version: str
+    """For example 10.13.3.9."""
+    gpu: str
+    """Name of the GPU it was built on; empty where there was none."""
+    compute_capability: str
+    """For example 9.0."""
     batches: tuple[int, int, int]
     """Smallest, tuned and largest batch."""
     version_compatible: bool = False
-    """Built to load into later TensorRT of the same major version, too."""
-    hardware: str = "this"
-    """"this" (the GPU model it was built on), "same_compute_capability" or "ampere+"."""
-    image: str | None = None
-    """Digest of the container image that built it."""
+    """Loads in later TensorRTs of the same major version."""
+    hardware_compatibility: str = "none"
+    """none (this model of GPU), same_compute_capability, or ampere_plus (8.0 and every later one)."""
+    image_digest: str = ""
+    """Of the container image it was built in; empty outside of one."""
 
     def to_json(self) -> str:
-        """For people, too: indented."""
+        """Readable, sorted JSON."""
         return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> PlanFacts:
-        """Read what ``to_json`` wrote. ``PlanRefused``: it is something else."""
+    def read(cls, plan: Path) -> PlanRecord:
+        """The record beside ``plan``. ``PlanDamaged`` where there is none or it is not one."""
+        path = record_path(plan)
         try:
-            fields = json.loads(text)
-            fields["built_on"] = Gpu(**fields["built_on"])
-            fields["batches"] = tuple(fields["batches"])
-            return cls(**fields)
-        except (ValueError, TypeError, KeyError) as error:
-            raise PlanRefused(f"the plan's sidecar cannot be read ({error}); build the plan again") from error
+            fields = json.loads(path.read_text())
+            return cls(**{**fields, "batches": tuple(fields["batches"])})
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise PlanDamaged(f"{plan} has no readable {path.name} beside it ({error}); {REBUILD}") from error
 
 
-def sidecar(plan: Path) -> Path:
-    """Where the facts about ``plan`` lie."""
-    return plan.with_name(plan.name + SIDECAR_SUFFIX)
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What a plan must fit."""
+
+    tensorrt_version: str
+    """Empty: no TensorRT."""
+    gpu: str
+    """Empty: no GPU."""
+    compute_capability: str
+
+    @classmethod
+    def here(cls, tensorrt_version: str | None = None) -> Machine:
+        """This machine's first GPU, as ``nvidia-smi`` tells, and its libnvinfer."""
+        gpu, capability = "", ""
+        if shutil.which("nvidia-smi"):
+            query = ["nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader"]
+            told = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+            if told.returncode == 0 and told.stdout.strip():
+                gpu, _, capability = (
+                    part.strip() for part in told.stdout.splitlines()[0].rpartition(",")
+                )
+        return cls(
+            tensorrt_version=_libnvinfer_version() if tensorrt_version is None else tensorrt_version,
+            gpu=gpu,
+            compute_capability=capability,
+        )
 
 
-def misfit(facts: PlanFacts, gpu: Gpu) -> str | None:
-    """Why a plan with these facts must not be loaded on ``gpu``; None where it may."""
-    built = facts.built_on
-    ours, theirs = (tuple(int(n) for n in v.split(".")[:3]) for v in (gpu.tensorrt, built.tensorrt))
-    if facts.version_compatible:
-        if ours[0] != theirs[0] or ours < theirs:
-            return f"TensorRT {built.tensorrt} built it for the later ones of its major version, this is {gpu.tensorrt}"
-    elif gpu.tensorrt != built.tensorrt:
-        return f"TensorRT {built.tensorrt} built it, this is {gpu.tensorrt}"
-    if facts.hardware == "ampere+":
-        if tuple(int(n) for n in gpu.compute_capability.split(".")) < (8, 0):
-            return f"it was built for Ampere and later, this {gpu.name} is {gpu.compute_capability}"
-    elif facts.hardware == "same_compute_capability":
-        if gpu.compute_capability != built.compute_capability:
-            return f"it was built for compute capability {built.compute_capability}, this {gpu.name} is {gpu.compute_capability}"
-    elif gpu.name != built.name:
-        return f"it was built on a {built.name}, this is a {gpu.name}"
-    return None
+def record_path(plan: Path) -> Path:
+    """Where the record of ``plan`` lies: model.plan, model.plan.json."""
+    return plan.with_name(plan.name + ".json")
 
 
-def check(plan: Path, gpu: Gpu, *, contract_fingerprint: str | None = None) -> PlanFacts:
-    """Read the sidecar of ``plan`` and hold it against the file, the machine and the contract.
+def check(
+    plan: Path, machine: Machine, *, contract_fingerprint: str | None = None, onnx: Path | None = None
+) -> PlanRecord:
+    """The record of a plan that may be loaded on ``machine``.
+
+    Args:
+        plan: the plan, its record beside it.
+        machine: usually ``Machine.here()``.
+        contract_fingerprint: of the model's configuration; not compared where it is None.
+        onnx: the network it should have been built from; not compared where it is None.
 
     Raises:
-        PlanRefused: it must not be loaded; says why and what to do.
+        PlanDamaged: no record, or other bytes than were built.
+        PlanForOtherNetwork: built from another ONNX file or contract.
+        PlanForOtherTensorRT: this TensorRT does not load it.
+        PlanForOtherGpu: this GPU does not run it, or there is none.
     """
-    again = "build it on this machine with `python -m bgexport plan`"
-    if not plan.is_file():
-        raise PlanRefused(f"there is no plan {plan.name}; {again}")
-    if not sidecar(plan).is_file():
-        raise PlanRefused(
-            f"plan {plan.name} has no {sidecar(plan).name}, so nobody knows what it fits; {again}"
+    record = PlanRecord.read(plan)
+    if (found := _sha256(plan)) != record.plan_sha256:
+        raise PlanDamaged(f"{plan} is not the file that was built ({found[:12]}, not {record.plan_sha256[:12]})")
+    if contract_fingerprint is not None and contract_fingerprint != record.contract_fingerprint:
+        raise PlanForOtherNetwork(
+            f"{plan} has contract {record.contract_fingerprint}, the configuration {contract_fingerprint}; {REBUILD}"
         )
-    facts = PlanFacts.from_json(sidecar(plan).read_text())
-    if hashlib.sha256(plan.read_bytes()).hexdigest() != facts.plan_sha256:
-        raise PlanRefused(f"plan {plan.name} is not the one its sidecar describes; {again}")
-    if contract_fingerprint not in (None, facts.contract_fingerprint):
-        raise PlanRefused(
-            f"plan {plan.name} keeps contract {facts.contract_fingerprint}, "
-            f"the configuration {contract_fingerprint}; {again}"
+    if onnx is not None and (found := _sha256(onnx)) != record.onnx_sha256:
+        raise PlanForOtherNetwork(f"{plan} was not built from {onnx} as it is now ({found[:12]}); {REBUILD}")
+    _check_tensorrt(record, machine)
+    _check_gpu(record, machine)
+    return record
+
+
+def _check_tensorrt(record: PlanRecord, machine: Machine) -> None:
+    built, there = _version(record.tensorrt_version), _version(machine.tensorrt_version)
+    if record.builder == "tensorrt-rtx":
+        raise PlanForOtherTensorRT(f"built by TensorRT-RTX, which Triton's backend cannot load; {REBUILD}")
+    if not there:
+        raise PlanForOtherTensorRT(f"built by TensorRT {record.tensorrt_version}, and there is no TensorRT here")
+    fits = built[:1] == there[:1] and there >= built if record.version_compatible else there == built
+    if not fits:
+        kind = "version-compatible " if record.version_compatible else ""
+        raise PlanForOtherTensorRT(
+            f"a {kind}plan of TensorRT {record.tensorrt_version} does not load in {machine.tensorrt_version}; {REBUILD}"
         )
-    why = misfit(facts, gpu)
-    if why:
-        raise PlanRefused(f"plan {plan.name} does not fit: {why}; {again}")
-    return facts
+
+
+def _check_gpu(record: PlanRecord, machine: Machine) -> None:
+    if not machine.gpu:
+        raise PlanForOtherGpu(f"built for {record.gpu or record.compute_capability}, and there is no GPU here")
+    same_capability = record.compute_capability == machine.compute_capability
+    fits = {
+        "none": same_capability and record.gpu == machine.gpu,
+        "same_compute_capability": same_capability,
+        "ampere_plus": min(_version(record.compute_capability), _version(machine.compute_capability)) >= (8,),
+    }
+    if not fits.get(record.hardware_compatibility, False):
+        raise PlanForOtherGpu(
+            f"built for {record.gpu} (compute capability {record.compute_capability}, hardware compatibility "
+            f"{record.hardware_compatibility}); this is {machine.gpu} ({machine.compute_capability}); {REBUILD}"
+        )
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """The first three numbers: a fourth is the build of the same release."""
+    return tuple(int(part) for part in text.split(".")[:3] if part.isdigit())
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise PlanDamaged(f"{path} cannot be read: {error.strerror}; {REBUILD}") from error
+
+
+def _libnvinfer_version() -> str:
+    """Of the TensorRT that the dynamic linker finds; empty without one."""
+    for major in (11, 10):
+        try:
+            number = int(ctypes.CDLL(f"libnvinfer.so.{major}").getInferLibVersion())
+        except OSError:
+            continue
+        return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
+    return ""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status 0 where the plan may be loaded here, 1 with a sentence on stderr where not."""
+    parser = argparse.ArgumentParser(prog="python -m bgserver.plans", description=__doc__)
+    parser.add_argument("plan", type=Path)
+    parser.add_argument("--onnx", type=Path, help="the network it should have been built from")
+    given = parser.parse_args(argv)
+    try:
+        record = check(given.plan, Machine.here(), onnx=given.onnx)
+    except PlanRefused as error:
+        print(error.message(), file=sys.stderr)
+        return 1
+    print(f"{given.plan}: {record.precision}, batch 1..{record.batches[2]}, TensorRT {record.tensorrt_version}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

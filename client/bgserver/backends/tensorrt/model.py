@@ -1,6 +1,6 @@
 """Triton's ``tensorrt`` backend in Python, for servers that come without the C++ one (nvidia-pytriton).
 
-It refuses a plan whose sidecar does not fit this machine, and configurations that do not fit the plan. Needs
+It refuses a plan whose record does not fit this machine, and configurations that do not fit the plan. Needs
 the packages ``tensorrt`` and ``cuda-python``. Buffers for the largest batch are taken once, on one stream;
 Triton runs one batch at a time in each instance.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from bgserver import batches, plans, strict
+from bgserver import batches, engines, plans, strict
 from bgserver.errors import EngineMissing, PlanRefused
 
 
@@ -33,9 +33,9 @@ class TritonPythonModel:
         try:
             if args["model_instance_kind"] != "GPU":
                 raise EngineMissing("a TensorRT plan runs on a GPU only; use KIND_GPU, or the variant cpu")
-            plans.check(
-                plan, plans.Gpu.here(device), contract_fingerprint=parameters.get("contract_fingerprint")
-            )
+            tensorrt = engines.require("tensorrt", "tensorrt", "tensorrt")
+            machine = plans.Machine.here(tensorrt.__version__)
+            plans.check(plan, machine, contract_fingerprint=parameters.get("contract_fingerprint"))
             self.engine = Plan(plan, device, config["max_batch_size"])
             strict.check(config, self.engine.inputs, self.engine.outputs)
         except (EngineMissing, PlanRefused) as error:
