@@ -1,7 +1,8 @@
 """Photos and mattes in tar shards (WebDataset naming), with ``index.csv`` beside them: the training format.
 
 A folder holds ``index.csv`` (one row a photo) and tar files with ``KEY.jpg`` and ``KEY.png``: an 8-bit matte
-of the photo's size, 0 background, 255 person. Photos without people need no matte.
+of the photo's size, 0 background, 255 person. Photos without people need no matte. ``KEY.ignore.png`` is optional:
+255 where the label says neither.
 """
 
 from __future__ import annotations
@@ -159,12 +160,20 @@ class Shards:
 
     def matte(self, key: str) -> NDArray[np.uint8] | None:
         """uint8 (H, W), 0 background, 255 person; ``None`` where the photo has no matte."""
-        if "png" not in self._where[key]:
+        return self._grey(key, "png")
+
+    def ignore(self, key: str) -> NDArray[np.bool_] | None:
+        """bool (H, W): where the matte says nothing; ``None`` where it says something everywhere."""
+        grey = self._grey(key, "ignore.png")
+        return None if grey is None else grey > 127
+
+    def _grey(self, key: str, suffix: str) -> NDArray[np.uint8] | None:
+        if suffix not in self._where[key]:
             return None
-        matte = cv2.imdecode(np.frombuffer(self._read(key, "png"), np.uint8), cv2.IMREAD_GRAYSCALE)
-        if matte is None:
-            raise BrokenData(f"{self.folder}: the matte {key}.png cannot be decoded")
-        return np.asarray(matte, np.uint8)
+        image = cv2.imdecode(np.frombuffer(self._read(key, suffix), np.uint8), cv2.IMREAD_GRAYSCALE)
+        if image is None:
+            raise BrokenData(f"{self.folder}: {key}.{suffix} cannot be decoded")
+        return np.asarray(image, np.uint8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +185,10 @@ class Sample:
     """The photo's file; a JPEG is packed as it is."""
     matte: NDArray[np.uint8] | None
     """uint8 (H, W), 0 background, 255 person; ``None`` where there is nobody."""
+    ignore: NDArray[np.bool_] | None = None
+    """bool (H, W): pixels that say neither; packed as ``KEY.ignore.png``."""
     size_hw: tuple[int, int]
+    """Height and width, pixels."""
     pool: str
     label: str
     persons: int | None = None
@@ -220,6 +232,8 @@ def write_shards(
                 _add(tar, f"{key}.jpg", sample.jpeg)
                 if sample.matte is not None:
                     _add(tar, f"{key}.png", png(sample.matte))
+                if sample.ignore is not None:
+                    _add(tar, f"{key}.ignore.png", png(sample.ignore.astype(np.uint8) * 255))
                 rows.append(_row(sample, key, name, sample.split or split_of(key, seed=seed, shares=shares)))
     with (folder / INDEX).open("w", newline="", encoding="utf-8") as lines:
         writer = csv.DictWriter(lines, [field.name for field in dataclasses.fields(Row)])

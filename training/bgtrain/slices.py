@@ -23,7 +23,7 @@ LAST_ANIMAL = "n02655020"
 """ImageNet's classes, sorted by WordNet id: the animals end with this one (the puffer)."""
 DAVIS_ANIMALS = frozenset({"blackswan", "camel", "cows", "dog", "goat"})
 """Animals among the sequences of DAVIS-2016's validation set."""
-HAIR_BAND = 0.012
+HAIR_BAND = 0.0085
 """Width of the half-transparent band along the upper contour, over the figure's height, that makes hair."""
 
 ORDER = (
@@ -74,7 +74,7 @@ def _shape(matte: NDArray[np.uint8]) -> set[str]:
     """portrait, full body or small people, from the largest connected figure."""
     mask = (matte > 127).astype(np.uint8)
     covered = int(mask.sum())
-    height = mask.shape[0]
+    height, width = mask.shape
     found = set()
     if covered < 0.10 * mask.size:
         found.add("small people")
@@ -89,7 +89,8 @@ def _shape(matte: NDArray[np.uint8]) -> set[str]:
     lowest = mask[y + h - max(1, h // 50) : y + h, x : x + w].max(axis=0).mean()
     if cut_off_below and lowest >= 0.5 and y > 0 and h < 2.2 * w:
         found.add("portrait")
-    if not cut_off_below and h >= 1.8 * w and h >= 0.4 * height:
+    clear_of_sides = x > 1 and x + w < width - 1
+    if not cut_off_below and clear_of_sides and h >= 1.8 * w and h >= 0.4 * height:
         found.add("full body")
     return found
 
