@@ -11,6 +11,7 @@ from bgimage.codec import decode
 from bgimage.contract import Contract
 from bgimage.errors import BgError
 from bgimage.finish import finish
+from bgimage.meters import Meters
 from bgimage.options import Options
 
 STUCK_S = 120
@@ -21,6 +22,7 @@ class TritonPythonModel:
     def initialize(self, args):
         parameters = json.loads(args["model_config"])["parameters"]
         self.contract = Contract.from_json(parameters["contract"]["string_value"])
+        self.meters = Meters(pb_utils.MetricFamily, args["model_name"])
 
     def execute(self, requests):
         return [self.response(request) for request in requests]
@@ -44,6 +46,7 @@ class TritonPythonModel:
             ]
             return pb_utils.InferenceResponse(answers)
         except BgError as error:
+            self.meters.refusal(error)
             return refusal(error.message(), pb_utils.TritonError.INVALID_ARG)
         except Exception:  # the traceback names paths: it stays here, in the server's log
             pb_utils.Logger.log_error(traceback.format_exc())
@@ -52,8 +55,16 @@ class TritonPythonModel:
             faulthandler.cancel_dump_traceback_later()
 
     def cutout(self, photo, alpha, options):
-        finished = finish(decode(photo), alpha, self.contract, Options.from_json(options))
-        return finished.encode(), finished.facts()
+        asked = Options.from_json(options)
+        with self.meters.stage("decode"):
+            decoded = decode(photo)
+        self.meters.photo(decoded.size_hw)
+        with self.meters.stage("finish"):
+            finished = finish(decoded, alpha, self.contract, asked)
+        with self.meters.stage("encode"):
+            encoded = finished.encode()
+        self.meters.cutout(found=finished.box is not None)
+        return encoded, finished.facts()
 
 
 def refusal(message, status):

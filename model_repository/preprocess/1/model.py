@@ -11,6 +11,7 @@ from bgimage.codec import decode
 from bgimage.contract import Contract
 from bgimage.errors import BgError
 from bgimage.geometry import network_input
+from bgimage.meters import Meters
 
 STUCK_S = 120
 """A request that takes longer ends this process: a stuck model becomes a dead one, which is noticed."""
@@ -20,6 +21,7 @@ class TritonPythonModel:
     def initialize(self, args):
         parameters = json.loads(args["model_config"])["parameters"]
         self.contract = Contract.from_json(parameters["contract"]["string_value"])
+        self.meters = Meters(pb_utils.MetricFamily, args["model_name"])
 
     def execute(self, requests):
         return [self.response(request) for request in requests]
@@ -33,6 +35,7 @@ class TritonPythonModel:
             images = np.stack([self.image(photo) for photo in photos])
             return pb_utils.InferenceResponse([pb_utils.Tensor(self.contract.input_tensor, images)])
         except BgError as error:
+            self.meters.refusal(error)
             return refusal(error.message(), pb_utils.TritonError.INVALID_ARG)
         except Exception:  # the traceback names paths: it stays here, in the server's log
             pb_utils.Logger.log_error(traceback.format_exc())
@@ -41,7 +44,11 @@ class TritonPythonModel:
             faulthandler.cancel_dump_traceback_later()
 
     def image(self, photo):
-        return network_input(decode(photo, at_least=max(self.contract.size_hw)), self.contract)
+        with self.meters.stage("decode"):
+            decoded = decode(photo, at_least=max(self.contract.size_hw))
+        self.meters.photo(decoded.size_hw)
+        with self.meters.stage("fit"):
+            return network_input(decoded, self.contract)
 
 
 def refusal(message, status):
