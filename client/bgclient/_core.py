@@ -493,9 +493,9 @@ def _seen(source: bytes | Photo, contract: Contract, limits: Limits) -> bytes:
     there: so the server makes the very same input of it as of the whole photo.
     """
     from bgimage.codec import decode, encode
-    from bgimage.geometry import shrunk
+    from bgimage.geometry import decode_side, shrunk
 
-    photo = decode(source, limits, at_least=max(contract.size_hw)) if isinstance(source, bytes) else source
+    photo = decode(source, limits, at_least=decode_side(contract)) if isinstance(source, bytes) else source
     return encode(shrunk(photo, contract), "png")
 
 

@@ -41,7 +41,7 @@ def ellipse(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
     height, width = image.shape[1:]
     y, x = np.ogrid[:height, :width]
-    radius = np.hypot((y - height / 2 + 0.5) / (0.4 * height), (x - width / 2 + 0.5) / (0.25 * width))
+    radius = np.hypot((y - height / 2 + 0.5) / (0.3 * height), (x - width / 2 + 0.5) / (0.2 * width))
     alpha: NDArray[np.float32] = np.clip((1.1 - radius) / 0.2, 0, 1).astype(np.float32)
     return alpha
 
@@ -112,14 +112,14 @@ class FakeServer:
         """What the models would answer; raises what ``fail`` ordered."""
         from bgimage.codec import decode
         from bgimage.finish import finish
-        from bgimage.geometry import network_input
+        from bgimage.geometry import decode_side, network_input
         from bgimage.options import Options
 
         with self._lock:
             if self._errors:
                 raise self._errors.popleft()
         given = {tensor.name: tensor.items()[0] for tensor in request.inputs}
-        small = decode(given["photo"], at_least=max(self.contract.size_hw))
+        small = decode(given["photo"], at_least=decode_side(self.contract))
         alpha = self.network(network_input(small, self.contract))
         match request.model.partition("_")[0]:
             case "matte":

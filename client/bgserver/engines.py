@@ -63,6 +63,7 @@ def cpu_flags() -> set[str]:
 
 
 def require(module: str, engine: str, package: str) -> Any:
+    """The module called ``module``. ``EngineMissing`` says what to install for the engine that was asked for."""
     if importlib.util.find_spec(module) is None:
         raise EngineMissing(
             f"engine {engine} was asked for and {module} is not installed; pip install {package}"

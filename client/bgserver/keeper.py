@@ -324,13 +324,17 @@ class Keeper:
                 if why is None:
                     drain_s = self._spec.drain_s + 1
                     return 0
+                self._restart(why)
             finally:
                 triton.end(drain_s)
-            now = time.monotonic()
-            self._restarts = [t for t in self._restarts if now - t < RESTART_WINDOW_S] + [now]
-            if len(self._restarts) > MAX_RESTARTS:
-                raise ServerDied(f"{why}, after {MAX_RESTARTS} restarts within {RESTART_WINDOW_S:g} s")
-            tell("restarting", why=why)
+
+    def _restart(self, why: str) -> None:
+        """Say so, or give up."""
+        now = time.monotonic()
+        self._restarts = [t for t in self._restarts if now - t < RESTART_WINDOW_S] + [now]
+        if len(self._restarts) > MAX_RESTARTS:
+            raise ServerDied(f"{why}, after {MAX_RESTARTS} restarts within {RESTART_WINDOW_S:g} s")
+        tell("restarting", why=why)
 
     def _until_ready(self, triton: Triton, ports: Ports) -> bool:
         """False once the canary came back; True when told to stop meanwhile."""

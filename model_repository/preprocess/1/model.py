@@ -10,7 +10,7 @@ import triton_python_backend_utils as pb_utils
 from bgimage.codec import decode
 from bgimage.contract import Contract
 from bgimage.errors import BgError
-from bgimage.geometry import network_input
+from bgimage.geometry import decode_side, network_input
 from bgimage.meters import Meters
 
 STUCK_S = 120
@@ -45,7 +45,7 @@ class TritonPythonModel:
 
     def image(self, photo):
         with self.meters.stage("decode"):
-            decoded = decode(photo, at_least=max(self.contract.size_hw))
+            decoded = decode(photo, at_least=decode_side(self.contract))
         self.meters.photo(decoded.size_hw)
         with self.meters.stage("fit"):
             return network_input(decoded, self.contract)
