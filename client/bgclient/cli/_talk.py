@@ -36,7 +36,7 @@ class Ending(Exception):
 
 
 # click's base class of wrong usage; newer typer carries its own click.
-_USAGE = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+_USAGE: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 def say(sentence: str) -> None:
@@ -73,7 +73,7 @@ def guarded(command: Callable[..., Any]) -> int:
         say(f"bgclient: {error.message()}")
         return int(status_of(error))
     except _USAGE as error:
-        error.show()  # type: ignore[attr-defined]
+        error.show()
         return int(Status.USAGE)
     except (KeyboardInterrupt, typer.Abort):
         say("bgclient: stopped")

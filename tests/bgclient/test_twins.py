@@ -1,0 +1,344 @@
+"""Client and AsyncClient are one client: same names, same arguments, same documentation, same behaviour."""
+
+import inspect
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import bgclient
+from bgclient import Retry
+from bgclient.client import AsyncClient, Client
+from bgclient.errors import (
+    BrokenPhoto,
+    CallCancelled,
+    DeadlineExceeded,
+    NoPersonFound,
+    OptionError,
+    ServerBusy,
+    ServerFault,
+    ServerUnavailable,
+)
+from bgclient.testing import FakeServer
+
+METHODS = ["cut", "cut_many", "info", "ready", "contract", "close"]
+
+
+def test_both_clients_have_the_same_public_names():
+    assert {n for n in dir(Client) if n[0] != "_"} == {n for n in dir(AsyncClient) if n[0] != "_"} == set(METHODS)
+
+
+@pytest.mark.parametrize("name", ["__init__", *METHODS])
+def test_both_clients_take_the_same_arguments(name):
+    ours, theirs = (inspect.signature(getattr(kind, name)) for kind in (Client, AsyncClient))
+    assert ours.parameters == theirs.parameters
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_both_clients_are_documented_by_the_same_words(name):
+    assert getattr(Client, name).__doc__ == getattr(AsyncClient, name).__doc__
+    assert len(getattr(Client, name).__doc__) > 30
+
+
+@pytest.mark.parametrize(("sync", "twin"), [("cut", "acut"), ("cut_many", "acut_many")])
+def test_the_functions_take_the_arguments_of_the_methods_and_are_documented_by_the_same_words(sync, twin):
+    method = getattr(Client, sync)
+    expected = [p for name, p in inspect.signature(method).parameters.items() if name != "self"]
+    for function in (getattr(bgclient, sync), getattr(bgclient, twin)):
+        assert list(inspect.signature(function).parameters.values()) == expected
+        assert function.__doc__ == method.__doc__
+
+
+def test_every_setting_of_a_client_is_documented():
+    for name in inspect.signature(Client).parameters:
+        assert f"        {name}: " in Client.__doc__
+
+
+def test_a_cut_out_has_the_photo_s_size_straight_alpha_and_the_people_s_box(twin, fake, photo):
+    cutout = twin.do(twin.client(connector=fake).cut(photo))
+    assert cutout.pixels.shape == (90, 120, 4)
+    opaque = cutout.matte == 255
+    assert opaque.any()
+    assert (cutout.matte == 0).any()
+    assert (cutout.pixels[opaque, :3] == photo[opaque]).all()
+    left, top, right, bottom = cutout.box
+    assert 0 < left < right < 120
+    assert 0 < top < bottom < 90
+    assert cutout.confidence > 0.8
+
+
+def test_both_places_of_finishing_give_the_same_pixels(twin, fake, photo, jpeg):
+    client = twin.client(connector=fake)
+    for source in (photo, jpeg):
+        for options in ({}, {"output": "matte"}, {"background": "white"}, {"crop": True, "margin": "5px"}):
+            here = twin.do(client.cut(source, format="png", **options))
+            there = twin.do(client.cut(source, where="server", format="png", **options))
+            assert np.array_equal(here.pixels, there.pixels)
+            assert here.box == there.box
+            assert here.confidence == pytest.approx(there.confidence, abs=1e-6)
+
+
+def test_a_retryable_error_is_tried_again_and_another_one_is_not(twin, photo):
+    fake = FakeServer()
+    client = twin.client(connector=fake, retry=Retry(attempts=3, first_s=0.001, most_s=0.002))
+    fake.fail(ServerBusy("full"), ServerUnavailable("gone"))
+    assert twin.do(client.cut(photo)).timings.tries == 3
+    fake.fail(ServerFault("broke"))
+    with pytest.raises(ServerFault, match="broke"):
+        twin.do(client.cut(photo))
+    assert len(fake.requests) == 4
+
+
+def test_giving_up_names_the_server_the_time_the_tries_and_the_mend(twin, photo):
+    fake = FakeServer(down=["fake:8001"])
+    client = twin.client(connector=fake, retry=Retry(attempts=2, first_s=0.0, most_s=0.0))
+    with pytest.raises(ServerUnavailable) as raised:
+        twin.do(client.cut(photo))
+    assert "no Triton at fake:8001" in str(raised.value)
+    assert "after 0.0 s and 2 tries" in str(raised.value)
+    assert '"bgclient serve"' in str(raised.value)
+
+
+def test_the_deadline_is_of_the_whole_call_and_not_of_each_try(twin, photo):
+    fake = FakeServer(delay_s=0.15)
+    client = twin.client(connector=fake, retry=Retry(attempts=50, first_s=0.0, most_s=0.0))
+    fake.fail(*[ServerBusy("full")] * 50)
+    with pytest.raises((DeadlineExceeded, ServerBusy)):
+        twin.do(client.cut(photo, timeout_s=0.5))
+    assert 2 <= len(fake.requests) <= 4
+
+
+def test_a_server_that_is_too_slow_is_a_deadline_with_its_length_in_the_message(twin, photo):
+    client = twin.client(connector=FakeServer(delay_s=5.0), timeout_s=0.2)
+    with pytest.raises(DeadlineExceeded, match=r"within 0\.2 s"):
+        twin.do(client.cut(photo))
+
+
+def test_a_pause_that_would_pass_the_deadline_is_not_begun(twin, fake, photo):
+    client = twin.client(connector=fake, timeout_s=1.0, retry=Retry(attempts=9, first_s=60.0, most_s=60.0))
+    fake.fail(*[ServerBusy("full")] * 9)
+    client._retry = _Longest()
+    with pytest.raises(ServerBusy):
+        twin.do(client.cut(photo))
+    assert len(fake.requests) == 1
+
+
+class _Longest(Retry):
+    def pause_s(self, attempt, uniform=None):
+        return 60.0
+
+
+def test_the_contract_is_asked_for_once_per_connection(twin, fake, photo):
+    client = twin.client(connector=fake)
+    for _ in range(3):
+        twin.do(client.cut(photo))
+    assert twin.do(client.contract()) == fake.contract
+    assert len(fake.queries) == 1
+
+
+def test_a_server_that_was_given_another_network_is_asked_for_its_contract_again(twin, fake, photo):
+    from bgimage.contract import Contract
+
+    client = twin.client(connector=fake, retry=Retry(first_s=0.0, most_s=0.0))
+    twin.do(client.cut(photo))
+    fake.contract = Contract(size_hw=(64, 96))
+    cutout = twin.do(client.cut(photo))
+    assert cutout.timings.tries == 2
+    assert twin.do(client.contract()).size_hw == (64, 96)
+
+
+def test_only_what_the_network_sees_is_uploaded(twin, fake):
+    from bgimage.codec import decode, encode
+
+    noise = np.random.default_rng(0).integers(0, 255, (1200, 1600, 3), np.uint8)
+    whole = encode(noise, "jpeg", quality=95)
+    cutout = twin.do(twin.client(connector=fake).cut(whole))
+    sent = fake.requests[0][1].inputs[0].items()[0]
+    assert decode(sent).pixels.shape == (240, 320, 3)
+    assert len(sent) < len(whole) / 4
+    assert cutout.timings.sent_bytes == len(sent) + 4
+    assert cutout.pixels.shape == (1200, 1600, 4)
+
+
+def test_outcomes_come_in_order_with_each_photo_s_own_error(twin, fake, photo):
+    client = twin.client(connector=fake)
+    photos = [photo, b"", photo, "no such file", b"\xff\xd8\xff\xe0 cut short", photo]
+    told = []
+    outcomes = twin.many(client.cut_many(photos, in_flight=3, on_progress=told.append))
+    assert [outcome.index for outcome in outcomes] == list(range(6))
+    assert [outcome.ok for outcome in outcomes] == [True, False, True, False, False, True]
+    assert [o.error.code for o in outcomes if not o.ok] == ["empty_photo", "unreadable_source", "broken_photo"]
+    assert all(outcome.photo is given for outcome, given in zip(outcomes, photos, strict=True))
+    with pytest.raises(BrokenPhoto):
+        outcomes[4].unwrap()
+    assert [(p.done, p.total) for p in told] == [(n, 6) for n in range(1, 7)]
+    assert told[-1].failed == 3
+
+
+def test_many_photos_are_bounded_in_flight_and_taken_only_as_results_are_fetched(twin, photo):
+    fake = FakeServer(delay_s=0.02)
+    taken = []
+
+    def photos():
+        for number in range(12):
+            taken.append(number)
+            yield photo
+
+    client = twin.client(connector=fake)
+    assert len(twin.many(client.cut_many(photos(), in_flight=3))) == 12
+    assert fake.most_in_flight <= 3
+    assert len(taken) == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"), [({"in_flight": 0}, ValueError), ({"edges": "soft"}, OptionError), ({"nope": 1}, OptionError)]
+)
+def test_what_would_fail_for_every_photo_is_refused_at_once(twin, fake, photo, arguments, error):
+    with pytest.raises(error):
+        twin.client(connector=fake).cut_many([photo], **arguments)
+    assert fake.requests == []
+
+
+def test_closing_a_client_cancels_its_calls_in_flight(twin, photo):
+    fake = FakeServer(delay_s=30.0)
+    client = twin.client(connector=fake)
+    result = twin.start(lambda: client.cut(photo))
+    _until(lambda: fake.in_flight == 1)
+    twin.do(client.close())
+    with pytest.raises(CallCancelled):
+        result(10)
+    assert fake.cancelled == 1
+
+
+def test_a_closed_client_opens_again(twin, fake, photo):
+    client = twin.client(connector=fake)
+    twin.do(client.cut(photo))
+    twin.do(client.close())
+    assert twin.do(client.cut(photo)).box is not None
+
+
+def test_calls_are_balanced_over_several_servers(twin, photo):
+    fake = FakeServer(delay_s=0.05)
+    client = twin.client("one:1,two:2", connector=fake)
+    twin.many(client.cut_many([photo] * 8, in_flight=4))
+    asked = [address for address, _ in fake.requests]
+    assert asked.count("one:1") >= 2
+    assert asked.count("two:2") >= 2
+
+
+def test_a_server_that_is_down_is_left_out_and_its_photos_go_elsewhere(twin, photo):
+    fake = FakeServer(down=["one:1"])
+    client = twin.client(["one:1", "two:2"], connector=fake)
+    outcomes = twin.many(client.cut_many([photo] * 8, in_flight=2))
+    assert all(outcome.ok for outcome in outcomes)
+    assert {outcome.cutout.timings.server for outcome in outcomes} == {"two:2"}
+    assert sum(outcome.cutout.timings.tries for outcome in outcomes) <= 11
+
+
+def test_nobody_in_the_photo_is_an_empty_matte_or_an_error_where_asked(twin, photo):
+    fake = FakeServer(network=lambda image: np.zeros(image.shape[1:], np.float32))
+    client = twin.client(connector=fake)
+    for where in ("client", "server"):
+        cutout = twin.do(client.cut(photo, where=where))
+        assert cutout.box is None
+        assert not cutout.matte.any()
+        with pytest.raises(NoPersonFound):
+            twin.do(client.cut(photo, where=where, require_person=True))
+
+
+def test_info_describes_each_server_and_says_why_one_is_silent(twin):
+    fake = FakeServer(down=["two:2"])
+    well, silent = twin.do(twin.client("one:1,two:2", connector=fake).info())
+    assert (well.ready, well.network, well.contract) == (True, "fake_network", fake.contract)
+    assert well.models["matte"] == "READY"
+    assert well.error is None
+    assert not silent.ready
+    assert isinstance(silent.error, ServerUnavailable)
+
+
+def test_a_client_is_ready_when_one_of_its_servers_is(twin):
+    assert twin.do(twin.client("one:1,two:2", connector=FakeServer(down=["one:1"])).ready())
+    assert not twin.do(twin.client("one:1", connector=FakeServer(down=["one:1"])).ready())
+
+
+def test_another_network_of_the_server_has_its_own_ensembles(twin, fake, photo):
+    client = twin.client(connector=fake, model="fine")
+    twin.do(client.cut(photo))
+    twin.do(client.cut(photo, where="server"))
+    assert [request.model for _, request in fake.requests] == ["matte_fine", "cutout_fine"]
+
+
+@pytest.mark.parametrize("where", ["here", "", None])
+def test_a_place_of_finishing_that_does_not_exist_is_refused(twin, fake, photo, where):
+    with pytest.raises(ValueError, match="where="):
+        twin.do(twin.client(connector=fake).cut(photo, where=where))
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1, float("nan")])
+def test_a_timeout_that_is_none_is_refused(twin, fake, photo, timeout_s):
+    with pytest.raises(ValueError, match="timeout_s"):
+        twin.client(connector=fake, timeout_s=timeout_s)
+    with pytest.raises(ValueError, match="timeout_s"):
+        twin.do(twin.client(connector=fake).cut(photo, timeout_s=timeout_s))
+
+
+def test_leaving_a_sync_loop_early_cancels_what_is_in_flight(photo):
+    fake = FakeServer()
+    client = Client("fake:8001", connector=fake)
+    outcomes = client.cut_many([photo] * 20, in_flight=4)
+    next(outcomes)
+    fake.delay_s = 30.0
+    next(outcomes)
+    outcomes.close()
+    assert fake.in_flight == 0
+    assert len(fake.requests) < 20
+
+
+async def test_leaving_an_async_loop_early_cancels_what_is_in_flight(photo):
+    fake = FakeServer()
+    async with AsyncClient("fake:8001", connector=fake) as client:
+        outcomes = client.cut_many([photo] * 20, in_flight=4)
+        await anext(outcomes)
+        fake.delay_s = 30.0
+        await anext(outcomes)
+        await outcomes.aclose()
+    assert fake.in_flight == 0
+    assert len(fake.requests) < 20
+
+
+def test_an_async_client_works_in_one_loop_after_another(fake, photo):
+    import asyncio
+
+    client = AsyncClient("fake:8001", connector=fake)
+    boxes = [asyncio.run(client.cut(photo)).box for _ in range(3)]
+    assert boxes[0] == boxes[1] == boxes[2] is not None
+
+
+def test_many_threads_share_one_client(photo):
+    fake = FakeServer(delay_s=0.01)
+    client = Client("fake:8001", connector=fake)
+    failures = []
+
+    def work():
+        try:
+            for _ in range(5):
+                assert client.cut(photo).box is not None
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert len(fake.requests) == 40
+    assert client._connections().balancer._health[client._connections().balancer.endpoints[0]].in_flight == 0
+
+
+def _until(condition, seconds=10.0):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.005)
