@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import httpx
-import numpy as np
 import pytest
 from fastapi import FastAPI
-from PIL import Image
 
 from bgclient.client import AsyncClient
 from bgclient.testing import FakeServer
@@ -19,25 +17,7 @@ pytest.importorskip("fastapi", reason="the extra 'web' is not installed")
 
 from bgclient.web import Settings, create_app
 
-KEY = "correct-horse"
-
-
-def picture(
-    width: int = 320, height: int = 240, format: str = "jpeg", colour: tuple[int, ...] = (200, 80, 40)
-) -> bytes:
-    """An encoded picture: the colour on the left half, its complement on the right."""
-    pixels = np.empty((height, width, len(colour)), np.uint8)
-    pixels[:, : width // 2] = colour
-    pixels[:, width // 2 :] = tuple(255 - c for c in colour)
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, format)
-    return out.getvalue()
-
-
-def opened(data: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(data))
-    image.load()
-    return image
+from .support import client_of
 
 
 @pytest.fixture
@@ -66,6 +46,25 @@ async def http(app_with) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-def client_of(app: FastAPI, **settings) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://app", **settings)
+@pytest.fixture
+def listening(app_with) -> Iterator[Callable[..., str]]:
+    """Serves an app with the given settings on a loopback port; gives its address."""
+    import uvicorn
+
+    running: list[tuple[uvicorn.Server, threading.Thread]] = []
+
+    def start(**settings) -> str:
+        config = uvicorn.Config(app_with(**settings), host="127.0.0.1", port=0, log_level="warning")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        while not server.started:
+            assert thread.is_alive(), "the app did not start"
+            thread.join(0.01)
+        running.append((server, thread))
+        return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+
+    yield start
+    for server, thread in running:
+        server.should_exit = True
+        thread.join(10)

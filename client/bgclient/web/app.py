@@ -254,6 +254,7 @@ async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
     finally:
         doing.cancel()
         watching.cancel()
+        await asyncio.gather(doing, watching, return_exceptions=True)
 
 
 def _add_routes(app: FastAPI, service: Service) -> None:
