@@ -10,11 +10,14 @@ import torch
 from torch import nn
 
 from bgimage.contract import Contract
+from bgimage.errors import BgError
 from bgtrain import networks
 
 
-class CheckpointError(Exception):
+class CheckpointError(BgError):
     """The file is missing, damaged, or of another format; the message names it."""
+
+    code = "bad_checkpoint"
 
 
 @dataclass

@@ -20,13 +20,16 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from bgimage.errors import BgError
 from bgtrain.augment import AugmentConfig, Sample, augment
 
 Image = NDArray[np.uint8]
 
 
-class DataError(Exception):
+class DataError(BgError):
     """A training file is missing or broken; the message names it."""
+
+    code = "bad_training_data"
 
 
 def data_root() -> Path:

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from bgimage.contract import Contract
+from bgimage.errors import BgError
 from bgtrain.augment import AugmentConfig
 from bgtrain.data import DataConfig
 from bgtrain.losses import LossConfig
 from bgtrain.networks import NAMES
 
 
-class RecipeError(ValueError):
+class RecipeError(BgError, ValueError):
     """The recipe cannot be followed; the message names file, field and mend."""
+
+    code = "bad_recipe"
 
 
 @dataclass(frozen=True)
