@@ -11,11 +11,17 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 from bgserver import Server, ServerError, Tls, canary, install
 from bgserver.logs import JsonLog, of_event
 from bgserver.server import VARIANTS
+
+
+SETTINGS = (
+    "VARIANT REPOSITORY HOST GRPC_PORT HTTP_PORT METRICS_PORT START_TIMEOUT_S CANARY_EVERY_S CANARY_TIMEOUT_S DRAIN_S "
+    "TLS_CERT TLS_KEY TLS_CLIENTS ADMIN_KEY"
+).split()
+"""Names of the options after BGSERVER_."""
 
 
 def _end(number: int, _: object) -> None:
@@ -69,26 +75,22 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("--timeout-s", type=float, default=20.0, help="long: a busy server is not a dead one")
     serve = commands.add_parser("serve", help="serve until SIGTERM or Ctrl-C")
 
-    def option(name: str, default: Any, **more: Any) -> None:
-        given = os.environ.get("BGSERVER_" + name.upper().replace("-", "_"))
-        serve.add_argument(f"--{name}", default=given or default, **more)
-
-    option("variant", None, choices=tuple(VARIANTS), help="default: what this machine has")
-    option("repository", None, type=Path, help="default: the models of this package")
-    option("host", "127.0.0.1")
-    option("grpc-port", 8001, type=int)
-    option("http-port", 8000, type=int)
-    option("metrics-port", 8002, type=int)
-    option("start-timeout-s", 120.0, type=float, help="until the first photo has come back")
-    option("canary-every-s", 5.0, type=float, help="between test photos while no real one comes back")
-    option(
+    serve.add_argument("----variant", default=choices=tuple(VARIANTS), help="default: what this machine has")
+    serve.add_argument("----repository", default=type=Path, help="default: the models of this package")
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--grpc-port", default=8001, type=int)
+    serve.add_argument("--http-port", default=8000, type=int)
+    serve.add_argument("--metrics-port", default=8002, type=int)
+    serve.add_argument("--start-timeout-s", default=120.0, type=float, help="until the first photo has come back")
+    serve.add_argument("--canary-every-s", default=5.0, type=float, help="between test photos while no real one comes back")
+    serve.add_argument(
         "canary-timeout-s", 5.0, type=float, help="until a test photo without an answer means a stuck server"
     )
-    option("drain-s", 10.0, type=float, help="that accepted requests get to finish at the end")
-    option("tls-cert", None, type=Path, help="PEM; gRPC only, HTTP stays plain")
-    option("tls-key", None, type=Path)
-    option("tls-clients", None, type=Path, help="authority whose clients are let in")
-    option(
+    serve.add_argument("--drain-s", default=10.0, type=float, help="that accepted requests get to finish at the end")
+    serve.add_argument("----tls-cert", default=type=Path, help="PEM; gRPC only, HTTP stays plain")
+    serve.add_argument("----tls-key", default=type=Path)
+    serve.add_argument("----tls-clients", default=type=Path, help="authority whose clients are let in")
+    serve.add_argument(
         "admin-key",
         "generate",
         help="closes the administrative interfaces; 'generate' makes one nobody knows",
@@ -96,10 +98,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _from_environment() -> list[str]:
+    """Options of ``serve`` that the environment gives, as if they were written first on the command line."""
+    return [
+        f"--{name.lower().replace('_', '-')}={os.environ[variable]}"
+        for name in SETTINGS
+        if os.environ.get(variable := f"BGSERVER_{name}")
+    ]
+
+
 def main() -> int:
     """Exit status 0, or 1 and one sentence on stderr."""
     parser = _parser()
-    arguments = parser.parse_args()
+    command, rest = sys.argv[1:2], sys.argv[2:]
+    arguments = parser.parse_args([*command, *(_from_environment() if command == ["serve"] else []), *rest])
     if arguments.command == "serve" and bool(arguments.tls_cert) != bool(arguments.tls_key):
         parser.error("--tls-cert and --tls-key belong together")
     try:

@@ -129,11 +129,6 @@ _CAUSES: tuple[tuple[str, type[ServerError], str], ...] = (
     ),
     (r"(?:failed to start|Unable to start|failed to bind|Address already in use)[^\n]*", PortBusy, "{0}"),
     (
-        r"Could not determine backend for model '([^']+)'|[Ff]ailed to poll from model repository",
-        NetworkMissing,
-        "the model repository holds no such model: {0}",
-    ),
-    (
         r"at least one version must be available under the version policy of model '([^']+)'",
         NetworkMissing,
         "model {0} has no version to serve; its folder needs a numbered folder with the network in it",

@@ -126,12 +126,15 @@ class Server:
             extra_args: further arguments of tritonserver.
             on_event: called in a thread with each of the keeper's events: ready, restarting, failed, stopped.
         """
-        self.repository = Path(repository) if repository is not None else model_repository()
-        if not self.repository.is_dir():
-            raise NetworkMissing(f"model repository {self.repository} is no folder")
         self.variant = default_variant() if variant is None else variant
         if self.variant not in VARIANTS:
             raise ValueError(f"variant={variant!r}: use one of {', '.join(VARIANTS)}")
+        self.repository = Path(repository) if repository is not None else model_repository()
+        if not self.repository.is_dir():
+            raise NetworkMissing(f"model repository {self.repository} is no folder")
+        absent = [model for model in models if not (self.repository / model).is_dir()]
+        if absent:
+            raise NetworkMissing(f"model repository {self.repository} has no model {', '.join(absent)}")
         self.admin_key = secrets.token_urlsafe(24) if admin_key == "generate" else admin_key
         self.restarts = 0
         """How often the keeper has restarted the server."""

@@ -1,0 +1,70 @@
+"""The requests of one batch: joined, run once, cut apart, and each answered as it asked."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from bgserver import batches
+
+
+class Request:
+    def __init__(self, *rows, wanted=("alpha",), cancelled=False):
+        self.tensors = {"image": np.array(rows, np.float32).reshape(-1, 1)}
+        self.wanted, self.cancelled = list(wanted), cancelled
+
+    def is_cancelled(self):
+        return self.cancelled
+
+    def requested_output_names(self):
+        return self.wanted
+
+
+def error(message, status):
+    return SimpleNamespace(message=message, status=status)
+
+
+error.CANCELLED = "cancelled"
+
+pb_utils = SimpleNamespace(
+    get_input_tensor_by_name=lambda request, name: SimpleNamespace(as_numpy=lambda: request.tensors[name]),
+    InferenceResponse=lambda outputs=(), error=None: SimpleNamespace(outputs=dict(outputs), error=error),
+    Tensor=lambda name, array: (name, array),
+    TritonError=error,
+)
+
+
+def execute(*requests):
+    """Responses, and the batch sizes and outputs of the runs that made them."""
+    runs = []
+
+    def run(feeds, wanted):
+        runs.append((len(feeds["image"]), wanted))
+        return [feeds["image"] * (2 if name == "alpha" else 3) for name in wanted]
+
+    return batches.execute(pb_utils, requests, ["image"], run), runs
+
+
+def test_all_requests_run_as_one_batch_and_get_their_own_rows_back():
+    responses, runs = execute(Request(1, 2), Request(3), Request(4, 5, 6))
+    assert runs == [(6, ["alpha"])]
+    assert [r.outputs["alpha"].ravel().tolist() for r in responses] == [[2, 4], [6], [8, 10, 12]]
+    assert all(r.outputs["alpha"].flags.c_contiguous for r in responses)
+
+
+def test_a_cancelled_request_is_answered_so_and_not_run():
+    responses, runs = execute(Request(1), Request(2, cancelled=True), Request(3))
+    assert runs == [(2, ["alpha"])]
+    assert [r.error and r.error.status for r in responses] == [None, "cancelled", None]
+    assert responses[2].outputs["alpha"].item() == 6
+
+
+def test_nothing_runs_when_everybody_cancelled():
+    responses, runs = execute(Request(1, cancelled=True))
+    assert runs == []
+    assert responses[0].error.status == "cancelled"
+
+
+def test_only_what_was_asked_for_is_computed_and_each_gets_what_it_asked_for():
+    responses, runs = execute(Request(1, wanted=["alpha"]), Request(2, wanted=["alpha", "edges"]))
+    assert runs == [(2, ["alpha", "edges"])]
+    assert [sorted(r.outputs) for r in responses] == [["alpha"], ["alpha", "edges"]]

@@ -1,0 +1,161 @@
+"""What keeps a server from starting is said in one sentence, with a non-zero exit, and nothing is left."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bgimage.errors import from_message
+from bgserver import Server, errors, installation, rundir
+
+PACKAGES = Path(errors.__file__).parents[1]
+
+
+def serve(repository, *, before="", environment=None, arguments=()):
+    """``python -m bgserver serve`` in a mount namespace of its own, after the shell line ``before``."""
+    (repository / "matte").mkdir()  # serve loads both ensembles
+    command = [sys.executable, "-m", "bgserver", "serve", "--repository", str(repository), "--variant", "cpu"]
+    command += ["--grpc-port", "0", "--http-port", "0", "--metrics-port", "0", *arguments]
+    if before:
+        command = ["unshare", "--mount", "sh", "-c", f'{before} && exec "$@"', "sh", *command]
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGES), **(environment or {})}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture
+def namespaces():
+    """Skips where this user may not mount."""
+    tried = subprocess.run(
+        ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if tried.returncode:
+        pytest.skip(f"needs the right to mount in a namespace of its own: {tried.stderr.strip()}")
+
+
+def test_too_little_shared_memory_is_said_before_anything_starts(tiny_repository, namespaces):
+    ended = serve(tiny_repository, before="mount -t tmpfs -o size=16m tmpfs /dev/shm")
+    assert ended.returncode == 1
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last.startswith(
+        "shared_memory_too_small: 16 MiB free in /dev/shm, 48 MiB needed; give the container more"
+    )
+
+
+def test_a_full_disk_is_said(tiny_repository, namespaces, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    ended = serve(
+        tiny_repository,
+        before=f'mount -t tmpfs -o size=256k tmpfs "{small}"',
+        environment={"TMPDIR": str(small)},
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.strip().splitlines()[-1].startswith(f"disk_full: no room in {small}")
+
+
+@pytest.mark.server
+def test_a_model_without_a_version_is_said(tiny_repository):
+    shutil.rmtree(tiny_repository / "cutout" / "1")
+    ended = serve(tiny_repository)
+    assert ended.returncode == 1
+    assert "network_missing: model cutout has no version to serve" in ended.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.server
+def test_a_model_that_cannot_be_imported_is_said_in_its_own_words(tiny, tiny_repository):
+    (tiny_repository / "cutout" / "1" / "model.py").write_text("import no_such_module\n")
+    with pytest.raises(errors.ModelRefused, match="No module named 'no_such_module'"):
+        tiny().start()
+
+
+def test_a_model_that_is_not_in_the_repository_is_said(tiny_repository):
+    with pytest.raises(errors.NetworkMissing, match="has no model no_such_model"):
+        Server("cpu", tiny_repository, models=("cutout", "no_such_model"))
+
+
+@pytest.mark.server
+def test_a_model_that_dies_while_it_loads_is_said_at_once(tiny, tiny_repository):
+    model = tiny_repository / "cutout" / "1" / "model.py"
+    model.write_text(
+        model.read_text() + "\n    def initialize(self, args):\n        __import__('os').abort()\n"
+    )
+    with pytest.raises(errors.ServerError):
+        tiny(start_timeout_s=25.0).start()
+
+
+@pytest.mark.server
+def test_a_model_that_answers_wrongly_is_not_called_ready(tiny, tiny_repository):
+    model = tiny_repository / "cutout" / "1" / "model.py"
+    model.write_text(
+        model.read_text().replace(
+            'Tensor("cutout", photos)', 'Tensor("cutout", __import__("numpy").array([[b"hm"]], object))'
+        )
+    )
+    with pytest.raises(errors.CanaryFailed, match="no PNG of the photo's size"):
+        tiny().start()
+
+
+def test_a_repository_that_is_not_there_is_said(tmp_path):
+    with pytest.raises(errors.NetworkMissing, match="is no folder"):
+        Server(repository=tmp_path / "nowhere")
+
+
+def test_an_unknown_variant_lists_the_known_ones(tiny_repository):
+    with pytest.raises(ValueError, match="onnx-gpu, cpu, trt"):
+        Server("gpu", tiny_repository)
+
+
+def test_a_machine_without_any_tritonserver_is_told_how_to_get_one(monkeypatch):
+    monkeypatch.setattr(installation.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(errors.ServerMissing, match="-m bgserver install"):
+        installation.find_tritonserver()
+
+
+def test_a_system_tritonserver_comes_before_the_wheel(monkeypatch, tmp_path):
+    system = tmp_path / "tritonserver"
+    system.touch()
+    monkeypatch.setattr(installation, "SYSTEM_TRITON", system)
+    found = installation.find_tritonserver()
+    assert found.binary == system
+    assert found.wheel is found.numpy is found.stub is None  # it brings its own backends
+
+
+def test_numpy_2_without_a_numpy_1_for_the_models_is_told_how_to_get_one(monkeypatch):
+    monkeypatch.setattr(installation, "_numpy_is_new", lambda: True)
+    monkeypatch.setattr(installation, "_NUMPY_FOLDER", "nowhere")
+    with pytest.raises(
+        errors.WrongPython, match=r"numpy==1\.26\.4 beside this environment's numpy; run .* install"
+    ):
+        installation.find_tritonserver()
+
+
+def test_a_python_without_a_shared_library_is_said(tmp_path, tiny_repository):
+    stub = tmp_path / "wheel" / "python_backend_stubs"
+    stub = stub / f"{sys.version_info.major}.{sys.version_info.minor}" / "triton_python_backend_stub"
+    stub.parent.mkdir(parents=True)
+    said = "stub: error while loading shared libraries: libpython3.99.so.1.0: cannot open shared object file"
+    stub.write_text(f'#!/bin/sh\necho "{said}" >&2\nexit 127\n')
+    stub.chmod(0o755)
+    backends = tmp_path / "wheel" / "backends" / "python"
+    backends.mkdir(parents=True)
+    for name in ("libtriton_python.so", "triton_python_backend_utils.py"):
+        (backends / name).touch()
+    wheel = installation.Installation(binary=tmp_path / "tritonserver", wheel=tmp_path / "wheel")
+    with pytest.raises(
+        errors.WrongPython, match=r"^libpython3\.99\.so\.1\.0: cannot open .* apt-get install libpython3"
+    ):
+        rundir.RunDir.create(wheel, tiny_repository)
+
+
+def test_every_error_crosses_the_keeper_s_pipe_as_itself():
+    def kinds(kind):
+        return [kind, *(deeper for child in kind.__subclasses__() for deeper in kinds(child))]
+
+    for kind in kinds(errors.ServerError):
+        assert type(from_message(kind("it is so: because").message())) is kind
