@@ -16,12 +16,12 @@ from bgserver import Server, ServerError, Tls, canary, install
 from bgserver.logs import JsonLog, of_event
 from bgserver.server import VARIANTS
 
-
 SETTINGS = (
-    "VARIANT REPOSITORY HOST GRPC_PORT HTTP_PORT METRICS_PORT START_TIMEOUT_S CANARY_EVERY_S CANARY_TIMEOUT_S DRAIN_S "
-    "TLS_CERT TLS_KEY TLS_CLIENTS ADMIN_KEY"
-).split()
-"""Names of the options after BGSERVER_."""
+    *("variant", "repository", "engine", "threads", "host", "grpc-port", "http-port", "metrics-port"),
+    *("start-timeout-s", "canary-every-s", "canary-timeout-s", "drain-s"),
+    *("tls-cert", "tls-key", "tls-clients", "admin-key"),
+)
+"""Options of ``serve`` that the environment may give."""
 
 
 def _end(number: int, _: object) -> None:
@@ -41,6 +41,8 @@ def _serve(arguments: argparse.Namespace) -> None:
     server = Server(
         arguments.variant,
         arguments.repository,
+        engine=arguments.engine,
+        threads=arguments.threads,
         host=arguments.host,
         grpc_port=arguments.grpc_port,
         http_port=arguments.http_port,
@@ -74,37 +76,42 @@ def _parser() -> argparse.ArgumentParser:
     )
     probe.add_argument("--timeout-s", type=float, default=20.0, help="long: a busy server is not a dead one")
     serve = commands.add_parser("serve", help="serve until SIGTERM or Ctrl-C")
-
-    serve.add_argument("----variant", default=choices=tuple(VARIANTS), help="default: what this machine has")
-    serve.add_argument("----repository", default=type=Path, help="default: the models of this package")
-    serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--grpc-port", default=8001, type=int)
-    serve.add_argument("--http-port", default=8000, type=int)
-    serve.add_argument("--metrics-port", default=8002, type=int)
-    serve.add_argument("--start-timeout-s", default=120.0, type=float, help="until the first photo has come back")
-    serve.add_argument("--canary-every-s", default=5.0, type=float, help="between test photos while no real one comes back")
-    serve.add_argument(
-        "canary-timeout-s", 5.0, type=float, help="until a test photo without an answer means a stuck server"
+    add = serve.add_argument
+    add("--variant", choices=tuple(VARIANTS), help="default: what this machine has")
+    add("--repository", type=Path, help="default: the models of this package")
+    add(
+        "--engine",
+        help="auto, onnxruntime, openvino, openvino-bf16 or cuda; default: as the configuration says",
     )
-    serve.add_argument("--drain-s", default=10.0, type=float, help="that accepted requests get to finish at the end")
-    serve.add_argument("----tls-cert", default=type=Path, help="PEM; gRPC only, HTTP stays plain")
-    serve.add_argument("----tls-key", default=type=Path)
-    serve.add_argument("----tls-clients", default=type=Path, help="authority whose clients are let in")
-    serve.add_argument(
-        "admin-key",
-        "generate",
-        help="closes the administrative interfaces; 'generate' makes one nobody knows",
+    add("--threads", type=int, help="of the network on a CPU; default: one a core")
+    add("--host", default="127.0.0.1")
+    add("--grpc-port", type=int, default=8001)
+    add("--http-port", type=int, default=8000)
+    add("--metrics-port", type=int, default=8002)
+    add("--start-timeout-s", type=float, default=120.0, help="until the first photo has come back")
+    add("--canary-every-s", type=float, default=5.0, help="between test photos while no real one comes back")
+    add(
+        "--canary-timeout-s",
+        type=float,
+        default=5.0,
+        help="without an answer, until the server counts as stuck",
+    )
+    add("--drain-s", type=float, default=10.0, help="that accepted requests get to finish at the end")
+    add("--tls-cert", type=Path, help="PEM; gRPC only, HTTP stays plain")
+    add("--tls-key", type=Path)
+    add("--tls-clients", type=Path, help="PEM of the authority whose clients are let in")
+    add(
+        "--admin-key",
+        default="generate",
+        help="closes the administrative interfaces; default: one nobody knows",
     )
     return parser
 
 
 def _from_environment() -> list[str]:
     """Options of ``serve`` that the environment gives, as if they were written first on the command line."""
-    return [
-        f"--{name.lower().replace('_', '-')}={os.environ[variable]}"
-        for name in SETTINGS
-        if os.environ.get(variable := f"BGSERVER_{name}")
-    ]
+    given = {name: os.environ.get(f"BGSERVER_{name.upper().replace('-', '_')}") for name in SETTINGS}
+    return [f"--{name}={value}" for name, value in given.items() if value]
 
 
 def main() -> int:

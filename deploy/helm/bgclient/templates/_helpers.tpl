@@ -1,0 +1,56 @@
+{{- define "bgclient.name" -}}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name }}{{ else }}{{ .Release.Name }}-{{ .Chart.Name }}{{ end }}
+{{- end }}
+
+{{- define "bgclient.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "bgclient.labels" -}}
+{{ include "bgclient.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{- define "bgclient.image" -}}
+{{- $kind := ternary "cpu" "gpu" (eq .Values.variant "cpu") -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default (printf "%s-%s" .Chart.AppVersion $kind) }}
+{{- end }}
+{{- end }}
+
+{{- define "bgclient.plansClaim" -}}
+{{ .Values.plans.persistence.existingClaim | default (printf "%s-plans" (include "bgclient.name" .)) }}
+{{- end }}
+
+{{/* Nothing may be gained from a container that was taken over. */}}
+{{- define "bgclient.securityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{/* Requests and limits, with the GPUs of the GPU variants. */}}
+{{- define "bgclient.serverResources" -}}
+{{- $resources := deepCopy .Values.server.resources -}}
+{{- if ne .Values.variant "cpu" -}}
+{{- $_ := set $resources "limits" (merge (dict "nvidia.com/gpu" .Values.server.gpus) ($resources.limits | default dict)) -}}
+{{- end -}}
+{{ toYaml $resources }}
+{{- end }}
+
+{{- define "bgclient.serverMounts" -}}
+- {name: tmp, mountPath: /tmp}
+- {name: shm, mountPath: /dev/shm}
+{{- if eq .Values.variant "trt" }}
+- {name: plans, mountPath: /plans}
+{{- end }}
+{{- if .Values.server.tlsSecret }}
+- {name: tls, mountPath: /tls, readOnly: true}
+{{- end }}
+{{- end }}

@@ -1,0 +1,305 @@
+"""The Helm chart: valid for Kubernetes, hardened, and of one piece."""
+
+import functools
+import inspect
+import json
+import re
+
+import pytest
+import yaml
+
+CRDS = {"ServiceMonitor", "PrometheusRule"}
+"""Kinds that Kubernetes itself does not know; every other unknown kind is a mistake."""
+
+EVERYTHING = {
+    "server": {
+        "tlsSecret": "tls",
+        "clientAuth": True,
+        "adminKeySecret": "admin",
+        "env": {"BGSERVER_ENGINE": "openvino"},
+    },
+    "web": {"apiKeysSecret": "keys", "env": {"BGCLIENT_WEB_FETCH_URLS": "true"}},
+    "ingress": {"enabled": True, "className": "nginx", "tlsSecret": "web", "annotations": {"a": "b"}},
+    "autoscaling": {"cpuPercent": 80},
+    "networkPolicy": {"webFrom": [{"podSelector": {}}], "egress": [{"to": [{"podSelector": {}}]}]},
+    "nodeSelector": {"a": "b"},
+    "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+    "affinity": {"nodeAffinity": {}},
+    "podAnnotations": {"a": "b"},
+    "imagePullSecrets": [{"name": "pull"}],
+    "priorityClassName": "high",
+}
+NOTHING = {
+    "web": {"enabled": False},
+    "autoscaling": {"enabled": False},
+    "podDisruptionBudget": {"enabled": False},
+    "networkPolicy": {"enabled": False},
+    "monitoring": {"serviceMonitor": False, "prometheusRule": False, "dashboard": False},
+    "plans": {"persistence": {"enabled": False}},
+    "spread": False,
+}
+SHAPES = [{}, EVERYTHING, NOTHING]
+VARIANTS = ["cpu", "onnx-gpu", "trt"]
+
+
+def of_kind(things, kind, ending=""):
+    (found,) = [t for t in things if t["kind"] == kind and t["metadata"]["name"].endswith(ending)]
+    return found
+
+
+def pod_of(things):
+    return of_kind(things, "Deployment")["spec"]["template"]["spec"]
+
+
+def containers_of(pod):
+    return [*pod.get("initContainers", []), *pod["containers"]]
+
+
+def environment_of(container):
+    return {e["name"]: e.get("value") for e in container.get("env", [])}
+
+
+@functools.cache  # the schemas are large, and most objects are the same in every shape of the chart
+def schema_error(text, version):
+    validate = pytest.importorskip("kubernetes_validate", reason="needs kubernetes-validate (extra deploy)")
+    thing = json.loads(text)
+    try:
+        validate.validate(thing, version, strict=True)
+    except validate.ValidationError as error:
+        return f"{thing['kind']}: {error.message}"
+    except validate.SchemaNotFoundError:
+        if thing["kind"] not in CRDS:
+            return f"{thing['apiVersion']} {thing['kind']}: unknown to Kubernetes {version}"
+    return None
+
+
+def schema_errors(things, version):
+    """What Kubernetes' own schemas say against the objects."""
+    errors = [schema_error(json.dumps(thing, sort_keys=True), version) for thing in things]
+    return [error for error in errors if error]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("values", SHAPES, ids=["defaults", "everything", "nothing"])
+def test_every_object_is_what_kubernetes_expects(render, variant, values):
+    assert schema_errors(render(variant=variant, **values), "1.37") == []
+
+
+def test_the_oldest_kubernetes_that_the_chart_allows_takes_all_of_it(render, deploy):
+    chart = yaml.safe_load((deploy / "helm" / "bgclient" / "Chart.yaml").read_text())
+    oldest = re.fullmatch(r">=(\d+\.\d+)\.0-0", chart["kubeVersion"])[1]
+    assert schema_errors(render(variant="trt", **EVERYTHING), oldest) == []
+
+
+def test_the_check_sees_a_kind_that_is_gone_and_a_misspelt_field(render):
+    scaler = of_kind(render(), "HorizontalPodAutoscaler")
+    assert schema_errors([scaler | {"apiVersion": "autoscaling/v2beta2"}], "1.37") != []
+    assert schema_errors([scaler | {"spec": scaler["spec"] | {"maxReplica": 3}}], "1.37") != []
+
+
+def test_helm_finds_nothing_to_complain_of(deploy):
+    helm = pytest.importorskip("helm_python", reason="needs helm-python-sdk (extra deploy)")
+    found = helm.lint(str(deploy / "helm" / "bgclient"))
+    assert found["errors"] == []
+    assert [m["error"] for m in found["messages"]] == ["icon is recommended"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"variant": "tensorrt"},
+        {"replica": 3},
+        {"server": {"memory": "4Gi"}},
+        {"image": {"repository": "bgclient", "digest": "latest"}},
+        {"shm": {"size": "64"}},
+        {"networkPolicy": {"tritonFrom": []}},
+        {"autoscaling": {"queueMilliseconds": 0, "cpuPercent": 0}},
+    ],
+    ids=json.dumps,
+)
+def test_a_wrong_value_is_refused_instead_of_ignored(render, wrong):
+    helm = pytest.importorskip("helm_python")
+    with pytest.raises(helm.HelmError):
+        render(**wrong)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_nothing_is_gained_from_a_container_that_was_taken_over(render, variant):
+    things = render(variant=variant)
+    for pod in (pod_of(things), of_kind(things, "Pod")["spec"]):
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] >= 1000
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not pod.keys() & {"hostNetwork", "hostPID", "hostIPC"}
+        for container in containers_of(pod):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+        assert not [v for v in pod.get("volumes", []) if "hostPath" in v]
+
+
+def test_photos_pass_through_a_memory_volume_that_the_memory_limit_has_room_for(render):
+    pod = pod_of(render())
+    (shm,) = [v for v in pod["volumes"] if v["name"] == "shm"]
+    server = pod["containers"][0]
+    assert {"name": "shm", "mountPath": "/dev/shm"} in server["volumeMounts"]
+    assert shm["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Gi"}
+    assert int(server["resources"]["limits"]["memory"].removesuffix("Gi")) >= 2 * 1
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"preStopSeconds": 30, "server": {"drainSeconds": 60}}], ids=["defaults", "slow"]
+)
+def test_the_front_drains_before_the_server_and_both_before_the_kubelet_kills(render, values):
+    pod = pod_of(render(**values))
+    server, web = pod["containers"]
+    waits = [int(c["lifecycle"]["preStop"]["exec"]["command"][1]) for c in (server, web)]
+    drain = int(environment_of(server)["BGSERVER_DRAIN_S"])
+    assert waits[0] > waits[1]
+    assert (
+        pod["terminationGracePeriodSeconds"] >= waits[0] + drain + 15
+    )  # 15: Server.stop waits so long on top
+
+
+def test_liveness_is_a_photo_that_comes_back_and_readiness_is_cheap(render, deploy):
+    server, web = pod_of(render())["containers"]
+    for probe in ("startupProbe", "livenessProbe"):
+        command = server[probe]["exec"]["command"]
+        assert (deploy / "image" / command[0]).is_file()
+        assert server[probe]["timeoutSeconds"] > int(command[1])
+    assert server["readinessProbe"]["httpGet"]["path"] == "/v2/health/ready"
+    assert web["readinessProbe"]["httpGet"]["path"] == "/healthz"
+    assert server["startupProbe"]["periodSeconds"] * server["startupProbe"]["failureThreshold"] >= int(
+        environment_of(server)["BGSERVER_START_TIMEOUT_S"]
+    )
+
+
+def test_selectors_and_ports_meet(render):
+    things = render(ingress={"enabled": True})
+    labels = of_kind(things, "Deployment")["spec"]["template"]["metadata"]["labels"].items()
+    ports = {p["name"] for c in containers_of(pod_of(things)) for p in c["ports"]}
+    services = [t for t in things if t["kind"] == "Service"]
+    for service in services:
+        assert service["spec"]["selector"].items() <= labels
+        assert {p["targetPort"] for p in service["spec"]["ports"]} <= ports
+    for kind in ("PodDisruptionBudget", "Deployment"):
+        assert of_kind(things, kind)["spec"]["selector"]["matchLabels"].items() <= labels
+    policy = of_kind(things, "NetworkPolicy")["spec"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels
+    assert {p["port"] for rule in policy["ingress"] for p in rule["ports"]} <= ports
+    monitor = of_kind(things, "ServiceMonitor")["spec"]
+    wanted = monitor["selector"]["matchLabels"].items()
+    (scraped,) = [s for s in services if wanted <= s["metadata"]["labels"].items()]
+    assert {e["port"] for e in monitor["endpoints"]} <= {p["name"] for p in scraped["spec"]["ports"]}
+    backend = of_kind(things, "Ingress")["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]
+    (behind,) = [s for s in services if s["metadata"]["name"] == backend["name"]]
+    assert backend["port"]["number"] in {p["port"] for p in behind["spec"]["ports"]}
+
+
+def test_by_default_nobody_reaches_triton_but_who_was_let_in_and_the_pods_reach_nobody(render):
+    things = render()
+    policy = of_kind(things, "NetworkPolicy")["spec"]
+    triton = [rule for rule in policy["ingress"] if {"port": "grpc", "protocol": "TCP"} in rule["ports"]]
+    assert [rule["from"] for rule in triton] == [
+        [{"podSelector": {"matchLabels": {"bgclient-access": "triton"}}}]
+    ]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["egress"] == []
+    assert of_kind(things, "Pod")["metadata"]["labels"]["bgclient-access"] == "triton"
+
+
+def test_with_tls_no_plain_port_leaves_the_pod(render):
+    things = render(server={"tlsSecret": "tls"})
+    policy = of_kind(things, "NetworkPolicy")["spec"]
+    assert "http" not in {p["port"] for rule in policy["ingress"] for p in rule["ports"]}
+    server, web = pod_of(things)["containers"]
+    assert environment_of(server)["BGSERVER_TLS_CERT"] == "/tls/tls.crt"
+    assert {"name": "tls", "mountPath": "/tls", "readOnly": True} in server["volumeMounts"]
+    assert environment_of(web)["BGCLIENT_WEB_URL"] == "http://127.0.0.1:8000"
+
+
+def test_keys_come_from_secrets_never_from_values(render):
+    things = render(server={"adminKeySecret": "a"}, web={"apiKeysSecret": "k"})
+    server, web = pod_of(things)["containers"]
+    secrets = {
+        e["name"]: e["valueFrom"]["secretKeyRef"] for c in (server, web) for e in c["env"] if "valueFrom" in e
+    }
+    assert secrets == {
+        "BGSERVER_ADMIN_KEY": {"name": "a", "key": "admin-key"},
+        "BGCLIENT_WEB_API_KEYS": {"name": "k", "key": "api-keys"},
+    }
+    assert not [t for t in things if t["kind"] == "Secret"]
+
+
+def test_the_autoscaler_goes_by_the_queue_time_that_prometheus_records(render, deploy):
+    things = render()
+    scaler = of_kind(things, "HorizontalPodAutoscaler")
+    assert scaler["apiVersion"] == "autoscaling/v2"
+    assert scaler["spec"]["scaleTargetRef"]["name"] == of_kind(things, "Deployment")["metadata"]["name"]
+    (metric,) = scaler["spec"]["metrics"]
+    adapter = yaml.safe_load((deploy / "monitoring" / "prometheus-adapter.yaml").read_text())
+    (rule,) = adapter["rules"]["custom"]
+    assert metric["pods"]["metric"]["name"] == rule["name"]["as"]
+    groups = of_kind(things, "PrometheusRule")["spec"]["groups"]
+    assert rule["name"]["matches"] in {r.get("record") for g in groups for r in g["rules"]}
+    assert "replicas" not in of_kind(things, "Deployment")["spec"], "a rollout must not undo the autoscaler"
+
+
+def test_gpus_are_asked_for_by_the_gpu_variants_only(render):
+    for variant, gpus in {"cpu": None, "onnx-gpu": 1, "trt": 1}.items():
+        pod = pod_of(render(variant=variant))
+        assert pod["containers"][0]["resources"]["limits"].get("nvidia.com/gpu") == gpus
+        assert "nvidia.com/gpu" not in pod["containers"][1]["resources"]["limits"]
+        image = pod["containers"][0]["image"]
+        assert image.endswith("-cpu" if variant == "cpu" else "-gpu")
+
+
+def test_a_plan_is_built_before_the_server_starts_and_is_kept(render):
+    things = render(variant="trt")
+    pod = pod_of(things)
+    (plan,) = pod["initContainers"]
+    assert plan["args"] == ["plan"]
+    assert plan["resources"]["limits"]["nvidia.com/gpu"] == 1
+    for container in (plan, pod["containers"][0]):
+        assert {"name": "plans", "mountPath": "/plans"} in container["volumeMounts"]
+    claim = of_kind(things, "PersistentVolumeClaim")
+    (volume,) = [v for v in pod["volumes"] if v["name"] == "plans"]
+    assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    for variant in ("cpu", "onnx-gpu"):
+        assert "initContainers" not in pod_of(render(variant=variant))
+
+
+def test_a_digest_wins_over_the_tag(render):
+    digest = "sha256:" + "0" * 64
+    image = {"repository": "r.example/bgclient", "tag": "x", "digest": digest}
+    assert pod_of(render(image=image))["containers"][0]["image"] == f"r.example/bgclient@{digest}"
+
+
+def test_every_setting_of_the_pods_is_one_that_the_software_reads(render, deploy):
+    from bgclient.web.settings import Settings
+    from bgserver.__main__ import SETTINGS
+
+    server = {f"BGSERVER_{name.upper().replace('-', '_')}" for name in SETTINGS}
+    server |= set(re.findall(r"BGSERVER_\w+", (deploy / "image/entrypoint").read_text()))
+    web = {f"BGCLIENT_WEB_{name.upper()}" for name in inspect.signature(Settings).parameters}
+    for variant in VARIANTS:
+        for container in containers_of(pod_of(render(variant=variant, **EVERYTHING))):
+            assert environment_of(container).keys() <= (web if container["name"] == "web" else server)
+
+
+def test_kserves_pod_is_a_valid_and_hardened_pod(deploy):
+    service = yaml.safe_load((deploy / "kserve" / "inferenceservice.yaml").read_text())
+    assert (service["apiVersion"], service["kind"]) == ("serving.kserve.io/v1beta1", "InferenceService")
+    pod = {k: v for k, v in service["spec"]["predictor"].items() if k != "minReplicas"}
+    assert (
+        schema_errors([{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": pod}], "1.37")
+        == []
+    )
+    (container,) = pod["containers"]
+    assert container["name"] == "kserve-container"
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert {v["name"]: v["emptyDir"].get("medium") for v in pod["volumes"]}["shm"] == "Memory"
