@@ -36,9 +36,7 @@ def url() -> str:
                     f"BGCLIENT_URL is not set, and no server can be started here ({error}); "
                     "set BGCLIENT_URL=host:8001, or pip install 'bgclient[server]'"
                 ) from error
-            server = Server()
-            server.__enter__()
-            _server, _owner = server, os.getpid()
+            _server, _owner = Server().start(), os.getpid()
             atexit.register(stop)
         return str(_server.grpc_url)
 

@@ -121,7 +121,9 @@ class _Regions:
 
     def place(self, parameters):
         name = parameters["shared_memory_region"]
-        return Place(name, int(parameters["shared_memory_byte_size"]), int(parameters.get("shared_memory_offset", 0)))
+        return Place(
+            name, int(parameters["shared_memory_byte_size"]), int(parameters.get("shared_memory_offset", 0))
+        )
 
     def loaded(self, request):
         inputs = []
@@ -177,7 +179,11 @@ def _grpc_code(error):
 
     if isinstance(error, ServerUnavailable | ServerBusy):
         return grpc.StatusCode.UNAVAILABLE
-    return grpc.StatusCode.DEADLINE_EXCEEDED if isinstance(error, DeadlineExceeded) else grpc.StatusCode.INVALID_ARGUMENT
+    return (
+        grpc.StatusCode.DEADLINE_EXCEEDED
+        if isinstance(error, DeadlineExceeded)
+        else grpc.StatusCode.INVALID_ARGUMENT
+    )
 
 
 class GrpcServer(WireServer):
@@ -207,9 +213,15 @@ class GrpcServer(WireServer):
                 try:
                     answer = outer.answer(request, context.is_active)
                 except KeyError as error:
-                    context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"Unable to find shared memory region: {error}")
+                    context.abort(
+                        grpc.StatusCode.INVALID_ARGUMENT, f"Unable to find shared memory region: {error}"
+                    )
                 except BgError as error:
-                    text = error.message() if _grpc_code(error) is grpc.StatusCode.INVALID_ARGUMENT else str(error)
+                    text = (
+                        error.message()
+                        if _grpc_code(error) is grpc.StatusCode.INVALID_ARGUMENT
+                        else str(error)
+                    )
                     context.abort(_grpc_code(error), f"in ensemble '{request.model}', {text}")
                 if answer is None:
                     context.abort(grpc.StatusCode.CANCELLED, "gone")
@@ -258,7 +270,9 @@ class GrpcServer(WireServer):
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Servicer(), self._server)
         address = f"127.0.0.1:{port}"
         self.port = (
-            self._server.add_secure_port(address, credentials) if credentials else self._server.add_insecure_port(address)
+            self._server.add_secure_port(address, credentials)
+            if credentials
+            else self._server.add_insecure_port(address)
         )
         self._server.start()
         self.url = f"127.0.0.1:{self.port}"
@@ -288,7 +302,7 @@ class HttpServer(WireServer):
             def log_message(self, *_):
                 pass
 
-            def do_GET(self):  # noqa: N802
+            def do_GET(self):
                 match self.path.strip("/").split("/")[1:]:
                     case ["health", "ready"]:
                         self._send(b"")
@@ -298,7 +312,7 @@ class HttpServer(WireServer):
                         outer.fake.queries.append(("wire", name))
                         self._send(json.dumps(outer.fake._config(name)).encode())
 
-            def do_POST(self):  # noqa: N802
+            def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 parts = self.path.strip("/").split("/")[1:]
                 if parts == ["repository", "index"]:

@@ -26,7 +26,11 @@ METHODS = ["cut", "cut_many", "info", "ready", "contract", "close"]
 
 
 def test_both_clients_have_the_same_public_names():
-    assert {n for n in dir(Client) if n[0] != "_"} == {n for n in dir(AsyncClient) if n[0] != "_"} == set(METHODS)
+    assert (
+        {n for n in dir(Client) if n[0] != "_"}
+        == {n for n in dir(AsyncClient) if n[0] != "_"}
+        == set(METHODS)
+    )
 
 
 @pytest.mark.parametrize("name", ["__init__", *METHODS])
@@ -168,7 +172,11 @@ def test_outcomes_come_in_order_with_each_photo_s_own_error(twin, fake, photo):
     outcomes = twin.many(client.cut_many(photos, in_flight=3, on_progress=told.append))
     assert [outcome.index for outcome in outcomes] == list(range(6))
     assert [outcome.ok for outcome in outcomes] == [True, False, True, False, False, True]
-    assert [o.error.code for o in outcomes if not o.ok] == ["empty_photo", "unreadable_source", "broken_photo"]
+    assert [o.error.code for o in outcomes if not o.ok] == [
+        "empty_photo",
+        "unreadable_source",
+        "broken_photo",
+    ]
     assert all(outcome.photo is given for outcome, given in zip(outcomes, photos, strict=True))
     with pytest.raises(BrokenPhoto):
         outcomes[4].unwrap()
@@ -192,7 +200,8 @@ def test_many_photos_are_bounded_in_flight_and_taken_only_as_results_are_fetched
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error"), [({"in_flight": 0}, ValueError), ({"edges": "soft"}, OptionError), ({"nope": 1}, OptionError)]
+    ("arguments", "error"),
+    [({"in_flight": 0}, ValueError), ({"edges": "soft"}, OptionError), ({"nope": 1}, OptionError)],
 )
 def test_what_would_fail_for_every_photo_is_refused_at_once(twin, fake, photo, arguments, error):
     with pytest.raises(error):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from bgclient._cancel import Cancel
 from bgclient._endpoints import Endpoint
 from bgclient._wire import Answer, Query, Request
+from bgclient.errors import AccessDenied
 
 
 class Transport(Protocol):
@@ -58,6 +60,19 @@ class TLS:
     def __post_init__(self) -> None:
         if (self.cert_file is None) != (self.key_file is None):
             raise ValueError("TLS: cert_file and key_file go together")
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Around the use of the files: what is wrong with them becomes ``AccessDenied``."""
+        try:
+            yield
+        except OSError as error:  # ssl.SSLError is one too
+            files = ", ".join(
+                name for name in (self.ca_file, self.cert_file, self.key_file) if name is not None
+            )
+            raise AccessDenied(
+                f"the certificates {files} cannot be used: {error.strerror or error}"
+            ) from error
 
 
 @dataclass(frozen=True)

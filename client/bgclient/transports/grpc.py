@@ -43,7 +43,8 @@ def _credentials(tls: TLS) -> grpc.ChannelCredentials:
     def read(path: str | None) -> bytes | None:
         return None if path is None else Path(path).read_bytes()
 
-    return grpc.ssl_channel_credentials(read(tls.ca_file), read(tls.key_file), read(tls.cert_file))
+    with tls.reading():
+        return grpc.ssl_channel_credentials(read(tls.ca_file), read(tls.key_file), read(tls.cert_file))
 
 
 def _message(request: Request) -> Any:

@@ -37,10 +37,11 @@ def _settings(endpoint: Endpoint, wiring: Wiring) -> dict[str, Any]:
 
 
 def _context(tls: TLS) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=tls.ca_file)
-    if tls.cert_file is not None:
-        context.load_cert_chain(tls.cert_file, tls.key_file)
-    return context
+    with tls.reading():
+        context = ssl.create_default_context(cafile=tls.ca_file)
+        if tls.cert_file is not None:
+            context.load_cert_chain(tls.cert_file, tls.key_file)
+        return context
 
 
 def _fields(query: Query, response: httpx.Response, endpoint: Endpoint) -> dict[str, Any]:

@@ -1,0 +1,244 @@
+"""Importing, forking, pickling, embedding: how the client behaves in the process that holds it."""
+
+import multiprocessing
+import os
+import pickle
+import sys
+import threading
+import types
+from operator import methodcaller
+
+import pytest
+
+import bgclient
+from bgclient import embedded
+from bgclient.client import AsyncClient, Client
+from bgclient.errors import NoServer, ServerUnavailable
+from bgclient.testing import FakeServer
+
+HEAVY = [
+    "numpy",
+    "PIL",
+    "cv2",
+    "simplejpeg",
+    "isal",
+    "grpc",
+    "google",
+    "tritonclient",
+    "httpx",
+    "httpcore",
+    "anyio",
+    "typer",
+    "rich",
+    "click",
+    "asyncio",
+    "torch",
+]
+
+
+def test_importing_the_package_imports_nothing_heavy(run_python):
+    script = f"import sys, bgclient; print([name for name in {HEAVY!r} if name in sys.modules])"
+    assert run_python(script).stdout.strip() == "[]"
+
+
+def test_importing_the_errors_imports_nothing_heavy(run_python):
+    script = f"import sys, bgclient.errors; print([name for name in {HEAVY!r} if name in sys.modules])"
+    assert run_python(script).stdout.strip() == "[]"
+
+
+def test_a_grpc_client_needs_no_http_and_an_http_client_no_grpc(run_python, grpc_server):
+    script = """
+import sys, bgclient
+bgclient.Client(sys.argv[1]).ready()
+print([name for name in ("httpx", "grpc", "typer", "torch", "bgserver") if name in sys.modules])
+"""
+    assert run_python(script, grpc_server.url).stdout.strip() == "['grpc']"
+    assert run_python(script, "http://127.0.0.1:1").stdout.strip() == "['httpx']"
+
+
+def test_every_public_name_is_there_and_any_other_is_not():
+    for name in bgclient.__all__:
+        assert getattr(bgclient, name) is not None
+        assert name in dir(bgclient)
+    with pytest.raises(AttributeError, match="cutt"):
+        _ = bgclient.cutt
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_client_travels_by_pickle_with_its_settings_and_without_its_connections(kind):
+    client = kind(
+        "one:1,http://two:2", timeout_s=7.0, token="t", headers={"a": "b"}, shared_memory=True, model="fine"
+    )
+    back = pickle.loads(pickle.dumps(client))
+    assert type(back) is kind
+    for name in ("_endpoints", "_timeout_s", "_wiring", "_shared_memory", "_matte", "_cutout", "_retry"):
+        assert getattr(back, name) == getattr(client, name)
+
+
+def test_a_used_client_travels_by_pickle_and_works(grpc_server, photo):
+    with Client(grpc_server.url) as client:
+        client.cut(photo)
+        with pickle.loads(pickle.dumps(client)) as back:
+            assert back.cut(photo).box == client.cut(photo).box
+    assert len(grpc_server.peers) == 2
+
+
+FORK = """
+import os, sys, threading
+import numpy as np
+from bgclient import Client
+client = Client(sys.argv[1], timeout_s=20.0)
+photo = np.zeros((20, 20, 3), np.uint8)
+assert client.cut(photo).box
+held = threading.Thread(target=lambda: [client.cut(photo) for _ in range(20)])
+held.start()  # calls in flight, locks held: what a fork may meet
+child = os.fork()
+if not child:
+    client.cut(photo)
+    client.close()
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+held.join()
+assert client.cut(photo).box
+client.close()
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_opens_its_own_connection_and_the_parent_s_goes_on(run_python, wire):
+    done = run_python(FORK, wire.url)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_client_works_in_a_pool_of_processes(grpc_server, method):
+    with multiprocessing.get_context(method).Pool(2) as pool, Client(grpc_server.url) as client:
+        contracts = pool.map(methodcaller("contract"), [client] * 4)
+    assert contracts == [grpc_server.fake.contract] * 4
+
+
+class Counted:
+    """Stands in for bgserver.Server."""
+
+    made: list = []
+
+    def __init__(self):
+        Counted.made.append(self)
+        self.stopped = 0
+
+    def start(self):
+        return self
+
+    @property
+    def grpc_url(self):
+        return "127.0.0.1:1"
+
+    def stop(self):
+        self.stopped += 1
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """An embedded server that only counts."""
+    Counted.made = []
+    monkeypatch.setitem(sys.modules, "bgserver", types.SimpleNamespace(Server=Counted))
+    monkeypatch.delenv("BGCLIENT_URL", raising=False)
+    monkeypatch.setattr(embedded, "_server", None)
+    yield Counted.made
+    embedded.stop()
+
+
+def test_the_embedded_server_is_started_once_however_many_ask_at_once(counted):
+    urls = []
+    threads = [threading.Thread(target=lambda: urls.append(embedded.url())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert urls == ["127.0.0.1:1"] * 8
+    assert len(counted) == 1
+
+
+def test_the_embedded_server_is_started_by_the_first_call_and_not_by_making_a_client(counted):
+    client = Client(connector=FakeServer())
+    assert counted == []
+    client.ready()
+    client.ready()
+    assert len(counted) == 1
+
+
+def test_after_it_was_stopped_another_one_is_started(counted):
+    embedded.url()
+    embedded.stop()
+    embedded.stop()
+    embedded.url()
+    assert [server.stopped for server in counted] == [1, 0]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_uses_its_parent_s_server_and_leaves_it_running(counted):
+    embedded.url()
+    child = os.fork()
+    if not child:
+        embedded.url()
+        embedded.stop()
+        os._exit(0 if len(counted) == 1 and counted[0].stopped == 0 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert counted[0].stopped == 0
+
+
+def test_bgclient_url_goes_before_the_embedded_server(counted, monkeypatch, photo):
+    fake = FakeServer()
+    monkeypatch.setenv("BGCLIENT_URL", "elsewhere:8001")
+    assert Client(connector=fake).cut(photo).timings.server == "elsewhere:8001"
+    assert counted == []
+
+
+def test_a_missing_server_part_is_said_with_both_ways_out(monkeypatch):
+    monkeypatch.delenv("BGCLIENT_URL", raising=False)
+    monkeypatch.setattr(embedded, "_server", None)
+    monkeypatch.setitem(sys.modules, "bgserver", None)
+    with pytest.raises(NoServer, match=r"BGCLIENT_URL=host:8001, or pip install 'bgclient\[server\]'"):
+        Client().ready()
+
+
+def test_nothing_is_left_of_a_process_that_ends_without_closing(run_python, grpc_server):
+    script = """
+import sys, numpy as np
+from bgclient import Client
+print(Client(sys.argv[1], shared_memory=True).cut(np.zeros((20, 20, 3), np.uint8)).box)
+"""
+    done = run_python(script, grpc_server.url)
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+def test_the_functions_use_one_client_of_the_process(run_python, grpc_server):
+    script = """
+import asyncio, numpy as np
+from bgclient import acut, acut_many, cut, cut_many
+photo = np.zeros((20, 20, 3), np.uint8)
+print(cut(photo).box == asyncio.run(acut(photo)).box, all(outcome.ok for outcome in cut_many([photo] * 3)))
+
+async def many():
+    return [outcome.ok async for outcome in acut_many([photo] * 3)]
+
+print(asyncio.run(many()))
+"""
+    done = run_python(script, BGCLIENT_URL=grpc_server.url)
+    assert done.stdout.split("\n")[:2] == ["True True", "[True, True, True]"], done.stderr[-2000:]
+
+
+def test_nobody_at_bgclient_url_is_an_error_of_ours(run_python):
+    script = """
+import numpy as np
+from bgclient import cut
+from bgclient.errors import ServerUnavailable
+try:
+    cut(np.zeros((20, 20, 3), np.uint8), timeout_s=2.0)
+except ServerUnavailable as error:
+    print(error)
+"""
+    assert run_python(script, BGCLIENT_URL="127.0.0.1:1").stdout.startswith("no Triton at 127.0.0.1:1")
+    assert ServerUnavailable.retryable
