@@ -198,7 +198,8 @@ def _check_size(size_hw: tuple[int, int], limits: Limits) -> None:
         )
     if height * width > limits.max_pixels:
         raise TooManyPixels(
-            f"{width} x {height} = {height * width / 1e6:.1f} megapixels, allowed are {limits.max_pixels / 1e6:g}; scale it down"
+            f"{width} x {height} = {height * width / 1e6:.1f} megapixels, "
+            f"allowed are {limits.max_pixels / 1e6:g}; scale it down"
         )
 
 

@@ -1,8 +1,14 @@
-"""Arrays to image bytes, with profile, EXIF and resolution."""
+"""Arrays to image bytes, with profile, EXIF and resolution.
+
+PNG and TIFF are written here: Intel's ISA-L packs the rows ten to twenty times faster than Pillow at its default level
+does, at nearly the same size, and both formats may have 16 bits a channel, which Pillow cannot write in colour.
+"""
 
 from __future__ import annotations
 
 import io
+import struct
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +22,12 @@ Pixels = NDArray[np.uint8 | np.uint16]
 ENCODERS = ("png", "webp", "avif", "jpeg", "tiff")
 """What ``encode`` writes."""
 
+QUALITY = {"jpeg": 92, "webp": 85, "avif": 75}
+"""Quality where none is asked for."""
+
+_LEVEL = 1  # of isal; 2 and 3 are slower and gain less than a hundredth of the size
+_BAND = 64  # rows that are filtered and packed at a time; they stay in the processor's cache
+
 
 def encode(
     pixels: Pixels,
@@ -26,21 +38,152 @@ def encode(
     exif: bytes | None = None,
     dpi: tuple[float, float] | None = None,
 ) -> bytes:
-    """Image bytes of ``pixels``: uint8 (uint16 for PNG and TIFF) (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA."""
+    """Image bytes of an array.
+
+    Args:
+        pixels: uint8 (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA with straight alpha; uint16 keeps its 16 bits in PNG
+            and TIFF and is rounded to 8 for the others.
+        format: one of ``ENCODERS``.
+        quality: 1..100 for JPEG, WebP and AVIF; None: ``QUALITY``.
+        icc: colour profile.
+        exif: EXIF block that begins with "Exif\\0\\0".
+        dpi: resolution, horizontal and vertical.
+
+    Raises:
+        OptionError: an unknown format, RGBA as JPEG, or a side that the format cannot have.
+    """
     if format not in ENCODERS:
         raise OptionError(f"format={format!r}: use one of {', '.join(ENCODERS)}")
     if format == "jpeg" and pixels.ndim == 3 and pixels.shape[2] == 4:
         raise OptionError(
             "format='jpeg' has no transparency; give background= a colour, or use png, webp or avif"
         )
-    extra: dict[str, Any] = {"icc_profile": icc, "exif": exif, "dpi": dpi}
-    settings: dict[str, Any] = {k: v for k, v in extra.items() if v is not None}
+    longest = {"webp": 16_383, "jpeg": 65_500, "avif": 65_536}.get(format)
+    if longest is not None and max(pixels.shape[:2]) > longest:
+        raise OptionError(
+            f"format={format!r}: a side of {max(pixels.shape[:2])} pixels, at most {longest}; use png"
+        )
+    pixels = np.ascontiguousarray(pixels)
     if format == "png":
-        settings["compress_level"] = 1
-    elif quality is not None or format == "jpeg":
-        settings["quality"] = quality or 92
+        return _png(pixels, icc, exif, dpi)
+    if format == "tiff":
+        return _tiff(pixels, icc, exif, dpi)
+    extra: dict[str, Any] = {"icc_profile": icc, "exif": exif, "dpi": dpi}
+    settings: dict[str, Any] = {name: value for name, value in extra.items() if value is not None}
+    settings["quality"] = quality or QUALITY[format]
+    if format == "webp":
+        settings["method"] = 1  # 4, the default, takes three times as long for a few hundredths of the size
+    if format == "avif":
+        settings |= {"speed": 9, "max_threads": 1}
     if pixels.dtype == np.uint16:
-        pixels = ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+        pixels = np.rint(pixels / np.float32(257)).astype(np.uint8)
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, format, **settings)
     return out.getvalue()
+
+
+def _png(pixels: Pixels, icc: bytes | None, exif: bytes | None, dpi: tuple[float, float] | None) -> bytes:
+    """PNG (ISO/IEC 15948:2004), 8 or 16 bits, grey, RGB or RGBA."""
+    from isal import isal_zlib
+
+    height, width = pixels.shape[:2]
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    colour_type = {1: 0, 3: 2, 4: 6}[channels]
+    out = [b"\x89PNG\r\n\x1a\n"]
+
+    def chunk(kind: bytes, data: bytes) -> None:
+        out.extend((struct.pack(">I", len(data)), kind, data))
+        out.append(struct.pack(">I", isal_zlib.crc32(data, isal_zlib.crc32(kind))))
+
+    chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, pixels.itemsize * 8, colour_type, 0, 0, 0))
+    if icc:
+        chunk(b"iCCP", b"icc\0\0" + isal_zlib.compress(icc))
+    if dpi:
+        chunk(b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in dpi), 1))
+    if exif:
+        chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
+    packer = isal_zlib.compressobj(_LEVEL)
+    for rows in _filtered(pixels, channels * pixels.itemsize):
+        packed = packer.compress(rows)
+        if packed:
+            chunk(b"IDAT", packed)
+    chunk(b"IDAT", packer.flush())
+    chunk(b"IEND", b"")
+    return b"".join(out)
+
+
+def _filtered(pixels: Pixels, step: int) -> Iterator[NDArray[np.uint8]]:
+    """Bands of PNG rows: a filter byte, then differences to the pixel on the left (1) or above (2).
+
+    Each band takes the one that leaves less on a sample of its rows. Average and Paeth save another 4 % and take twice
+    as long.
+    """
+    height = pixels.shape[0]
+    length = pixels.shape[1] * step
+    band = np.empty((_BAND, 1 + length), np.uint8)
+    above = np.zeros(length, np.uint8)
+    for top in range(0, height, _BAND):
+        part = pixels[top : top + _BAND]
+        big_endian = part.astype(">u2") if part.itemsize == 2 else part
+        rows = big_endian.reshape(len(part), -1).view(np.uint8)
+        out = band[: len(rows), 1:]
+        if _rest(rows[4::8, step:], rows[4::8, :-step]) <= _rest(rows[4::8], rows[3:-1:8]):
+            band[: len(rows), 0] = 1
+            out[:, :step] = rows[:, :step]
+            np.subtract(rows[:, step:], rows[:, :-step], out=out[:, step:])
+        else:
+            band[: len(rows), 0] = 2
+            np.subtract(rows[0], above, out=out[0])
+            np.subtract(rows[1:], rows[:-1], out=out[1:])
+        above = rows[-1].copy()
+        yield band[: len(rows)]
+
+
+def _rest(values: NDArray[np.uint8], guesses: NDArray[np.uint8]) -> float:
+    """Mean distance of bytes to their guesses; 0.0 for a band too short for a sample."""
+    count = min(len(values), len(guesses))
+    if not count or not values.shape[1]:
+        return 0.0
+    distance = (values[:count] - guesses[:count]).view(np.int8)
+    return float(np.abs(distance.astype(np.int16)).mean())
+
+
+def _tiff(pixels: Pixels, icc: bytes | None, exif: bytes | None, dpi: tuple[float, float] | None) -> bytes:
+    """TIFF 6.0, little-endian, 8 or 16 bits, strips packed by Deflate with horizontal differences."""
+    from isal import isal_zlib
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    height, width = pixels.shape[:2]
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    strips = []
+    for top in range(0, height, _BAND):
+        rows = pixels[top : top + _BAND].reshape(-1, width, channels).copy()
+        rows[:, 1:] -= pixels[top : top + _BAND].reshape(-1, width, channels)[:, :-1]
+        strips.append(isal_zlib.compress(rows.astype(rows.dtype.newbyteorder("<"), copy=False), _LEVEL))
+    directory = ImageFileDirectory_v2()
+    if exif:
+        block = Image.Exif()
+        block.load(exif)
+        for tag, value in block.items():
+            directory[tag] = block.get_ifd(tag) if tag in (0x8769, 0x8825) else value
+    directory[256], directory[257] = width, height
+    directory[258] = (pixels.itemsize * 8,) * channels
+    directory[259] = 8  # Deflate
+    directory[262] = 1 if channels == 1 else 2  # grey, black is 0; RGB
+    directory[274] = 1  # upright
+    directory[277] = channels
+    directory[278] = _BAND
+    directory[279] = tuple(len(strip) for strip in strips)
+    directory[317] = 2  # horizontal differences
+    if channels == 4:
+        directory[338] = 2  # straight alpha
+    if icc:
+        directory.tagtype[34675] = 7
+        directory[34675] = icc
+    if dpi:
+        directory[282], directory[283], directory[296] = dpi[0], dpi[1], 2
+    directory.tagtype[273] = 4
+    directory[273] = (0,) * len(strips)
+    start = 8 + len(directory.tobytes(8))
+    directory[273] = tuple(start + sum(map(len, strips[:n])) for n in range(len(strips)))
+    return b"".join((struct.pack("<2sHI", b"II", 42, 8), directory.tobytes(8), *strips))

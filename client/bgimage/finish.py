@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bgimage import compose, foreground, metadata, people
 from bgimage import matte as mattes
-from bgimage import metadata
-from bgimage.codec import Photo, Pixels, encode
+from bgimage.codec import Limits, Photo, Pixels, decode, encode
+from bgimage.compose import Box, Frame
 from bgimage.contract import Contract
-from bgimage.errors import NoPersonFound
+from bgimage.encode import ENCODERS
+from bgimage.errors import BgError, NoPersonFound, OptionError
 from bgimage.geometry import crop_letterbox
 from bgimage.options import Options
+
+VISIBLE = 25
+"""Matte level (of 255) from which a pixel counts for the people's box: a tenth, so that a crop keeps their hair."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,14 +29,15 @@ class Finished:
     """The finished picture and what is known about it."""
 
     pixels: Pixels
-    """(H, W, 4) RGBA with straight alpha, (H, W, 3) RGB where opaque, or (H, W) for a matte; the photo's dtype."""
+    """(H, W, 4) RGBA with straight alpha, (H, W, 3) RGB where opaque, or (H, W) for a matte; the photo's dtype (a
+    matte: uint8)."""
     matte: NDArray[np.uint8]
     """uint8 (H, W): the alpha of the chosen people at the photo's own resolution, before cropping and placing."""
-    box: tuple[int, int, int, int] | None
+    box: Box | None
     """Left, top, right, bottom of the people in photo pixels; None where nobody was found."""
     confidence: float
-    """0..1: how sure the network is of what it found."""
-    placed: tuple[int, int, int, int] | None = None
+    """Mean alpha of the people's pixels: 0.5 (a guess) to 1 (sure); 0.0 where nobody was found."""
+    placed: Box | None = None
     """Left, top, right, bottom of the people in ``pixels``, after cropping, placing and scaling."""
     format: str = "png"
     quality: int | None = None
@@ -59,36 +67,119 @@ def finish(
 
     Raises:
         NoPersonFound: nobody found and ``options.require_person``.
-        OptionError: an option that does not fit this photo, such as a point outside it.
+        OptionError: an option that does not fit this photo, such as a point outside it or a background that is no
+            picture.
     """
     options = options or Options()
-    small = crop_letterbox(alpha, photo.size_hw, contract)
+    small = crop_letterbox(alpha, photo.size_hw, contract).clip(0, 1)
+    if options.clean:
+        small = people.cleaned(small)
+    small = people.chosen(small, options.people, photo.size_hw)
+    sure = people.confidence(small)
+    if sure == 0 or sure < options.min_confidence:
+        small, sure = np.zeros_like(small), 0.0
+        if options.require_person:
+            raise NoPersonFound(
+                "nobody was found where you asked; use another photo, point or min_confidence"
+            )
+    if options.colors == "srgb":
+        photo = _in_srgb(photo)
     matte = mattes.refined(photo, small, options.edges)
-    sure = small[small > 0.5]
-    confidence = float(sure.mean()) if sure.size else 0.0
-    rows, columns = np.flatnonzero(matte.max(1) > 127), np.flatnonzero(matte.max(0) > 127)
-    box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1) if rows.size else None
-    if options.require_person and (box is None or confidence < options.min_confidence):
-        raise NoPersonFound("nobody was found in the photo")
-    shown = 255 - matte if options.output == "inverse" else matte
-    depth = np.iinfo(photo.pixels.dtype).max
-    pixels: Pixels
-    if options.output == "matte":
-        pixels = matte
-    else:
-        deep = (shown.astype(np.uint16) * 257) if depth == 65535 else shown
-        pixels = np.dstack([photo.pixels, deep])
-        pixels[shown == 0] = 0
+    if photo.alpha is not None:
+        matte = _times(matte, photo.alpha)
+    box = _box(matte)
+    frame = Frame.of(box, (matte.shape[0], matte.shape[1]), options)
+    pixels = frame.placed(matte) if options.output == "matte" else _picture(photo, matte, frame, options)
     exif = photo.exif if options.keep_metadata else None
     return Finished(
         pixels=pixels,
         matte=matte,
         box=box,
-        confidence=confidence,
-        placed=box,
-        format=options.format or "png",
+        confidence=sure,
+        placed=box and frame.box_in(box),
+        format=options.format or _format(pixels, photo),
         quality=options.quality,
-        icc=photo.icc if options.output != "matte" else None,
+        icc=photo.icc if pixels.ndim == 3 else None,
         exif=metadata.without_gps(exif) if exif and options.drop_gps else exif,
         dpi=photo.dpi if options.keep_metadata else None,
     )
+
+
+def _picture(photo: Photo, matte: NDArray[np.uint8], frame: Frame, options: Options) -> Pixels:
+    """The photo's people (or all but them) in the frame, on what ``options.background`` says."""
+    shown = matte
+    if options.output == "inverse":
+        shown = 255 - matte if photo.alpha is None else _times(255 - matte, photo.alpha)
+    layer = frame.placed(foreground.cutout(photo.pixels, shown, options.decontaminate))
+    dark = compose.shadow(layer[..., 3], options.shadow) if options.shadow else None
+    background = options.background
+    if background is None:
+        return layer if dark is None else compose.over_sheer(layer, (0, 0, 0), dark)
+    if isinstance(background, tuple):
+        *colour, opacity = background
+        paint = _paint(np.array([[colour]], np.uint8), photo)
+        if opacity < 255:
+            sheet = tuple(int(value) for value in paint[0, 0])
+            layer = layer if dark is None else compose.over_sheer(layer, (0, 0, 0), dark)
+            return compose.over_sheer(layer, sheet, opacity / 255)
+        backdrop = np.broadcast_to(paint, (frame.height, frame.width, 3))
+    elif isinstance(background, str):
+        backdrop = compose.blurred(photo.pixels, matte, options.blur_radius or 0, frame)
+    else:
+        backdrop = _paint(compose.filling(_decoded(background), (frame.height, frame.width)), photo)
+    if dark is not None:
+        layer = compose.over_sheer(layer, (0, 0, 0), dark)
+    return compose.over(layer, backdrop)
+
+
+def _decoded(data: bytes) -> NDArray[np.uint8]:
+    """A background picture as uint8 sRGB (h, w, 3); its own transparency is laid on white."""
+    try:
+        picture = decode(data, Limits())
+    except BgError as error:
+        raise OptionError(f"background: {error}") from error
+    pixels: Any = picture.pixels
+    alpha: Any = picture.alpha
+    if alpha is not None:
+        depth = np.iinfo(pixels.dtype).max
+        pixels = compose.over(np.dstack([pixels, alpha]), (depth, depth, depth))
+    pixels = _eight_bits(pixels)
+    return metadata.to_srgb(pixels, picture.icc) if picture.icc else pixels
+
+
+def _paint(colours: NDArray[np.uint8], photo: Photo) -> NDArray[Any]:
+    """uint8 sRGB (h, w, 3) in the photo's colour space and depth."""
+    if photo.icc:
+        colours = metadata.from_srgb(colours, photo.icc)
+    return colours if photo.pixels.dtype == np.uint8 else colours.astype(np.uint16) * 257
+
+
+def _in_srgb(photo: Photo) -> Photo:
+    """The photo in sRGB, 8 bits a channel (the colour engine has no 16-bit RGB); itself without a profile."""
+    if photo.icc is None:
+        return photo
+    pixels = metadata.to_srgb(_eight_bits(photo.pixels), photo.icc)
+    return dataclasses.replace(photo, pixels=pixels, icc=None)
+
+
+def _eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    return pixels if pixels.dtype == np.uint8 else np.rint(pixels / np.float32(257)).astype(np.uint8)
+
+
+def _times(matte: NDArray[np.uint8], alpha: NDArray[Any]) -> NDArray[np.uint8]:
+    """The product of two alphas, rounded; ``alpha`` uint8 or uint16."""
+    depth = int(np.iinfo(alpha.dtype).max)
+    product: NDArray[np.uint8] = ((matte.astype(np.uint32) * alpha + depth // 2) // depth).astype(np.uint8)
+    return product
+
+
+def _box(matte: NDArray[np.uint8]) -> Box | None:
+    rows, columns = np.flatnonzero(matte.max(1) >= VISIBLE), np.flatnonzero(matte.max(0) >= VISIBLE)
+    if not rows.size:
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _format(pixels: Pixels, photo: Photo) -> str:
+    """PNG for what has alpha or is a matte, else the photo's own format where we write it."""
+    return photo.format if pixels.ndim == 3 and pixels.shape[2] == 3 and photo.format in ENCODERS else "png"

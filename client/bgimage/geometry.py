@@ -79,7 +79,7 @@ def shrunk(photo: Photo | Pixels, contract: Contract) -> NDArray[np.uint8]:
     return small if small.dtype == np.uint8 else np.rint(small).clip(0, 255).astype(np.uint8)
 
 
-def _resized(pixels: NDArray[Any], box: Letterbox, shrinks: bool) -> NDArray[Any]:
+def _resized(pixels: NDArray[Any], box: Letterbox, shrinks: bool) -> Any:
     if pixels.shape[:2] == (box.height, box.width):
         return pixels
     filter = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 _ORIENTATION, _GPS = 0x0112, 0x8825
@@ -96,3 +98,28 @@ def dpi(image: Any) -> tuple[float, float] | None:
         return None
     across, down = float(value[0]), float(value[1])
     return (across, down) if across > 0 and down > 0 else None
+
+
+def to_srgb(pixels: NDArray[np.uint8], profile: bytes) -> NDArray[np.uint8]:
+    """uint8 (H, W, 3) in the RGB space of ``profile``, as sRGB; unchanged where the profile cannot be read."""
+    return _converted(pixels, profile, to_srgb=True)
+
+
+def from_srgb(pixels: NDArray[np.uint8], profile: bytes) -> NDArray[np.uint8]:
+    """uint8 (H, W, 3) sRGB in the RGB space of ``profile``; unchanged where the profile cannot be read."""
+    return _converted(pixels, profile, to_srgb=False)
+
+
+def _converted(pixels: NDArray[np.uint8], profile: bytes, *, to_srgb: bool) -> NDArray[np.uint8]:
+    from PIL import ImageCms
+
+    try:
+        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(own).lower():
+            return pixels
+        srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+        pair = (own, srgb) if to_srgb else (srgb, own)
+        changed = ImageCms.profileToProfile(Image.fromarray(pixels), *pair, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError):  # a damaged profile: show the numbers as they are
+        return pixels
+    return pixels if changed is None else np.asarray(changed)

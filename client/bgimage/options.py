@@ -89,6 +89,8 @@ class Options:
         self.margins((100, 100))
         if self.canvas is not None:
             self._set("canvas", self._integers("canvas", self.canvas, (2,)))
+            if self.canvas[0] * self.canvas[1] > 64_000_000:
+                raise OptionError(f"canvas={self.canvas}: more than 64 megapixels; use a smaller one")
             if not 1 <= min(self.canvas) <= max(self.canvas) <= 32_767:
                 raise OptionError(f"canvas={self.canvas}: each side 1..32767 pixels")
         for field, low, high in (("quality", 1, 100), ("max_pixels", 1, 1 << 31), ("scale", 0.1, 1)):
@@ -165,7 +167,7 @@ class Options:
         return float(value[0]), float(value[1])
 
     def margins(self, box_hw: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Pixels at top, right, bottom, left around people's box of that size; at most half of it or 500 pixels each."""
+        """Pixels at top, right, bottom, left of people's box of that size; at most half of it or 500 each."""
         words = self.margin.split()
         if len(words) not in (1, 2, 4) or not all(_LENGTH.fullmatch(word) for word in words):
             raise OptionError(f'margin={self.margin!r}: use 1, 2 or 4 lengths such as "20px" or "5%"')

@@ -1,0 +1,160 @@
+"""Which people of a matte are meant, and how sure the network is.
+
+People are connected parts of the alpha. Parts that hang together by something narrow (hands, elbows, a shared bag) are
+taken apart at that place; people who overlap or stand shoulder to shoulder stay one part: telling them apart needs a
+network that knows instances, and this one does not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bgimage._cv import cv2
+from bgimage.errors import OptionError
+
+Floats = NDArray[np.float32]
+
+INSIDE = 0.5
+"""Alpha above which a pixel belongs to somebody."""
+SPECK = 0.002
+"""A part with less than this share of all people's alpha is a speck; so is a hole with less than this share."""
+SMALLEST = 9.0
+"""Pixels of the network's picture; a part below it is a speck in any case."""
+NECK = 0.45
+"""Two bodies are taken apart where their link is narrower than this share of the slimmer body."""
+BODY = 0.15
+"""A body has at least this share of the part's area: arms and heads do not count as people."""
+NEAR = 0.02
+"""A point may miss a person by this share of the picture's diagonal."""
+
+
+def cleaned(alpha: Floats) -> Floats:
+    """``alpha`` (h, w) without specks and pinholes; the soft edges of everything that stays are untouched."""
+    result = alpha.copy()
+    support = (alpha > 0.1).astype(np.uint8)
+    count, labels = cv2.connectedComponents(support, connectivity=8)
+    mass = np.bincount(labels.ravel(), alpha.ravel(), count)[1:]
+    limit = max(SMALLEST, SPECK * float(mass.sum()))
+    specks = np.concatenate([[False], mass < limit])
+    result[specks[labels]] = 0
+    count, labels = cv2.connectedComponents((result < 0.9).astype(np.uint8), connectivity=4)
+    mass = np.bincount(labels.ravel(), 1 - result.ravel(), count)
+    border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+    lowest = np.full(count, np.inf)
+    np.minimum.at(lowest, labels.ravel(), result.ravel())
+    holes = (mass < limit) & (lowest < INSIDE)
+    holes[0] = False
+    holes[border] = False
+    result[holes[labels]] = 1
+    return result
+
+
+def parts(alpha: Floats) -> NDArray[np.int32]:
+    """A number from 1 on for every person or group that hangs together, 0 elsewhere: int32 (h, w)."""
+    count, labels = cv2.connectedComponents((alpha > INSIDE).astype(np.uint8), connectivity=8)
+    result = np.zeros(alpha.shape, np.int32)
+    waiting = [labels == number for number in range(1, count)]
+    found = 0
+    while waiting:
+        part = waiting.pop(0)
+        bodies = _bodies(part)
+        if len(bodies) > 1:
+            waiting.extend(bodies)
+        else:
+            found += 1
+            result[part] = found
+    return result
+
+
+def _bodies(part: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+    """``part`` itself, or the bodies it falls into where a narrow link is cut."""
+    depth = cv2.distanceTransform(np.pad(part.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    for radius in range(1, int(depth.max() * NECK) + 1):
+        count, cores = cv2.connectedComponents((depth > radius).astype(np.uint8), connectivity=8)
+        thick = [n for n in range(1, count) if depth[cores == n].max() * NECK >= radius]
+        if len(thick) < 2:
+            continue
+        kept = np.isin(cores, thick)
+        near = nearest(np.where(kept, cores, 0))
+        bodies = [part & (near == n) for n in thick]
+        if sum(body.sum() >= BODY * part.sum() for body in bodies) >= 2:
+            big = [n for n, body in zip(thick, bodies, strict=True) if body.sum() >= BODY * part.sum()]
+            near = nearest(np.where(np.isin(cores, big), cores, 0))
+            return [part & (near == n) for n in big]
+    return [part]
+
+
+def nearest(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The label of the nearest labelled pixel, for every pixel; at least one label is not 0."""
+    _, indices = cv2.distanceTransformWithLabels(
+        (labels == 0).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    table = np.zeros(int(indices.max()) + 1, np.int32)
+    places = labels > 0
+    table[indices[places]] = labels[places]
+    result: NDArray[np.int32] = table[indices]
+    return result
+
+
+def chosen(alpha: Floats, people: str | tuple[int, ...], size_hw: tuple[int, int]) -> Floats:
+    """``alpha`` of the people that are meant, 0 elsewhere.
+
+    Args:
+        alpha: float32 (h, w) in [0, 1], small, without letterbox.
+        people: "all"; "main": the part with the most alpha, weighted by nearness to the centre; a point (x, y): the
+            part there or within ``NEAR`` of it; a box (left, top, right, bottom): all parts with at least half of their
+            alpha inside, or else the one with most inside.
+        size_hw: the photo's size, in whose pixels points and boxes are given.
+
+    Raises:
+        OptionError: a point or box outside the photo.
+    """
+    if people == "all":
+        return alpha
+    labels = parts(alpha)
+    count = int(labels.max())
+    numbers = _meant(alpha, labels, people, size_hw)
+    if not numbers:
+        return np.zeros_like(alpha)
+    if len(numbers) == count:
+        return alpha
+    return np.where(np.isin(nearest(labels), list(numbers)), alpha, np.float32(0))
+
+
+def _meant(alpha: Floats, labels: NDArray[np.int32], people: Any, size_hw: tuple[int, int]) -> set[int]:
+    (height, width), (small_height, small_width) = size_hw, alpha.shape
+    count = int(labels.max())
+    if people == "main":
+        if not count:
+            return set()
+        y, x = np.mgrid[:small_height, :small_width]
+        off_centre = np.hypot((y + 0.5) / small_height - 0.5, (x + 0.5) / small_width - 0.5)
+        mass = np.bincount(labels.ravel(), (alpha * (1 - off_centre)).ravel(), count + 1)
+        return {int(mass[1:].argmax()) + 1}
+    x0, y0, *corner = people
+    if not (0 <= x0 < width and 0 <= y0 < height):
+        raise OptionError(f"people={people}: outside the photo of {width} x {height} pixels")
+    if not count:
+        return set()
+    if not corner:
+        y, x = np.mgrid[:small_height, :small_width]
+        distance = np.hypot((y + 0.5) * height / small_height - y0, (x + 0.5) * width / small_width - x0)
+        distance[labels == 0] = np.inf
+        reach = max(NEAR * np.hypot(height, width), height / small_height, width / small_width)
+        return {int(labels.flat[distance.argmin()])} if distance.min() <= reach else set()
+    rows = slice(y0 * small_height // height, max(1, -(-corner[1] * small_height // height)))
+    columns = slice(x0 * small_width // width, max(1, -(-corner[0] * small_width // width)))
+    whole = np.bincount(labels.ravel(), alpha.ravel(), count + 1)
+    inside = np.bincount(labels[rows, columns].ravel(), alpha[rows, columns].ravel(), count + 1)
+    whole[0], inside[0] = np.inf, 0
+    numbers = {int(n) for n in np.flatnonzero(inside >= whole / 2)}
+    return numbers or ({int(inside.argmax())} if inside.max() > 0 else set())
+
+
+def confidence(alpha: Floats) -> float:
+    """Mean alpha of the pixels that belong to somebody: 0.5 (a guess) to 1 (sure); 0.0 where nobody is."""
+    inside = alpha[alpha > INSIDE]
+    return float(inside.mean()) if inside.size else 0.0
