@@ -1,0 +1,180 @@
+"""The command line. stdout is the product (paths and tables), stderr the talk."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bgbench import environment
+from bgbench.errors import ToolMissing
+from bgbench.results import Case, Result
+from bgimage.errors import BgError
+
+BENCHMARKS = Path(__file__).parents[1]
+CACHE = environment.ROOT / ".cache" / "bench"
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+Cache = Annotated[Path, typer.Option(help="where tools, photos and rivals are kept")]
+Results = Annotated[Path, typer.Option(help="folder of result files")]
+Only = Annotated[list[str] | None, typer.Option(help="run only this one (may be given several times)")]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; exit status 1 and a sentence where it fails."""
+    try:
+        app(argv, standalone_mode=False)
+    except BgError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except typer.Exit as end:
+        return end.exit_code
+    except Exception as error:
+        if type(error).__module__.startswith(("click", "typer")):  # a wrong argument
+            print(error, file=sys.stderr)
+            return 2
+        raise
+    return 0
+
+
+@app.command()
+def install(cache: Cache = CACHE) -> None:
+    """Fetch perf_analyzer from the registry, without root."""
+    from bgbench.perf import PerfAnalyzer
+
+    print(PerfAnalyzer.install(cache).binary)
+
+
+@app.command()
+def run(
+    set: Annotated[str, typer.Option(help="cpu or gpu")] = "cpu",
+    only: Only = None,
+    effort: Annotated[
+        float, typer.Option(help="share of the full durations and repetitions; a smoke test passes 0.1")
+    ] = 1.0,
+    variant: Annotated[str | None, typer.Option(help="of the server: cpu, onnx-gpu, trt")] = None,
+    cache: Cache = CACHE,
+    out: Annotated[Path | None, typer.Option(help="result file; default: results/DEVICE-SET.json")] = None,
+) -> None:
+    """Measure, and write one result file."""
+    from bgbench.scenarios import SETS, Bench
+
+    scenarios = [one for one in SETS[_known(set, SETS)] if not only or one.__name__ in only]
+    if not scenarios:
+        known = ", ".join(one.__name__ for one in SETS[set])
+        raise ToolMissing(f"no scenario called {' or '.join(only or [])}; set {set} has {known}")
+    with Bench(cache, variant=variant, effort=effort) as bench:
+        result = _started(set, bench.network)
+        if {"in_flight", "served_network"} & {one.__name__ for one in scenarios}:
+            bench.perf  # noqa: B018  a missing tool is told before minutes of measuring
+        if any(
+            one.__name__ not in ("machine_floor", "bare_network", "parts", "first_call") for one in scenarios
+        ):
+            result.environment["server"] = bench.served.describe()
+        target = out or BENCHMARKS / "results" / f"{result.environment['device']}-{set}.json"
+        _collect(result, target, ((one.__name__, one(bench)) for one in scenarios))
+    print(target)
+
+
+@app.command()
+def rivals(
+    only: Only = None,
+    install: Annotated[
+        bool, typer.Option(help="install them first, each in an environment of its own")
+    ] = False,
+    speed: Annotated[bool, typer.Option(help="12-megapixel JPEG to RGBA PNG")] = True,
+    quality: Annotated[bool, typer.Option(help="score mattes on the labelled photos")] = True,
+    data: Annotated[
+        Path | None, typer.Option(help="folder of labelled shards; default $BGCLIENT_DATA")
+    ] = None,
+    every: Annotated[int, typer.Option(help="score only each so-manieth photo of a pool")] = 1,
+    repeat: Annotated[int, typer.Option(help="timed calls a photo")] = 3,
+    cache: Cache = CACHE,
+    out: Annotated[Path | None, typer.Option(help="result file; default: results/DEVICE-rivals.json")] = None,
+) -> None:
+    """Compare with other removers on the same photos in the same run."""
+    from bgbench.rivals import OURS, RIVALS, Environment, measure, named
+    from bgserver import model_repository
+
+    chosen = [named(name) for name in only] if only else [OURS, *RIVALS]
+    if install:
+        for rival in chosen:
+            print(f"installing {rival.title}", file=sys.stderr)
+            Environment(rival, cache).install()
+    if not only:
+        chosen = [rival for rival in chosen if Environment(rival, cache).installed]
+    result = _started("rivals", model_repository() / "tiramisu_onnx" / "1" / "model.onnx")
+    target = out or BENCHMARKS / "results" / f"{result.environment['device']}-rivals.json"
+    work: list[tuple[str, Iterator[Case]]] = []
+    if speed:
+        work.append(("speed", measure.speed(chosen, cache, repeat=repeat)))
+    if quality:
+        work.append(("quality", measure.quality(chosen, cache, data=data, every=every)))
+    _collect(result, target, iter(work))
+    print(target)
+
+
+@app.command()
+def report(
+    results: Results = BENCHMARKS / "results",
+    out: Annotated[Path, typer.Option(help="Markdown file to write, plots beside it")] = BENCHMARKS
+    / "RESULTS.md",
+    core_hour_usd: Annotated[float, typer.Option(help="price of a processor core for an hour")] = 0.05,
+    gpu_hour_usd: Annotated[float, typer.Option(help="price of a GPU for an hour")] = 4.0,
+) -> None:
+    """Make RESULTS.md and its plots from the result files."""
+    from bgbench.report import Prices, write
+
+    print(write(results, out, Prices(core_hour_usd, gpu_hour_usd)))
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="result file")],
+    after: Annotated[Path, typer.Argument(help="result file of the same set")],
+) -> None:
+    """Say what became faster or slower between two runs, and what is within the noise."""
+    from bgbench.compare import compare, table
+
+    print(table(compare(Result.read(before), Result.read(after))))
+
+
+def _known(name: str, sets: dict[str, Any]) -> str:
+    if name not in sets:
+        raise ToolMissing(f"no set {name!r}; use one of {', '.join(sets)}")
+    return name
+
+
+def _started(set: str, network: Path) -> Result:
+    print(environment.versions_line(), file=sys.stderr)
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Result(set=set, started=now, environment=environment.record(network if network.exists() else None))
+
+
+def _collect(result: Result, target: Path, work: Iterator[tuple[str, Iterator[Case]]]) -> None:
+    """Run the scenarios; what is measured is on disk after each case."""
+    began = time.monotonic()
+    for name, cases in work:
+        for case in cases:
+            result.cases.append(case)
+            result.seconds = round(time.monotonic() - began, 1)
+            result.write(target)
+            doubts = f"  [{'; '.join(case.doubts)}]" if case.doubts else ""
+            print(f"{result.seconds:6.0f} s  {name}: {_shown(case)}{doubts}", file=sys.stderr, flush=True)
+
+
+def _shown(case: Case) -> str:
+    setting = ", ".join(
+        f"{key} {value}" for key, value in case.setting.items() if not isinstance(value, dict)
+    )
+    main = [
+        f"{name} {series.summary.p50:.4g} {series.unit}"
+        for name, series in case.series.items()
+        if series.values
+    ]
+    return f"{setting} -> {', '.join(main[:3])}"

@@ -1,0 +1,193 @@
+"""On what a benchmark ran, and who else was using the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = (
+    "numpy", "pillow", "opencv-python-headless", "simplejpeg", "isal", "onnxruntime", "onnxruntime-gpu", "openvino",
+    "torch", "tritonclient", "nvidia-pytriton",
+)  # fmt: skip
+GPU_FIELDS = (
+    "name",
+    "driver_version",
+    "memory.total",
+    "clocks.max.sm",
+    "clocks.max.mem",
+    "clocks.sm",
+    "power.limit",
+)
+_TICKS_S = os.sysconf("SC_CLK_TCK")
+
+
+def record(network: Path | None = None) -> dict[str, Any]:
+    """Machine, versions and commit; ``network``: an ONNX file, whose hash and contract are added."""
+    return {
+        "device": device(),
+        "cpu": _cpu(),
+        "gpus": gpus(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "system": f"{platform.system()} {platform.release()}, glibc {platform.libc_ver()[1]}",
+        "python": platform.python_version(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "commit": _commit(),
+        "load_1min_before": round(os.getloadavg()[0], 2),
+        **({"network": _network(network)} if network else {}),
+    }
+
+
+def device() -> str:
+    """Name for files: the GPU's, else the processor's and its cores."""
+    found = gpus()
+    name = f"{len(found)}x-{found[0]['name']}" if found else f"{_cpu()['model']}-{_cpu()['cores']}-cores"
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _cpu() -> dict[str, Any]:
+    text = Path("/proc/cpuinfo").read_text()
+    facts = dict(re.findall(r"^([\w ]+?)\s*:\s*(.*)$", text, re.MULTILINE))
+    flags = set(facts.get("flags", "").split())
+    clocks = [float(value) for value in re.findall(r"^cpu MHz\s*:\s*(.*)$", text, re.MULTILINE)]
+    return {
+        "model": facts.get("model name", platform.machine()),
+        "family": f"{facts.get('cpu family', '?')}.{facts.get('model', '?')}",
+        "cores": len(os.sched_getaffinity(0)),
+        "mhz": round(max(clocks)) if clocks else None,
+        "vector": [
+            name for name in ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16") if name in flags
+        ],
+        "virtual": "hypervisor" in flags,
+    }
+
+
+def gpus() -> list[dict[str, str]]:
+    """What nvidia-smi says of each GPU; empty where there is none."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    query = ["nvidia-smi", f"--query-gpu={','.join(GPU_FIELDS)}", "--format=csv,noheader"]
+    done = subprocess.run(query, capture_output=True, text=True, check=False)
+    rows = [line.split(", ") for line in done.stdout.splitlines() if done.returncode == 0]
+    return [dict(zip(GPU_FIELDS, row, strict=True)) for row in rows]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit, with "+" after it where tracked files differ; None outside a checkout."""
+    git = ["git", "-C", str(ROOT)]
+    done = subprocess.run(
+        [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        return None
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], check=False).returncode
+    return done.stdout.strip() + ("+" if changed else "")
+
+
+def _network(path: Path) -> dict[str, Any]:
+    import onnxruntime
+
+    from bgimage.contract import Contract
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    contract = Contract.from_json(session.get_modelmeta().custom_metadata_map["contract"])
+    content = path.read_bytes()
+    return {
+        "file": path.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "megabytes": round(len(content) / 1e6, 2),
+        "contract": contract.fingerprint,
+        "size_hw": list(contract.size_hw),
+    }
+
+
+def served_backends(url: str, models: tuple[str, ...]) -> dict[str, Any]:
+    """The server's version, and for each model the backend that really runs it and its instances, as the server says.
+
+    ``runtime`` is "model.py" where a Python program stands in for the C++ backend of the same name.
+    """
+    from tritonclient.grpc import InferenceServerClient
+
+    with InferenceServerClient(url) as client:
+        about = client.get_server_metadata(as_json=True)
+        configs = {name: client.get_model_config(name, as_json=True)["config"] for name in models}
+    return {
+        "tritonserver": about["version"],
+        "models": {
+            name: {
+                "backend": config.get("backend") or config.get("platform"),
+                "runtime": config.get("runtime"),
+                "max_batch_size": config.get("max_batch_size", 0),
+                "instances": [
+                    f"{one.get('count', 1)} x {one.get('kind')}" for one in config.get("instance_group", [])
+                ],
+            }
+            for name, config in configs.items()
+        },
+    }
+
+
+class Watch:
+    """Share of the cores that others used while it was open: all busy time less that of this process and below."""
+
+    others: float | None = None
+    """0..1, after the ``with`` block."""
+
+
+@contextmanager
+def watching() -> Iterator[Watch]:
+    """Count the processor time of programs that are not ours. Processes that start and end inside are ours."""
+    watch = Watch()
+    before = _busy_s(), _own_s(), os.times().elapsed
+    yield watch
+    after = _busy_s(), _own_s(), os.times().elapsed
+    busy, own, elapsed = (end - start for end, start in zip(after, before, strict=True))
+    cores = os.cpu_count() or 1
+    watch.others = round(min(1.0, max(0.0, busy - own) / max(elapsed * cores, 1e-9)), 3)
+
+
+def _busy_s() -> float:
+    """Seconds that the cores have worked since boot: user, nice, system, interrupts, stolen (proc(5))."""
+    user, nice, system, _idle, _wait, irq, soft, stolen = map(
+        int, Path("/proc/stat").read_text().split()[1:9]
+    )
+    return (user + nice + system + irq + soft + stolen) / _TICKS_S
+
+
+def _own_s() -> float:
+    """Seconds of this process and everything below it, children that have ended included."""
+    times: dict[int, tuple[int, float]] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # ended between listing and reading
+            times[int(folder.name)] = int(fields[1]), sum(map(int, fields[11:15])) / _TICKS_S
+    family, size = {os.getpid()}, 0
+    while len(family) != size:
+        size = len(family)
+        family |= {pid for pid, (parent, _) in times.items() if parent in family}
+    return sum(times[pid][1] for pid in family if pid in times)
+
+
+def versions_line() -> str:
+    """One line for the head of a log."""
+    return f"bgbench on {device()}, Python {platform.python_version()} ({sys.executable})"

