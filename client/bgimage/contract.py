@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +66,14 @@ class Contract:
     @classmethod
     def from_json(cls, text: str) -> Contract:
         """Read what ``to_json`` wrote. ``ValueError`` names an unknown or malformed field."""
-        fields = json.loads(text)
+        fields: dict[str, Any] = json.loads(text)
         unknown = set(fields) - {f.name for f in dataclasses.fields(cls)}
         if unknown:
             raise ValueError(
                 f"contract has unknown fields {sorted(unknown)}; this bgimage is too old for the network"
             )
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        return cls(**values)
 
     @property
     def fingerprint(self) -> str:
