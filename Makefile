@@ -3,6 +3,7 @@
 #   make demo    cut people out of the example photos with the real server; installs into .venv, without torch
 #   make test    every test; installs the rest first
 #   make lint    ruff, mypy, import rules
+#   make web-assets   what the web page needs to cut photos in the browser; needs npm, NETWORK=FILE adds the network
 #   make clean   remove what these made
 #
 # Paths are relative throughout, so that a clone may lie in a folder whose name has spaces.
@@ -15,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # PyTorch is for training, export and their tests; nothing that serves photos loads it.
 TORCH := torch==2.13.0
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint web-assets clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -31,6 +32,9 @@ lint: .venv/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+web-assets: | .venv/bin/python
+	@$(BIN)/python client/bgclient/web/assets.py $(if $(NETWORK),--network '$(NETWORK)')
 
 clean:
 	rm -rf .venv demo/out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -17,14 +17,14 @@ ON_DEVICE = (
     "vendor/ort.wasm.bundle.min.mjs",
     "vendor/ort-wasm-simd-threaded.wasm",
     "vendor/ort-wasm-simd-threaded.mjs",
-    "vendor/network.onnx",
+    "network.onnx",
 )
-"""What "on this device" needs; ``make web-assets`` and the wheel's build put it there."""
+"""What "on this device" needs: ``make web-assets`` and the wheel's build fetch the runtime, ``bgexport`` makes the network."""
 
 
-def missing_assets(static: Path = STATIC) -> list[str]:
+def missing_assets() -> list[str]:
     """Those of ``ON_DEVICE`` that are not there."""
-    return [name for name in ON_DEVICE if not (static / name).is_file()]
+    return [name for name in ON_DEVICE if not (STATIC / name).is_file()]
 
 
 def add(app: FastAPI, settings: Settings) -> None:

@@ -1,0 +1,63 @@
+// Photo to cut-out without a server: letterbox, network, guided upsampling, foreground colours.
+
+import * as ort from "../vendor/ort.wasm.bundle.min.mjs";
+import { alphaAt, boxOf, coefficients, foregroundAt, letterbox, planar } from "./matting.js";
+
+ort.env.wasm.wasmPaths = new URL("../vendor/", import.meta.url).href;
+ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
+
+const SIDE = 320; // of the network's picture
+const GREY = 127; // around the photo
+let session = null;
+
+const network = () =>
+  (session ??= ort.InferenceSession.create(new URL("../network.onnx", import.meta.url).href, {
+    executionProviders: ["wasm"], graphOptimizationLevel: "all",
+  }));
+
+function pixelsOf(bitmap, width, height, inner = { x: 0, y: 0, width, height }, paint = null) {
+  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  if (!context) throw new RangeError("canvas");
+  if (paint) {
+    context.fillStyle = paint;
+    context.fillRect(0, 0, width, height);
+  }
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, inner.x, inner.y, inner.width, inner.height);
+  return context.getImageData(0, 0, width, height);
+}
+
+async function cut(file) {
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file);
+  } catch {
+    throw Object.assign(new Error(file.name), { code: "invalid_file_type" });
+  }
+  const { width, height } = bitmap;
+  const inner = letterbox(width, height, SIDE);
+  const seen = pixelsOf(bitmap, SIDE, SIDE, inner, `rgb(${GREY} ${GREY} ${GREY})`);
+  const image = new ort.Tensor("uint8", planar(seen.data, SIDE * SIDE), [1, 3, SIDE, SIDE]);
+  const { alpha } = await (await network()).run({ image });
+
+  const low = coefficients(seen.data, alpha.data, SIDE, inner);
+  const whole = pixelsOf(bitmap, width, height);
+  bitmap.close();
+  const { data } = whole;
+  const matte = alphaAt(data, width, height, low);
+  foregroundAt(data, matte, width, height, low);
+  const box = boxOf(matte, width, height);
+  if (!box) throw Object.assign(new Error(file.name), { code: "unknown_foreground" });
+  for (let i = 0; i < matte.length; i++) data[4 * i + 3] = matte[i];
+  const canvas = new OffscreenCanvas(width, height);
+  canvas.getContext("2d").putImageData(whole, 0, 0);
+  return { blob: await canvas.convertToBlob({ type: "image/png" }), width, height, box };
+}
+
+let turn = Promise.resolve(); // one at a time: a session runs one photo
+self.addEventListener("message", ({ data: { id, file } }) => {
+  turn = turn.then(() => cut(file)).then(
+    (result) => self.postMessage({ id, result }),
+    (error) => self.postMessage({ id, code: error.code ?? (error instanceof RangeError ? "tooBig" : "failed"), detail: String(error.message ?? error) }),
+  );
+});

@@ -1,0 +1,424 @@
+// The page: photos come in, are cut one after another, looked at, and taken away.
+
+import { camera } from "./camera.js";
+import { dress } from "./chrome.js";
+import { compose, frameOf, isPlain, toPng } from "./compose.js";
+import { cutOnDevice } from "./device.js";
+import { cutOnServer, Refused } from "./server.js";
+import { keep, recall } from "./store.js";
+import { known, t } from "./strings.js";
+import { zip } from "./zip.js";
+
+const AT_A_TIME = 2;
+const PREVIEW_SIDE = 1600; // pixels
+
+const $ = (id) => document.getElementById(id);
+const stage = $("stage"), split = $("split");
+
+const photos = []; // {id, file, name, thumb, state, share, result, error, abort}
+const look = { background: "none", image: null, blur: 4, crop: false, margin: 8, shadow: false };
+let facts = { key_needed: false, on_device: false, max_upload_bytes: 22 * 2 ** 20 };
+let current = null;
+let shown = null; // {photo, cutout, of}: bitmaps of the current photo at the preview's resolution
+let serial = 0;
+
+// ---- photos in -----------------------------------------------------------------------------------------------------
+
+function add(files) {
+  for (const file of files) {
+    if (file.type && !file.type.startsWith("image/")) {
+      toast(t("notImage", { name: file.name }));
+      continue;
+    }
+    const photo = { id: ++serial, file, name: file.name || `${t("pasted")}.png`, thumb: URL.createObjectURL(file), state: "waiting", share: 0 };
+    photos.push(photo);
+    current ??= photo;
+  }
+  if (!photos.length) return;
+  const first = $("work").hidden;
+  $("welcome").hidden = true;
+  $("work").hidden = false;
+  if (first) split.focus({ preventScroll: true });
+  drawStrip();
+  show();
+  pump();
+}
+
+function remove(photo) {
+  const at = photos.indexOf(photo);
+  photo.abort?.abort();
+  URL.revokeObjectURL(photo.thumb);
+  photos.splice(at, 1);
+  if (!photos.length) return restart();
+  if (current === photo) current = photos[Math.min(at, photos.length - 1)];
+  drawStrip();
+  show();
+  $("strip").children[photos.indexOf(current)].querySelector(".thumb").focus();
+}
+
+function restart() {
+  for (const photo of photos) {
+    photo.abort?.abort();
+    URL.revokeObjectURL(photo.thumb);
+  }
+  photos.length = 0;
+  current = shown = null;
+  $("work").hidden = true;
+  $("welcome").hidden = false;
+  document.querySelector("#welcome [data-choose]").focus();
+}
+
+// ---- cutting -------------------------------------------------------------------------------------------------------
+
+function pump() {
+  const working = photos.filter((photo) => photo.state === "working").length;
+  const waiting = photos.filter((photo) => photo.state === "waiting");
+  // the photo that is being looked at goes first
+  waiting.sort((one, other) => (other === current) - (one === current));
+  for (const photo of waiting.slice(0, Math.max(0, AT_A_TIME - working))) cut(photo);
+}
+
+async function cut(photo) {
+  photo.state = "working";
+  photo.share = 0;
+  photo.abort = new AbortController();
+  const onDevice = $("device").checked;
+  const way = {
+    key: () => sessionStorage.getItem("bgclient.key"),
+    signal: photo.abort.signal,
+    onProgress: (share) => { photo.share = share; refresh(photo); },
+  };
+  refresh(photo);
+  try {
+    photo.result = await (onDevice ? cutOnDevice : cutOnServer)(photo.file, way);
+    photo.state = "done";
+    URL.revokeObjectURL(photo.thumb);
+    photo.thumb = URL.createObjectURL(photo.result.blob);
+    announce(t("photoDone", { name: photo.name }));
+  } catch (error) {
+    if (error.name === "AbortError") return pump();
+    photo.state = "failed";
+    photo.error = error instanceof Refused ? error : new Refused("failed", String(error));
+    announce(t("photoFailed", { name: photo.name, why: sentence(photo.error) }));
+    if (photo.error.code === "auth_failed") askForKey();
+  }
+  refresh(photo);
+  const ended = photos.filter(({ state }) => state === "done" || state === "failed").length;
+  if (ended === photos.length && photos.length > 1) announce(t("allDone", { done: count("done"), total: photos.length }));
+  pump();
+}
+
+const count = (state) => photos.filter((photo) => photo.state === state).length;
+
+function sentence(error) {
+  if (!known(error.code)) return `${t("failed")}. ${error.message}`;
+  return t(error.code, { limit: Math.round(facts.max_upload_bytes / 2 ** 20) });
+}
+
+// ---- the strip -----------------------------------------------------------------------------------------------------
+
+function drawStrip() {
+  const strip = $("strip");
+  strip.replaceChildren(...photos.map((photo) => {
+    const entry = document.createElement("li");
+    entry.innerHTML =
+      '<button type="button" class="thumb"><img alt=""><span class="meter" aria-hidden="true"><i></i></span></button>' +
+      '<button type="button" class="remove"><svg viewBox="0 0 24 24" aria-hidden="true"><path d="M5 5l14 14M19 5L5 19"/></svg></button>';
+    const [thumb, cross] = entry.children;
+    thumb.addEventListener("click", () => choose(photo));
+    thumb.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (event.key === "Delete") remove(photo);
+      else if (step) strip.children[photos.indexOf(photo) + step]?.querySelector(".thumb").focus();
+      else return;
+      event.preventDefault();
+    });
+    cross.addEventListener("click", () => remove(photo));
+    photo.entry = entry;
+    dressThumb(photo);
+    return entry;
+  }));
+}
+
+function dressThumb(photo) {
+  const [thumb, cross] = photo.entry.children;
+  thumb.className = `thumb ${photo.state}`;
+  thumb.setAttribute("aria-current", String(photo === current));
+  thumb.setAttribute("aria-label", `${photo.name}. ${stateText(photo)}`.trim());
+  thumb.style.setProperty("--progress", photo.state === "working" ? 0.1 + 0.6 * photo.share : 0);
+  const image = thumb.querySelector("img");
+  if (image.src !== photo.thumb) image.src = photo.thumb;
+  cross.setAttribute("aria-label", t("remove", { name: photo.name }));
+}
+
+function stateText(photo) {
+  switch (photo.state) {
+    case "waiting": return t("waiting");
+    case "working": return photo.share < 1 ? t("sending", { percent: Math.round(100 * photo.share) }) : t("cutting");
+    case "failed": return sentence(photo.error);
+    default: return "";
+  }
+}
+
+function refresh(photo) {
+  if (!photos.includes(photo)) return;
+  dressThumb(photo);
+  if (photo === current) show();
+  else drawActions();
+}
+
+function choose(photo) {
+  current = photo;
+  photos.forEach(dressThumb);
+  show();
+  pump();
+}
+
+// ---- the stage -----------------------------------------------------------------------------------------------------
+
+let drawing = Promise.resolve();
+
+function show() {
+  const photo = current;
+  drawActions();
+  if (stage.dataset.state !== photo.state) stage.dataset.state = photo.state;
+  $("veil-text").textContent = stateText(photo);
+  $("retry").hidden = photo.state !== "failed";
+  // one drawing after another, and only what is still wanted
+  drawing = drawing.then(() => (photo === current ? draw(photo) : undefined)).catch((error) => console.warn("preview:", error));
+}
+
+async function preview(blob) {
+  const bitmap = await createImageBitmap(blob);
+  const scale = PREVIEW_SIDE / Math.max(bitmap.width, bitmap.height);
+  if (scale >= 1) return bitmap;
+  const [resizeWidth, resizeHeight] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
+  const small = await createImageBitmap(bitmap, { resizeWidth, resizeHeight, resizeQuality: "high" });
+  bitmap.close();
+  return small;
+}
+
+async function draw(photo) {
+  if (shown?.of !== photo) {
+    shown = { of: photo, photo: null, cutout: null };
+    try {
+      shown.photo = await preview(photo.file);
+    } catch {
+      shown.photo = null; // a kind of picture that this browser cannot show; the server may read it all the same
+    }
+  }
+  const mine = shown;
+  if (photo.state === "done" && !mine.cutout) mine.cutout = await preview(photo.result.blob);
+  if (photo !== current || mine !== shown) return;
+  const drawable = mine.photo ?? mine.cutout;
+  for (const id of ["before", "after"]) $(id).hidden = !drawable;
+  if (!drawable) return;
+  const done = photo.state === "done";
+  const size = done ? photo.result : { width: drawable.width, height: drawable.height, box: null };
+  const common = { photo: drawable, size, look: done ? look : { ...look, crop: false }, maxSide: PREVIEW_SIDE };
+  compose($("before"), { ...common, before: true });
+  if (done) compose($("after"), { ...common, cutout: mine.cutout });
+  place();
+}
+
+/** Lays slider and divider over the picture, which is smaller than the stage on two of its sides. */
+function place() {
+  const canvas = $("before");
+  const fit = Math.min(stage.clientWidth / canvas.width, stage.clientHeight / canvas.height);
+  const width = canvas.width * fit, height = canvas.height * fit;
+  for (const id of ["before", "after"]) Object.assign($(id).style, { width: `${width}px`, height: `${height}px` });
+  const set = (name, value) => stage.style.setProperty(name, value);
+  set("--left", `${(stage.clientWidth - width) / 2}px`);
+  set("--top", `${(stage.clientHeight - height) / 2}px`);
+  set("--width", `${width}px`);
+  set("--height", `${height}px`);
+  set("--split", `${split.value}%`);
+  set("--split-px", `${(width * split.value) / 100}px`);
+}
+
+// ---- wishes --------------------------------------------------------------------------------------------------------
+
+function wish(changes) {
+  Object.assign(look, changes);
+  $("own-row").hidden = !(document.querySelector('[name="background"][value="own"]').checked);
+  $("blur-row").hidden = look.background !== "blur";
+  $("image-row").hidden = look.background !== "image";
+  $("margin-row").hidden = !look.crop;
+  $("margin-value").textContent = `${look.margin}%`;
+  if (current) show();
+}
+
+function background(value) {
+  if (value === "own") return wish({ background: own() });
+  if (value === "image" && !look.image) $("background-file").click();
+  wish({ background: value });
+}
+
+function own() {
+  const color = $("own-color").value;
+  const swatch = document.querySelector(".swatch.own");
+  swatch.classList.add("picked");
+  swatch.style.setProperty("--color", color);
+  return color;
+}
+
+// ---- taking away ---------------------------------------------------------------------------------------------------
+
+function drawActions() {
+  const { result, state } = current;
+  const ready = state === "done";
+  $("download").disabled = !ready;
+  $("download-all").hidden = count("done") < 2;
+  const { width, height } = ready ? frameOf(result, look) : {};
+  $("facts").textContent = ready ? t("facts", { width, height }) : "";
+}
+
+/** The finished PNG of a photo: the server's own bytes where nothing is to be added. */
+async function finished(photo) {
+  if (isPlain(look)) return photo.result.blob;
+  const canvas = document.createElement("canvas");
+  const [original, cutout] = await Promise.all([
+    look.background === "blur" ? createImageBitmap(photo.file) : null, createImageBitmap(photo.result.blob),
+  ]);
+  compose(canvas, { photo: original, cutout, size: photo.result, look });
+  original?.close();
+  cutout.close();
+  return toPng(canvas);
+}
+
+const pngName = (name) => `${name.replace(/\.[^.]+$/, "")}-cutout.png`;
+
+function give(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+async function download() {
+  try {
+    give(await finished(current), pngName(current.name));
+  } catch (error) {
+    toast(t(error instanceof RangeError ? "tooBig" : "failed"));
+  }
+}
+
+async function downloadAll() {
+  const done = photos.filter(({ state }) => state === "done");
+  const button = $("download-all");
+  button.disabled = true;
+  try {
+    const files = [];
+    for (const photo of done) {
+      toast(t("zipping", { done: files.length + 1, total: done.length }));
+      files.push({ name: pngName(photo.name), blob: await finished(photo) });
+    }
+    give(await zip(files), "cutouts.zip");
+    $("toast").hidden = true;
+  } catch (error) {
+    toast(t(error instanceof RangeError ? "tooBig" : "failed"));
+  } finally {
+    button.disabled = false;
+  }
+}
+
+// ---- telling -------------------------------------------------------------------------------------------------------
+
+const announce = (text) => { $("status").textContent = text; };
+
+let toasting;
+function toast(text) {
+  $("toast").textContent = text;
+  $("toast").hidden = false;
+  clearTimeout(toasting);
+  toasting = setTimeout(() => { $("toast").hidden = true; }, 6000);
+}
+
+function askForKey() {
+  if (!$("key-dialog").open) $("key-dialog").showModal();
+}
+
+// ---- wiring --------------------------------------------------------------------------------------------------------
+
+const openCamera = camera((file) => add([file]));
+for (const button of document.querySelectorAll("[data-choose]")) button.addEventListener("click", () => $("files").click());
+document.querySelector("[data-camera]").addEventListener("click", openCamera);
+$("files").addEventListener("change", (event) => { add(event.target.files); event.target.value = ""; });
+
+let depth = 0;
+const carriesFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+addEventListener("dragenter", (event) => { if (carriesFiles(event)) { depth++; $("over").hidden = false; } });
+addEventListener("dragleave", (event) => { if (carriesFiles(event) && --depth <= 0) { depth = 0; $("over").hidden = true; } });
+addEventListener("dragover", (event) => { if (carriesFiles(event)) event.preventDefault(); });
+addEventListener("drop", (event) => {
+  if (!carriesFiles(event)) return;
+  event.preventDefault();
+  depth = 0;
+  $("over").hidden = true;
+  add(event.dataTransfer.files);
+});
+addEventListener("paste", (event) => {
+  const files = [...(event.clipboardData?.files ?? [])];
+  if (files.length) add(files);
+});
+
+split.addEventListener("input", place);
+new ResizeObserver(() => { if (current) place(); }).observe(stage);
+$("retry").addEventListener("click", () => { current.state = "waiting"; refresh(current); pump(); });
+for (const choice of document.querySelectorAll('[name="background"]')) {
+  choice.addEventListener("change", () => background(choice.value));
+}
+document.querySelector('[name="background"][value="image"]').addEventListener("click", () => { if (!look.image) $("background-file").click(); });
+for (const span of document.querySelectorAll("[data-color]")) span.style.setProperty("--color", span.dataset.color);
+$("own-color").addEventListener("input", () => wish({ background: own() }));
+$("blur").addEventListener("input", (event) => wish({ blur: Number(event.target.value) }));
+$("crop").addEventListener("change", (event) => wish({ crop: event.target.checked }));
+$("margin").addEventListener("input", (event) => wish({ margin: Number(event.target.value) }));
+$("shadow").addEventListener("change", (event) => wish({ shadow: event.target.checked }));
+$("choose-image").addEventListener("click", () => $("background-file").click());
+$("background-file").addEventListener("change", async (event) => {
+  const [file] = event.target.files;
+  event.target.value = "";
+  if (!file) return;
+  try {
+    const image = await createImageBitmap(file);
+    look.image?.close();
+    $("image-name").textContent = file.name;
+    const url = URL.createObjectURL(file);
+    document.querySelector(".swatch.image span").style.backgroundImage = `url("${url}")`;
+    wish({ image });
+  } catch {
+    toast(t("notImage", { name: file.name }));
+  }
+});
+$("download").addEventListener("click", download);
+$("download-all").addEventListener("click", downloadAll);
+$("restart").addEventListener("click", restart);
+$("key-form").addEventListener("submit", () => {
+  sessionStorage.setItem("bgclient.key", $("key").value);
+  for (const photo of photos) if (photo.error?.code === "auth_failed" && photo.state === "failed") { photo.state = "waiting"; refresh(photo); }
+  pump();
+});
+$("device").addEventListener("change", () => { keep("device", $("device").checked ? "1" : "0"); tellWhere(); });
+
+function tellWhere() {
+  $("privacy").textContent = t($("device").checked ? "privacyDevice" : "privacy");
+}
+
+dress(() => {
+  tellWhere();
+  $("image-name").textContent ||= t("noImage");
+  photos.forEach(dressThumb);
+  if (current) show();
+});
+
+try {
+  facts = await (await fetch("page.json")).json();
+  $("device-switch").hidden = !facts.on_device;
+  $("device").checked = facts.on_device && recall("device") === "1";
+  tellWhere();
+  if (facts.key_needed && !sessionStorage.getItem("bgclient.key")) askForKey();
+} catch (error) {
+  console.warn("page.json:", error);
+}

@@ -1,0 +1,405 @@
+"""The page in a real browser, by keyboard and mouse, against the app on a loopback port."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import shutil
+import time
+import zipfile
+
+import numpy as np
+import pytest
+import requests
+from PIL import Image, ImageDraw
+
+from bgclient.web import page
+
+from .support import opened, picture
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+CHROMEDRIVER = shutil.which("chromedriver")
+FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--lang=en-US"]
+WAIT_S = 60
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    """A browser for the module, with its downloads folder."""
+    if not (CHROMIUM and CHROMEDRIVER):
+        pytest.skip(
+            "no chromium and chromedriver on PATH; on Debian: apt-get install chromium chromium-driver"
+        )
+    folder = tmp_path_factory.mktemp("downloads")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in [*FLAGS, "--window-size=1360,900", f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
+        options.add_argument(flag)
+    options.add_experimental_option("prefs", {"download.default_directory": str(folder)})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(CHROMEDRIVER))
+    driver.downloads = folder
+    yield driver
+    driver.quit()
+
+
+class Visit:
+    """The page as a visitor sees it."""
+
+    def __init__(self, driver, address):
+        self.driver, self.address = driver, address
+        driver.set_window_size(1360, 900)
+        driver.get(f"{address}/")
+        driver.execute_script("localStorage.clear(); sessionStorage.clear()")
+        driver.get(f"{address}/")
+        driver.get_log("browser")
+        self.until(lambda: self.script("return document.documentElement.lang") == "en", "the page spoke")
+
+    def script(self, text, *arguments):
+        return self.driver.execute_script(text, *arguments)
+
+    def one(self, css):
+        return self.driver.find_element(By.CSS_SELECTOR, css)
+
+    def until(self, true, what):
+        end = time.monotonic() + WAIT_S
+        while not true():
+            assert time.monotonic() < end, f"not within {WAIT_S} s: {what}"
+            time.sleep(0.05)
+
+    def put(self, *files):
+        """Hands files to the page as the file chooser would."""
+        self.one("#files").send_keys("\n".join(map(str, files)))
+
+    def drop(self, name, data):
+        """Drops a file on the page, as a hand would."""
+        self.script(
+            """const bytes = Uint8Array.from(atob(arguments[1]), c => c.charCodeAt(0));
+               const files = new DataTransfer();
+               files.items.add(new File([bytes], arguments[0], {type: "image/jpeg"}));
+               for (const kind of ["dragenter", "dragover", "drop"])
+                 document.body.dispatchEvent(new DragEvent(kind, {bubbles: true, cancelable: true, dataTransfer: files}));""",
+            name,
+            base64.b64encode(data).decode(),
+        )
+
+    def state(self):
+        return self.one("#stage").get_attribute("data-state")
+
+    def until_done(self):
+        self.until(lambda: self.state() in ("done", "failed"), "the photo was cut")
+        assert self.state() == "done", self.one("#veil-text").text
+        self.until(
+            lambda: self.script(
+                "return !document.querySelector('#after').hidden && document.querySelector('#after').width > 1"
+            ),
+            "it is shown",
+        )
+
+    def click(self, css):
+        self.script("document.querySelector(arguments[0]).click()", css)
+
+    def pixel(self, canvas, x, y):
+        """RGBA at a place given as shares of the canvas."""
+        return self.script(
+            """const c = document.querySelector(arguments[0]);
+               return [...c.getContext("2d").getImageData(arguments[1] * c.width, arguments[2] * c.height, 1, 1).data];""",
+            canvas, x, y,
+        )  # fmt: skip
+
+    def downloaded(self, press, name):
+        """The bytes of the file that appears when ``press`` is clicked."""
+        path = self.driver.downloads / name
+        path.unlink(missing_ok=True)
+        self.click(press)
+        self.until(lambda: path.exists() and path.stat().st_size > 0, f"{name} was downloaded")
+        return path.read_bytes()
+
+    def complaints(self):
+        """Warnings and errors of the console."""
+        return [e["message"] for e in self.driver.get_log("browser") if e["level"] in ("WARNING", "SEVERE")]
+
+
+@pytest.fixture
+def visit(chromium, listening):
+    """Opens the page of an app with the given settings."""
+    return lambda **settings: Visit(chromium, listening(**settings))
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "me.jpg"
+    path.write_bytes(picture(800, 600))
+    return path
+
+
+def test_a_dropped_photo_is_cut_and_the_download_is_the_apis_own_png(visit):
+    here = visit()
+    data = picture(800, 600)
+    here.drop("me.jpg", data)
+    here.until_done()
+    got = here.downloaded("#download", "me-cutout.png")
+    answer = requests.post(
+        f"{here.address}/v1.0/removebg",
+        files={"image_file": data},
+        data={"size": "full", "format": "png"},
+        timeout=60,
+    )
+    assert got == answer.content
+    assert here.one("#facts").text == "800 × 600 pixels"
+    assert here.pixel("#after", 0.5, 0.5)[3] == 255
+    assert here.pixel("#after", 0.02, 0.02)[3] == 0
+    assert here.complaints() == []
+
+
+def test_the_slider_uncovers_the_result_by_keyboard(visit, photo):
+    here = visit()
+    here.put(photo)
+    here.until_done()
+    slider = here.one("#split")
+    assert here.driver.switch_to.active_element == slider, "the result can be used at once"
+    shown = lambda: here.script("return getComputedStyle(document.querySelector('#before')).clipPath")
+    middle = shown()
+    slider.send_keys(Keys.HOME)
+    assert slider.get_attribute("value") == "0"
+    assert shown() != middle
+    slider.send_keys(Keys.END, Keys.ARROW_LEFT)
+    assert slider.get_attribute("value") == "99.5"
+    assert here.complaints() == []
+
+
+def test_several_photos_are_cut_and_come_as_one_zip(visit, tmp_path):
+    here = visit()
+    for n in range(3):
+        (tmp_path / f"p{n}.jpg").write_bytes(picture(200 + 40 * n, 200))
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "p0.jpg").write_bytes(picture(100, 200))
+    here.put(*(tmp_path / f"p{n}.jpg" for n in range(3)), tmp_path / "again" / "p0.jpg")
+    here.until(
+        lambda: len(here.driver.find_elements(By.CSS_SELECTOR, ".thumb.done")) == 4, "all four are cut"
+    )
+    archive = zipfile.ZipFile(io.BytesIO(here.downloaded("#download-all", "cutouts.zip")))
+    assert archive.testzip() is None
+    widths = {name: opened(archive.read(name)).width for name in archive.namelist()}
+    assert widths == {
+        "p0-cutout.png": 200,
+        "p1-cutout.png": 240,
+        "p2-cutout.png": 280,
+        "p0-cutout (2).png": 100,
+    }
+    assert here.one("#status").get_attribute("textContent") == "4 of 4 photos are cut out"
+    assert here.complaints() == []
+
+
+def test_background_and_crop_are_in_the_download_as_they_are_on_the_stage(visit, photo):
+    here = visit()
+    here.put(photo)
+    here.until_done()
+    here.click('[name="background"][value="#2d6a5f"]')
+    here.until(lambda: here.pixel("#after", 0.02, 0.02) == [45, 106, 95, 255], "the colour is behind")
+    here.click("#crop")
+    here.until(lambda: here.one("#facts").text != "800 × 600 pixels", "it is cropped")
+    image = opened(here.downloaded("#download", "me-cutout.png"))
+    assert image.width < 600
+    assert here.one("#facts").text == f"{image.width} × {image.height} pixels"
+    assert image.convert("RGB").getpixel((1, 1)) == (45, 106, 95)
+    here.click('[name="background"][value="blur"]')
+    here.until(
+        lambda: here.pixel("#after", 0.01, 0.01) not in ([45, 106, 95, 255], [0, 0, 0, 0]),
+        "the photo is behind",
+    )
+    assert here.complaints() == []
+
+
+def test_an_own_background_image_is_behind(visit, photo, tmp_path):
+    here = visit()
+    here.put(photo)
+    here.until_done()
+    (tmp_path / "sea.png").write_bytes(picture(60, 60, "png", (0, 0, 255)))
+    here.one("#background-file").send_keys(str(tmp_path / "sea.png"))
+    here.click('[name="background"][value="image"]')
+    here.until(lambda: here.pixel("#after", 0.02, 0.02) == [0, 0, 255, 255], "the image is behind")
+    assert here.complaints() == []
+
+
+def test_a_photo_that_cannot_be_cut_says_why_and_can_be_tried_again(visit, tmp_path, fake_server):
+    here = visit()
+    network, fake_server.network = fake_server.network, lambda image: np.zeros(image.shape[1:], np.float32)
+    (tmp_path / "empty.jpg").write_bytes(picture())
+    here.put(tmp_path / "empty.jpg")
+    here.until(lambda: here.state() == "failed", "it is refused")
+    assert here.one("#veil-text").text == "Nobody was found in this photo."
+    assert all("400" in complaint for complaint in here.complaints()), (
+        "the browser's own line about the status"
+    )
+    fake_server.network = network
+    here.click("#retry")
+    here.until_done()
+
+
+def test_photos_are_removed_by_keyboard_and_the_page_starts_over(visit, photo):
+    here = visit()
+    here.put(photo)
+    here.until_done()
+    here.one(".thumb").send_keys(Keys.DELETE)
+    assert here.one("#welcome").is_displayed()
+    assert not here.one("#work").is_displayed()
+    assert here.driver.switch_to.active_element.text == "Choose photos"
+
+
+def test_the_page_speaks_chinese_and_remembers_it(visit):
+    here = visit()
+    here.click("#language")
+    assert here.one("h1").text == "把照片里的人抠出来"
+    assert here.script("return document.documentElement.lang") == "zh-Hans"
+    here.driver.refresh()
+    here.until(lambda: here.one("h1").text == "把照片里的人抠出来", "it remembers")
+
+
+def test_both_languages_have_the_same_texts():
+    text = (page.STATIC / "js" / "strings.js").read_text(encoding="utf-8")
+    middle = text.index("  zh: {")
+    english, chinese = (re.findall(r"[{,\n]\s*(\w+): \"", part) for part in (text[:middle], text[middle:]))
+    assert sorted(english) == sorted(chinese)
+    assert len(english) > 60
+    used = re.findall(
+        r'data-i18n(?:-label)?="(\w+)"', (page.STATIC / "index.html").read_text(encoding="utf-8")
+    )
+    assert set(used) <= set(english)
+
+
+def test_a_server_with_keys_asks_for_one_and_uses_it(visit, photo):
+    here = visit(api_keys=("a-key",))
+    here.until(lambda: here.one("#key-dialog").is_displayed(), "it asks")
+    here.one("#key").send_keys("a-key", Keys.ENTER)
+    here.put(photo)
+    here.until_done()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_wrong(visit, photo, theme):
+    axe = pytest.importorskip("axe_selenium_python", reason="the development extra is not installed")
+    here = visit()
+    here.script("localStorage.setItem('bgclient.theme', arguments[0])", theme)
+    here.driver.refresh()
+
+    def check(where):
+        checker = axe.Axe(here.driver)
+        checker.inject()
+        found = checker.run()["violations"]
+        assert not found, (
+            where + ": " + "; ".join(f"{v['id']} {[n['target'] for n in v['nodes']]}" for v in found)
+        )
+
+    check("welcome")
+    here.put(photo)
+    here.until_done()
+    for opened_row in ("#crop", '[value="blur"]'):
+        here.click(opened_row)
+    check("work")
+    here.driver.get(f"{here.address}/docs")
+    here.until(
+        lambda: "X-Api-Key" in here.driver.page_source or "removebg" in here.one("#operations").text,
+        "the API page is drawn",
+    )
+    check("docs")
+
+
+def test_on_a_phone_nothing_is_wider_than_the_screen_and_the_download_is_at_hand(visit, photo):
+    here = visit()
+    here.driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True},
+    )
+    try:
+        for ready in (lambda: None, lambda: (here.put(photo), here.until_done())):
+            ready()
+            assert here.script("return document.documentElement.scrollWidth") <= 390
+        box = here.one("#download").rect
+        assert box["height"] >= 44
+        assert 0 <= box["y"] + box["height"] - here.script("return scrollY") <= 844
+    finally:
+        here.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_without_its_files_the_device_mode_is_not_offered(visit, monkeypatch, tmp_path):
+    monkeypatch.setattr(page, "STATIC", copied_page(tmp_path, runtime=False))
+    here = visit()
+    facts = requests.get(f"{here.address}/page.json", timeout=10).json()
+    assert facts["on_device"] is False
+    assert "network.onnx" in facts["missing"]
+    assert not here.one("#device-switch").is_displayed()
+
+
+def copied_page(folder, *, runtime):
+    """The page's files in a folder where more can be added."""
+    ignored = shutil.ignore_patterns("vendor", "network.onnx")
+    static = shutil.copytree(page.STATIC, folder / "static", ignore=ignored)
+    if runtime:
+        (static / "vendor").symlink_to(page.STATIC / "vendor")
+    return static
+
+
+def red_finder():
+    """An ONNX network for tests: image uint8 (1, 3, 320, 320) to an alpha that is high where red beats blue."""
+    onnx = pytest.importorskip("onnx", reason="onnx makes the network of this test")
+    helper, kinds = onnx.helper, onnx.TensorProto
+    nodes = [
+        helper.make_node("Cast", ["image"], ["colours"], to=kinds.FLOAT),
+        helper.make_node("Conv", ["colours", "weights"], ["difference"]),
+        helper.make_node("Sigmoid", ["difference"], ["alpha"]),
+    ]
+    weights = onnx.numpy_helper.from_array(np.float32([0.05, 0, -0.05]).reshape(1, 3, 1, 1), "weights")
+    graph = helper.make_graph(
+        nodes,
+        "red",
+        [helper.make_tensor_value_info("image", kinds.UINT8, [1, 3, 320, 320])],
+        [helper.make_tensor_value_info("alpha", kinds.FLOAT, [1, 1, 320, 320])],
+        [weights],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return model.SerializeToString()
+
+
+def test_on_this_device_the_photo_is_cut_in_the_browser_and_nothing_is_sent(
+    visit, monkeypatch, tmp_path, fake_server
+):
+    if not (page.STATIC / "vendor" / "ort-wasm-simd-threaded.wasm").is_file():
+        pytest.skip("ONNX Runtime for the browser is not there; make web-assets fetches it from npm")
+    static = copied_page(tmp_path, runtime=True)
+    (static / "network.onnx").write_bytes(red_finder())
+    monkeypatch.setattr(page, "STATIC", static)
+    image = Image.new("RGB", (900, 600), (30, 60, 200))
+    ImageDraw.Draw(image).ellipse((300, 100, 600, 500), fill=(220, 40, 30))
+    image.save(tmp_path / "red.png")
+
+    here = visit()
+    here.until(lambda: here.one("#device-switch").is_displayed(), "the switch is offered")
+    here.click("#device")
+    assert "nothing is sent" in here.one("#privacy").text
+    asked = len(fake_server.requests)
+    here.put(tmp_path / "red.png")
+    here.until_done()
+    cutout = np.asarray(opened(here.downloaded("#download", "red-cutout.png")))
+    posted = here.script(
+        "return performance.getEntriesByType('resource').filter(e => e.name.includes('removebg')).length"
+    )
+    assert (posted, len(fake_server.requests)) == (0, asked)
+    mask = Image.new("L", (900, 600))
+    ImageDraw.Draw(mask).ellipse((300, 100, 600, 500), fill=255)
+    wanted = np.asarray(mask) > 127
+    found = cutout[..., 3] > 127
+    assert (found & wanted).sum() / (found | wanted).sum() > 0.985
+    assert (cutout[300, 450] == (220, 40, 30, 255)).all()
+    assert cutout[5, 5, 3] == 0
+    edge = (cutout[..., 3] > 30) & (cutout[..., 3] < 225)
+    assert cutout[edge][:, 0].mean() > 180, "the edge shows the person's colour, not the old background's"
+    assert here.one("#facts").text == "900 × 600 pixels"
+    assert here.complaints() == []
