@@ -198,10 +198,14 @@ class Sample:
     licence: str = ""
 
 
+def place_of(key: str, seed: int = 0) -> float:
+    """0..1, by hash of the key: an order that looks random and depends on nothing else."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:8], "big") / 2**64
+
+
 def split_of(key: str, *, seed: int = 0, shares: tuple[float, float, float] = (0.8, 0.1, 0.1)) -> str:
     """train, val or test, by hash of the key: the same on every machine, whatever else is in the set."""
-    digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64
+    place = place_of(key, seed)
     return "train" if place < shares[0] else "val" if place < shares[0] + shares[1] else "test"
 
 

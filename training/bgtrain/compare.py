@@ -1,0 +1,89 @@
+"""One Markdown table of several evaluations: ``python -m bgtrain compare A.json B.json ...``.
+
+The first one is what the others are compared with, photo by photo: the difference of two networks on the same photos is
+known far better than either score.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bgtrain.errors import BrokenData, DataError, existing
+from bgtrain.metrics import MEASURES
+
+GROUPS = ("ccp", "vikram_humanseg", "people_pseudo", "<= 3 people, 20-70 %", "coco_person", "pennfudan")
+"""Pools and slices that get a column, where they were evaluated."""
+IOU = 1 + MEASURES.index("iou")
+"""Place of the IoU in a raw line, after the key."""
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """What ``evaluate --json`` wrote; ``BrokenData`` where it is something else."""
+    try:
+        result = json.loads(existing(path, "evaluation").read_text(encoding="utf-8"))
+        missing = {"split", "pools", "slices", "raw"} - set(result)
+    except (json.JSONDecodeError, TypeError) as error:
+        raise BrokenData(f"{path} is no evaluation: {error}") from error
+    if missing:
+        raise BrokenData(f"{path} is no evaluation: it lacks {', '.join(sorted(missing))}")
+    return dict(result)
+
+
+def found(result: dict[str, Any], group: str) -> dict[str, Any] | None:
+    """The summary of a pool or slice."""
+    return result["pools"].get(group) or result["slices"].get(group)
+
+
+def gain(result: dict[str, Any], over: dict[str, Any]) -> tuple[float, float, int]:
+    """Mean difference of the IoU on the people photos both were scored on, its standard error, and their number."""
+    base = {line[0]: line[IOU] for line in over["raw"]}
+    empty = tuple(name for name, pool in result["pools"].items() if "iou" not in pool)
+    pairs = [
+        (line[IOU], base[line[0]])
+        for line in result["raw"]
+        if line[0] in base and not line[0].startswith(empty)
+    ]
+    if not pairs:
+        raise DataError("the evaluations share no photo of people; evaluate them on the same split")
+    ours, theirs = np.array(pairs).T
+    spread = float((ours - theirs).std(ddof=1) / np.sqrt(len(pairs))) if len(pairs) > 1 else 0.0
+    return float((ours - theirs).mean()), spread, len(pairs)
+
+
+def markdown(names: Sequence[str], results: Sequence[dict[str, Any]]) -> str:
+    """IoU / boundary IoU by group, false area, and the paired gain over the first."""
+    if len({result["split"] for result in results}) > 1:
+        raise DataError("the evaluations are of different splits; compare like with like")
+    groups = [group for group in GROUPS if all(found(result, group) for result in results)]
+    head = ["", *groups, "area marked, nobody there", "IoU against the first"]
+    rows = []
+    for name, result in zip(names, results, strict=True):
+        cells = [name]
+        for group in groups:
+            summary = found(result, group) or {}
+            cells.append(
+                f"{summary['iou']['mean']:.3f} ± {summary['iou']['se']:.3f} / {summary['boundary_iou']['mean']:.3f}"
+            )
+        nobody = found(result, "no people")
+        cells.append(f"{nobody['marked']['mean']:.2%} ± {nobody['marked']['se']:.2%}" if nobody else "")
+        mean, spread, photos = gain(result, results[0])
+        cells.append("" if result is results[0] else f"{mean:+.4f} ± {spread:.4f} ({photos} photos)")
+        rows.append(cells)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """``python -m bgtrain compare``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bgtrain compare", description=(__doc__ or "").partition("\n\n")[0]
+    )
+    parser.add_argument("results", type=Path, nargs="+", help="JSON of python -m bgtrain evaluate")
+    args = parser.parse_args(argv)
+    print(markdown([path.stem for path in args.results], [read_result(path) for path in args.results]))
+    return 0
