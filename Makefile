@@ -2,6 +2,7 @@
 #
 #   make demo    cut people out of the example photos with the real server; installs into .venv, without torch
 #   make test    every test; installs the rest first
+#   make bench   measure on this machine, under 15 minutes, and write benchmarks/RESULTS.md
 #   make lint    ruff, mypy, import rules
 #   make web-assets   what the web page needs to cut photos in the browser; needs npm, NETWORK=FILE adds the network
 #   make clean   remove what these made
@@ -16,7 +17,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # PyTorch is for training, export and their tests; nothing that serves photos loads it.
 TORCH := torch==2.13.0
 
-.PHONY: help demo test lint web-assets clean
+.PHONY: help demo test bench lint web-assets clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -26,6 +27,11 @@ demo: .venv/.demo
 
 test: .venv/.test
 	$(BIN)/python -m pytest $(TESTS)
+
+bench: .venv/.test
+	$(BIN)/python -m bgbench install
+	$(BIN)/python -m bgbench run --set cpu
+	$(BIN)/python -m bgbench report
 
 lint: .venv/.test
 	$(BIN)/ruff check .

@@ -8,7 +8,6 @@ a request was due, not from when it could be sent.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -90,30 +89,29 @@ async def open_loop(
     run = Run()
     tasks: list[asyncio.Task[None]] = []
     waiting = 0
-    started = time.perf_counter()
+    clock = asyncio.get_running_loop().time
+    started = clock()
 
     async def one(number: int, photo: bytes) -> None:
         nonlocal waiting
-        waiting += 1
-        run.sent_s[number] = time.perf_counter() - started
+        run.sent_s[number] = clock() - started
         try:
             await call(photo)
-            run.done_s[number] = time.perf_counter() - started
+            run.done_s[number] = clock() - started
         except Exception as error:  # whatever a failing server makes of it: counted, first message reported
             run.errors.append(f"{type(error).__name__}: {error}")
         finally:
             waiting -= 1
 
     for number, due in enumerate(arrivals_s):
-        pause = started + due - time.perf_counter()
-        if pause > 0:
-            await asyncio.sleep(pause)
+        await asyncio.sleep(max(0.0, started + due - clock()))
         if waiting >= max_waiting:
             run.saturated = True
             break
         run.due_s.append(due)
         run.sent_s.append(due)
         run.done_s.append(None)
+        waiting += 1
         tasks.append(asyncio.create_task(one(number, photos[number % len(photos)])))
     _, given_up = await asyncio.wait(tasks, timeout=patience_s)
     for task in given_up:
@@ -128,18 +126,19 @@ async def open_loop(
 async def closed_loop(call: Call, photos: Sequence[bytes], *, users: int, duration_s: float) -> Run:
     """``users`` who each send as soon as they have their answer: what the server can do at most, not what users see."""
     run = Run()
-    started = time.perf_counter()
+    clock = asyncio.get_running_loop().time
+    started = clock()
 
     async def user(offset: int) -> None:
         turn = offset
-        while (due := time.perf_counter() - started) < duration_s:
+        while (due := clock() - started) < duration_s:
             number = len(run.due_s)
             run.due_s.append(due)
             run.sent_s.append(due)
             run.done_s.append(None)
             try:
                 await call(photos[turn % len(photos)])
-                run.done_s[number] = time.perf_counter() - started
+                run.done_s[number] = clock() - started
             except Exception as error:  # as in open_loop
                 run.errors.append(f"{type(error).__name__}: {error}")
                 await asyncio.sleep(0.1)  # a server that refuses at once is not to be hammered

@@ -222,7 +222,7 @@ class PerfAnalyzer:
         done = self._run(["--version"])
         if done.returncode:
             raise ToolFailed(f"{self.binary} does not start: {(done.stderr or done.stdout)[-500:].strip()}")
-        return done.stdout.strip()
+        return (done.stdout + done.stderr).strip()
 
     def _run(self, arguments: list[str], timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
         paths = [*map(str, self.libraries), os.environ.get("LD_LIBRARY_PATH", "")]

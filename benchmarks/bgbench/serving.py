@@ -97,6 +97,9 @@ def serving(setting: Setting | None = None) -> Iterator[Served]:
             engine=setting.engine,
             threads=setting.threads,
             log=log,
+            # a server that is loaded on purpose must not be taken for a stuck one
+            canary_timeout_s=60.0,
+            start_timeout_s=300.0,
         )
         with server:
             yield Served(server, log)

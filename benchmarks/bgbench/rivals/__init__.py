@@ -55,10 +55,12 @@ class Rival:
     """Installed with what they need."""
     alone: tuple[str, ...] = ()
     """Installed without what they ask for: applications of which one module is used."""
+    overrides: dict[str, str] = field(default_factory=dict)
+    """Node only: newer versions of packages underneath, where the wanted one downloads from outside the registry."""
     weights: Weights | None = None
     arguments: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
-    """Variables; ``{weights}`` stands for the folder of the weights."""
+    """Variables of the installation and of the program; ``{weights}`` stands for the folder of the weights."""
     parameters_m: float
     """Millions of parameters."""
     licence: str
@@ -152,6 +154,8 @@ RIVALS = (
         title="imgly background-removal-node",
         adapter="imgly.mjs",
         packages=("@imgly/background-removal-node@1.4.5",),
+        overrides={"sharp": "0.33.5"},
+        environment={"ONNXRUNTIME_NODE_INSTALL_CUDA": "skip"},
         parameters_m=44.0,
         licence="AGPL-3.0",
     ),
@@ -227,18 +231,10 @@ class Environment:
         if self.node:
             if shutil.which("npm") is None:
                 raise ToolMissing(f"{self.rival.title} needs Node.js with npm")
-            (self.folder / "package.json").write_text('{"private": true, "type": "module"}\n')
-            _run(
-                [
-                    "npm",
-                    "install",
-                    "--no-audit",
-                    "--no-fund",
-                    "--prefix",
-                    str(self.folder),
-                    *self.rival.packages,
-                ]
-            )
+            about = {"private": True, "type": "module", "overrides": self.rival.overrides}
+            (self.folder / "package.json").write_text(json.dumps(about))
+            npm = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(self.folder)]
+            _run([*npm, *self.rival.packages], self._variables)
         else:
             if not self._python.exists():
                 _run([sys.executable, "-m", "venv", str(self.folder / "venv")])
@@ -255,6 +251,10 @@ class Environment:
         if self.rival is OURS:
             return Path(sys.executable)
         return self.folder / "venv" / "bin" / "python"
+
+    @property
+    def _variables(self) -> dict[str, str]:
+        return {name: value.format(weights=self.weights) for name, value in self.rival.environment.items()}
 
     def _fetch(self, weights: Weights) -> None:
         wheels = self.folder / "wheels"
@@ -290,9 +290,6 @@ class Environment:
         if self.node:  # Node resolves imports beside the importing file
             program = Path(shutil.copy(program, self.folder))
         interpreter = "node" if self.node else str(self._python)
-        variables = {
-            name: value.format(weights=self.weights) for name, value in self.rival.environment.items()
-        }
         text = _run(
             [
                 interpreter,
@@ -305,7 +302,7 @@ class Environment:
                 str(repeat),
                 *self.rival.arguments,
             ],
-            {**variables, "OMP_NUM_THREADS": str(threads)},
+            {**self._variables, "OMP_NUM_THREADS": str(threads)},
         )
         return Timings.parse(text)
 

@@ -1,0 +1,48 @@
+import pytest
+
+from bgbench.cli import main
+
+
+def test_an_unknown_set_or_scenario_is_answered_with_the_known_ones(capsys):
+    assert main(["run", "--set", "tpu"]) == 1
+    assert "use one of cpu, gpu" in capsys.readouterr().err
+    assert main(["run", "--only", "everything"]) == 1
+    assert "bare_network" in capsys.readouterr().err
+
+
+def test_a_wrong_option_is_a_usage_error(capsys):
+    assert main(["run", "--colour", "red"]) == 2
+    assert "colour" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["install", "run", "rivals", "report", "compare"])
+def test_every_command_explains_itself(command, capsys):
+    assert main([command, "--help"]) == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+def test_a_report_without_results_fails_with_a_sentence(tmp_path, capsys):
+    assert main(["report", "--results", str(tmp_path), "--out", str(tmp_path / "R.md")]) == 1
+    assert "has no result file" in capsys.readouterr().err
+
+
+def test_two_files_are_compared(tmp_path, capsys):
+    from bgbench.results import Case, Result, Series
+
+    for name, value in (("a", 100.0), ("b", 40.0)):
+        case = Case(
+            scenario="s", setting={}, tool="timer", series={"latency": Series(unit="ms", values=[value] * 9)}
+        )
+        Result(set="cpu", started="", environment={}, cases=[case]).write(tmp_path / f"{name}.json")
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
+    assert "faster 2.50 times" in capsys.readouterr().out
+
+
+def test_the_gpu_set_refuses_a_machine_without_a_gpu(tmp_path, capsys):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    out = tmp_path / "r.json"
+    assert main(["run", "--set", "gpu", "--only", "gpu_networks", "--out", str(out)]) == 1
+    assert "needs a CUDA build of PyTorch and an NVIDIA GPU" in capsys.readouterr().err
+    assert not out.exists()

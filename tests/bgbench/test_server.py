@@ -1,0 +1,93 @@
+"""Against the real server: short, and judged by what came out, never by how long it took."""
+
+import json
+
+import pytest
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+from bgbench import scenarios  # noqa: E402
+from bgbench.cli import CACHE  # noqa: E402
+from bgbench.errors import ToolFailed, ToolMissing  # noqa: E402
+from bgbench.perf import PerfAnalyzer, write_photos  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def perf():
+    """perf_analyzer; fetched from the registry where it is not here yet."""
+    try:
+        return PerfAnalyzer.find(CACHE)
+    except ToolMissing:
+        try:
+            return PerfAnalyzer.install(CACHE)
+        except ToolFailed as error:
+            pytest.skip(f"no perf_analyzer: {error}")
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    with scenarios.Bench(tmp_path_factory.mktemp("cache"), variant="cpu", effort=0.01) as made:
+        yield made
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_perf_analyzer_sends_real_photos_through_the_ensemble(bench, perf, tmp_path, protocol):
+    data = write_photos(tmp_path / "photos.json", bench.photos(1, 2))
+    url = bench.served.http_url if protocol == "http" else bench.served.url
+    measured = perf.measure("cutout", url, protocol=protocol, data=data, concurrency=2, count=6)
+    assert len(measured.requests[0].latencies_ms) == 6
+    (point,) = measured.points
+    assert point.level == 2
+    assert 0 < point.latency_ms["p50"] <= point.latency_ms["p95"]
+    assert point.server_ms["server compute infer"] > 0
+
+
+def test_the_served_network_answers_through_shared_memory(bench, perf):
+    side = bench.contract.size_hw[0]
+    measured = perf.measure(
+        bench.served.network, bench.served.url, concurrency=1, count=4, shared_memory_bytes=4 * side * side
+    )
+    assert len(measured.requests[0].latencies_ms) == 4
+
+
+def test_the_server_says_what_really_runs_the_network(bench):
+    about = bench.served.describe()
+    assert about["tritonserver"]
+    network = about["models"][bench.served.network]
+    assert network["backend"] == "onnxruntime"
+    assert network["runtime"]
+    assert about["engine"]
+
+
+def test_one_user_gets_cut_outs_and_every_phase_is_measured(bench):
+    case = next(scenarios.one_user(bench))
+    assert case.setting == {"megapixels": 1, "where": "client"}
+    latency = case.series["latency"]
+    assert len(latency.values) == 2
+    assert len(latency.warm_up) == 1
+    phases = sum(case.value(phase) for phase in ("load", "shrink", "ask", "finish", "encode"))
+    assert 0 < phases <= 1.5 * max(latency.values)
+    # the server's own account of it: preprocess and network, no postprocess, since the client finishes
+    assert "preprocess: compute" in case.series
+    assert "postprocess: compute" not in case.series
+
+
+def test_arrivals_by_chance_reach_the_server_and_one_point_is_the_knee(bench):
+    cases = list(scenarios.many_users(bench))
+    assert {case.setting["where"] for case in cases} == {"client", "server"}
+    for where in ("client", "server"):
+        assert sum(bool(case.setting.get("knee")) for case in cases if case.setting["where"] == where) == 1
+    assert all(case.series["latency"].values for case in cases)
+
+
+def test_results_of_a_run_go_to_json(bench, tmp_path):
+    from bgbench.cli import main
+
+    out = tmp_path / "result.json"
+    status = main(
+        ["run", "--only", "parts", "--effort", "0.01", "--cache", str(bench.cache), "--out", str(out)]
+    )
+    assert status == 0
+    written = json.loads(out.read_text())
+    assert [case["setting"]["megapixels"] for case in written["cases"]] == [1, 12, 48]
+    assert written["environment"]["network"]["contract"]
