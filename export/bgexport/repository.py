@@ -24,7 +24,9 @@ from tritonclient.grpc import model_config_pb2 as pb
 from bgexport.errors import RepositoryDiffers
 from bgimage.contract import Contract
 
-SERVING = Path(__file__).parents[1] / "serving.toml"
+_INSTALLED = Path(__file__).with_name("serving.toml")
+SERVING = _INSTALLED if _INSTALLED.exists() else Path(__file__).parents[1] / "serving.toml"
+"""In the wheel beside this file, in a checkout beside this package."""
 VARIANTS = {"onnx-gpu": None, "cpu": "cpu", "trt": "trt"}
 """Variant to ``--model-config-name``."""
 ONNX_NETWORK, TRT_NETWORK = "tiramisu_onnx", "tiramisu_trt"
