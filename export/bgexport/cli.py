@@ -4,21 +4,53 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bgexport.checks import Check, require
-from bgexport.photos import Picture, from_folder, labelled
+from bgexport.limits import TOLERANCES
+from bgexport.photos import Picture, adversarial, from_folder, labelled
 from bgimage.contract import Contract
 from bgimage.errors import BgError
+
+if TYPE_CHECKING:
+    from bgtrain.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[2]
 """The checkout."""
 MODELS = ROOT / "model_repository"
 PARITY_PHOTOS = 25
 """Five of each pool with people."""
+
+
+class Precision(StrEnum):
+    """What ``quantize`` makes."""
+
+    FP16 = "fp16"
+    INT8_GPU = "int8-gpu"
+    INT8_CPU = "int8-cpu"
+    INT8_WEIGHTS = "int8-weights"
+
+
+class Builder(StrEnum):
+    """What ``plan`` builds with."""
+
+    AUTO = "auto"
+    TENSORRT = "tensorrt"
+    TRTEXEC = "trtexec"
+    TENSORRT_RTX = "tensorrt-rtx"
+
+
+class Compatibility(StrEnum):
+    """Which other GPUs may run a plan."""
+
+    NONE = "none"
+    SAME_COMPUTE_CAPABILITY = "same_compute_capability"
+    AMPERE_PLUS = "ampere_plus"
+
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 
@@ -30,23 +62,27 @@ Photos = Annotated[
     Path | None, typer.Option(help="folder of photos; without it the test split of the training photos")
 ]
 Models = Annotated[Path, typer.Option(help="the model repository")]
+Report = Annotated[Path | None, typer.Option(help="write the checks as JSON")]
 
 
 def main() -> None:
-    """Run one command; errors of this project are one line on stderr."""
+    """Run one command; an error of this project is one line on stderr."""
     try:
         app()
     except BgError as error:
         sys.exit(f"{type(error).__name__}: {error}")
 
 
-def say(checks: Iterable[Check]) -> list[Check]:
-    """Print every check, then raise the error of the first that failed."""
+def say(checks: Iterable[Check], report: Path | None = None, **facts: object) -> None:
+    """Print every check, write the report, then raise the error of the first check that failed."""
+    from bgexport.verify import write_report
+
     done = list(checks)
     for check in done:
         print(check)
+    if report:
+        write_report(report, done, **facts)
     require(done)
-    return done
 
 
 def parity_photos(contract: Contract, folder: Path | None) -> list[Picture]:
@@ -54,24 +90,151 @@ def parity_photos(contract: Contract, folder: Path | None) -> list[Picture]:
     return from_folder(contract, folder) if folder else labelled(contract, split="test", count=PARITY_PHOTOS)
 
 
+def loaded(checkpoint: Path) -> Checkpoint:
+    """The checkpoint; imports PyTorch."""
+    from bgtrain import checkpoint as checkpoints
+
+    return checkpoints.load(checkpoint)
+
+
 @app.command()
 def onnx(
     checkpoint: CheckpointPath,
     out: Annotated[Path, typer.Argument(help="ONNX file to write")],
     photos: Photos = None,
-    dynamic_size: Annotated[
-        bool, typer.Option(help="any multiple of the stride, not only the contract's size")
-    ] = False,
+    dynamic_size: Annotated[bool, typer.Option(help="take any multiple of the stride as well")] = False,
+    report: Report = None,
 ) -> None:
-    """Export a checkpoint and compare it with PyTorch."""
+    """Export a checkpoint in FP32 and compare it with PyTorch."""
     from bgexport import release
-    from bgtrain import checkpoint as checkpoints
 
-    loaded = checkpoints.load(checkpoint)
-    content = release.onnx_bytes(loaded, dynamic_size=dynamic_size)
-    say(release.parity_with_torch(loaded, content, parity_photos(loaded.contract, photos)))
-    out.write_bytes(content)
-    print(f"{out}: {len(content) / 1e6:.2f} MB, contract {loaded.contract.fingerprint}")
+    source = loaded(checkpoint)
+    out.write_bytes(release.onnx_bytes(source, dynamic_size=dynamic_size))
+    say(
+        release.parity_with_torch(source, out, parity_photos(source.contract, photos)), report, model=out.name
+    )
+    print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, contract {source.contract.fingerprint}")
+
+
+@app.command()
+def quantize(
+    model: ModelPath,
+    out: Annotated[Path, typer.Argument(help="ONNX file to write")],
+    precision: Annotated[Precision, typer.Option(help="what to make")],
+    photos: Annotated[int, typer.Option(help="labelled test photos to compare on")] = 50,
+    report: Report = None,
+) -> None:
+    """Lower the precision of an FP32 graph and hold it to its limits on labelled photos."""
+    import onnx as onnx_package
+
+    from bgexport import engines, graph, verify
+    from bgexport import precision as precisions
+
+    source = onnx_package.load(model)
+    contract = graph.contract_of(source)
+    match precision:
+        case Precision.FP16:
+            made = precisions.fp16(source)
+        case Precision.INT8_WEIGHTS:
+            made = precisions.int8_weights(source)
+        case _:
+            calibration = labelled(contract, split="train", count=precisions.CALIBRATION_PHOTOS)
+            made = precisions.int8(source, calibration, target=precision.value.removeprefix("int8-"))
+    graph.check_graph(made, contract)
+    onnx_package.save(made, out)
+    pictures = labelled(contract, split="test", count=photos)
+    reference = verify.alphas(engines.cpu_engine("ONNX Runtime", model), pictures)
+    checks = []
+    for name in engines.engines_for(precision):
+        found = verify.alphas(engines.cpu_engine(name, out), pictures)
+        where = f"{name} {precision}"
+        checks += verify.parity_checks(
+            verify.parity(reference, found, pictures), TOLERANCES[precision], where
+        )
+        checks.append(verify.quality_check(reference, found, pictures, where))
+    say(checks, report, model=out.name, source=model.name)
+    print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, was {model.stat().st_size / 1e6:.2f} MB")
+
+
+@app.command()
+def verify(
+    checkpoint: CheckpointPath,
+    model: ModelPath,
+    plan: Annotated[Path | None, typer.Option(help="TensorRT plan; needs its GPU")] = None,
+    photos: Photos = None,
+    report: Report = None,
+) -> None:
+    """Compare PyTorch, ONNX Runtime, OpenVINO and a plan on real and on adversarial photos."""
+    import onnx as onnx_package
+
+    from bgexport import engines, graph
+    from bgexport.verify import verify
+
+    source, network = loaded(checkpoint), onnx_package.load(model)
+    graph.check_graph(network, source.contract)
+    precision = graph.metadata(network)["precision"]
+    runs = {
+        f"{name} {precision}": (engines.cpu_engine(name, model), TOLERANCES[precision])
+        for name in engines.engines_for(precision)
+    }
+    if plan:
+        runs[f"TensorRT {precision}"] = engines.plan_engine(plan, source.contract), TOLERANCES[precision]
+    real = parity_photos(source.contract, photos)
+    reference = engines.torch_engine(source.model(), source.contract)
+    checks = verify(runs, reference, real, adversarial(source.contract, real[:2]))
+    say(checks, report, checkpoint=checkpoint.name, model=model.name, plan=plan.name if plan else None)
+
+
+@app.command()
+def inspect(model: ModelPath) -> None:
+    """Say what is in an ONNX file: metadata, tensors, operators, types of the weights."""
+    import onnx as onnx_package
+
+    from bgexport.graph import description
+
+    for name, value in description(onnx_package.load(model), model).items():
+        print(f"{name:<22} {value}")
+
+
+@app.command()
+def plan(
+    model: ModelPath,
+    out: Annotated[Path, typer.Argument(help="plan to write; its record goes beside it")],
+    builder: Annotated[
+        Builder, typer.Option(help="auto: TensorRT's Python API, else trtexec")
+    ] = Builder.AUTO,
+    version_compatible: Annotated[bool, typer.Option(help="load in later TensorRTs too")] = False,
+    hardware_compatibility: Annotated[
+        Compatibility, typer.Option(help="other GPUs that may run it")
+    ] = Compatibility.NONE,
+    timing_cache: Annotated[Path | None, typer.Option(help="kernel timings, read and written")] = None,
+    image_digest: Annotated[
+        str, typer.Option(help="of the container image, for the record", envvar="BGCLIENT_IMAGE_DIGEST")
+    ] = "",
+    if_needed: Annotated[bool, typer.Option(help="keep a plan that fits this machine and network")] = False,
+) -> None:
+    """Build a TensorRT plan for this machine's GPU, batch sizes from serving.toml."""
+    from bgexport.plan import PlanOptions, installed_builder, write_plan
+    from bgexport.repository import Serving
+    from bgserver import plans
+
+    if if_needed and out.exists():
+        try:
+            plans.check(out, plans.Machine.here(), onnx=model)
+        except plans.PlanRefused as error:
+            print(f"building again: {error}", file=sys.stderr)
+        else:
+            print(f"{out}: fits this machine")
+            return
+    options = PlanOptions(
+        batches=Serving.read().profile,
+        version_compatible=version_compatible,
+        hardware_compatibility=hardware_compatibility.value,
+        timing_cache=timing_cache,
+    )
+    chosen = installed_builder() if builder == Builder.AUTO else builder.value
+    record = write_plan(model, out, options, builder=chosen, image_digest=image_digest)
+    print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, {record.precision}, {chosen} {record.tensorrt_version}")
 
 
 @app.command()
@@ -105,11 +268,10 @@ def release(
     """Make a checkpoint the repository's network: ONNX file, configs, facts of the model card."""
     from bgexport.release import release
     from bgexport.repository import Serving
-    from bgtrain import checkpoint as checkpoints
 
-    loaded = checkpoints.load(checkpoint)
-    pictures = parity_photos(loaded.contract, photos)
-    done = release(loaded, pictures, models=models, card=card, serving=Serving.read())
+    source = loaded(checkpoint)
+    pictures = parity_photos(source.contract, photos)
+    done = release(source, pictures, models=models, card=card, serving=Serving.read())
     say(done.checks)
     for path in (done.model, *done.configs, done.card):
         print(path)

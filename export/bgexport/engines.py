@@ -1,7 +1,11 @@
-"""What can run an exported network, behind one call: uint8 (N, 3, H, W) -> alpha float32 (N, 1, H, W)."""
+"""What can run a network, behind one call: uint8 (N, 3, H, W) -> alpha float32 (N, 1, H, W).
+
+ONNX Runtime and OpenVINO are the server's own (``bgserver.engines``): what is verified and measured is what serves.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bgexport.graph import served_module
+from bgexport.plan import bindings
 from bgimage.contract import Contract
+from bgserver import engines as served
+from bgserver import plans
 
 if TYPE_CHECKING:
     import torch
@@ -18,48 +25,85 @@ if TYPE_CHECKING:
 Alpha = NDArray[np.float32]
 Run = Callable[[NDArray[np.uint8]], Alpha]
 
+THREADS = len(os.sched_getaffinity(0))
+"""Of one engine: as many as this process may use."""
+
+CPU_ENGINES = {
+    "ONNX Runtime": served.onnxruntime_engine,
+    "OpenVINO": served.openvino_engine,
+}
+"""By the name that tables use."""
+EMULATION = "QDQ in FP32"
+
+
+def engines_for(precision: str) -> list[str]:
+    """Names of what computes a graph of ``precision`` on the CPU as it is written, for ``cpu_engine``.
+
+    Graphs for the GPU's INT8 are only emulated: CPUs without VNNI sum two products in 16 bits, which overflow.
+    """
+    return [EMULATION] if precision == "int8-gpu" else list(CPU_ENGINES)
+
 
 def torch_engine(net: torch.nn.Module, contract: Contract) -> Run:
     """PyTorch in FP32: the reference."""
     import torch
 
-    served = served_module(net, contract)
+    module = served_module(net, contract)
 
     def run(images: NDArray[np.uint8]) -> Alpha:
         with torch.inference_mode():
-            return np.asarray(served(torch.from_numpy(images)).numpy(), np.float32)
+            return np.asarray(module(torch.from_numpy(images)).numpy(), np.float32)
 
     return run
 
 
-def onnxruntime_engine(model: Path | bytes, *, threads: int = 0) -> Run:
-    """ONNX Runtime on the CPU; ``threads=0``: a thread a core."""
+def cpu_engine(name: str, model: Path, *, threads: int = THREADS) -> Run:
+    """One of ``CPU_ENGINES``, or the ``EMULATION``, with ``model`` in it."""
+    if name == EMULATION:
+        return _emulation(model)
+    engine = CPU_ENGINES[name](model, threads=threads)
+    (feed,), (fetch,) = engine.inputs, engine.outputs
+
+    def run(images: NDArray[np.uint8]) -> Alpha:
+        return np.asarray(engine.run({feed: images}, [fetch])[0], np.float32)
+
+    return run
+
+
+def _emulation(model: Path) -> Run:
+    """ONNX Runtime, node by node: quantise, dequantise, convolve in FP32. Slow; what an INT8 GPU computes."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    source = model if isinstance(model, bytes) else str(model)
-    session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    (feed,), (fetch,) = session.get_inputs(), session.get_outputs()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    feed = session.get_inputs()[0].name
 
     def run(images: NDArray[np.uint8]) -> Alpha:
-        return np.asarray(session.run([fetch.name], {feed.name: images})[0], np.float32)
+        return np.asarray(session.run(None, {feed: images})[0], np.float32)
 
     return run
 
 
-def openvino_engine(model: Path, *, threads: int = 0, precision: str = "f32") -> Run:
-    """OpenVINO on the CPU, computing FP32 graphs in ``precision`` ("bf16" needs AVX512-BF16 or AMX)."""
-    import openvino
+def plan_engine(plan: Path, contract: Contract) -> Run:
+    """A TensorRT plan on this machine's GPU. ``PlanRefused`` where it does not fit, ``NoBuilder`` without TensorRT."""
+    import torch
 
-    settings: dict[str, object] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
-    if threads:
-        settings["INFERENCE_NUM_THREADS"] = threads
-    request = openvino.Core().compile_model(str(model), "CPU", settings).create_infer_request()
+    trt = bindings("tensorrt")
+    plans.check(plan, plans.Machine.here(str(trt.__version__)), contract_fingerprint=contract.fingerprint)
+    runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+    engine = runtime.deserialize_cuda_engine(plan.read_bytes())
+    context = engine.create_execution_context()
 
     def run(images: NDArray[np.uint8]) -> Alpha:
-        return np.array(next(iter(request.infer([images]).values())), np.float32)
+        photos = torch.from_numpy(images).cuda()
+        alphas = torch.empty((len(images), 1, *contract.size_hw), device="cuda")
+        context.set_input_shape(contract.input_tensor, tuple(photos.shape))
+        context.set_tensor_address(contract.input_tensor, photos.data_ptr())
+        context.set_tensor_address(contract.output_tensor, alphas.data_ptr())
+        stream = torch.cuda.current_stream()
+        context.execute_async_v3(stream.cuda_stream)
+        stream.synchronize()
+        return np.asarray(alphas.cpu().numpy(), np.float32)
 
     return run

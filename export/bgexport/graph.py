@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -168,6 +170,28 @@ def check_graph(model: onnx.ModelProto, contract: Contract) -> None:
         raise UnfoldedNorm(
             f"{len(unfolded)} batch normalisations were not folded into their convolutions: {unfolded}"
         )
+
+
+def description(model: onnx.ModelProto, path: Path) -> dict[str, object]:
+    """What is in an ONNX file, by name: metadata, tensors, operators, weights by type."""
+    tensors = {
+        t.name: f"{TensorProto.DataType.Name(t.type.tensor_type.elem_type)} "
+        f"{[d.dim_value or d.dim_param for d in t.type.tensor_type.shape.dim]}"
+        for t in (*model.graph.input, *model.graph.output)
+    }
+    operators = Counter(node.op_type for node in model.graph.node)
+    weights: Counter[str] = Counter()
+    for tensor in model.graph.initializer:
+        weights[TensorProto.DataType.Name(tensor.data_type)] += math.prod(tensor.dims)
+    return {
+        **metadata(model),
+        **tensors,
+        "size": f"{path.stat().st_size:,} bytes",
+        "sha256": sha256_of(path),
+        "opset": model.opset_import[0].version,
+        "operators": ", ".join(f"{name} {count}" for name, count in operators.most_common()),
+        "values in weights": ", ".join(f"{name} {count:,}" for name, count in weights.most_common()),
+    }
 
 
 def sha256_of(path: Path) -> str:

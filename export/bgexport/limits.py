@@ -29,10 +29,13 @@ TOLERANCES = {
     "fp32": Tolerance(max_difference=1e-3, mean_difference=1e-5, iou=0.9995),
     # FP16 keeps 11 bits: logits are good to about 0.01, which is 0.0025 where the sigmoid is steepest; single
     # pixels on an edge may move more. On average it must stay invisible in 8 bits.
-    "fp16": Tolerance(max_difference=0.05, mean_difference=0.25 * GREY_LEVEL, iou=0.998),
-    # INT8 moves edges: a pixel may flip, the outline may not. Whether it is good enough is told by the labels
-    # (MAX_IOU_LOSS), not by these.
-    "int8": Tolerance(max_difference=1.0, mean_difference=6 * GREY_LEVEL, iou=0.90),
+    "fp16": Tolerance(max_difference=0.05, mean_difference=0.25 * GREY_LEVEL, iou=0.99),
+    # Only the weights are INT8, their products and sums are FP32: errors of half a step average out.
+    "int8-weights": Tolerance(max_difference=0.25, mean_difference=2 * GREY_LEVEL, iou=0.95),
+    # INT8 moves edges. Whether it is good enough is told by the labels (MAX_IOU_LOSS); these catch an engine that
+    # computes something else, as OpenVINO does with signed activations (mean 0.15).
+    "int8-cpu": Tolerance(max_difference=1.0, mean_difference=8 * GREY_LEVEL, iou=0.80),
+    "int8-gpu": Tolerance(max_difference=1.0, mean_difference=10 * GREY_LEVEL, iou=0.80),
 }
 """By precision."""
 

@@ -12,7 +12,7 @@ import onnx
 from bgexport import __version__, graph, repository
 from bgexport.card import update_card
 from bgexport.checks import Check, require
-from bgexport.engines import onnxruntime_engine, torch_engine
+from bgexport.engines import CPU_ENGINES, cpu_engine, torch_engine
 from bgexport.limits import TOLERANCES
 from bgexport.photos import Picture, adversarial
 from bgexport.verify import verify
@@ -47,10 +47,13 @@ def weights_sha256(checkpoint: Checkpoint) -> str:
     return digest.hexdigest()
 
 
-def parity_with_torch(checkpoint: Checkpoint, model: Path | bytes, photos: Sequence[Picture]) -> list[Check]:
-    """ONNX Runtime against PyTorch, on ``photos`` and on adversarial pictures."""
+def parity_with_torch(checkpoint: Checkpoint, model: Path, photos: Sequence[Picture]) -> list[Check]:
+    """Both CPU engines against PyTorch, on ``photos`` and on adversarial pictures."""
     made = adversarial(checkpoint.contract, photos[:2])
-    engines = {"onnxruntime fp32": (onnxruntime_engine(model), TOLERANCES["fp32"])}
+    precision = graph.metadata(onnx.load(model))["precision"]
+    engines = {
+        f"{name} {precision}": (cpu_engine(name, model), TOLERANCES[precision]) for name in CPU_ENGINES
+    }
     return verify(engines, torch_engine(checkpoint.model(), checkpoint.contract), photos, made)
 
 
@@ -72,16 +75,20 @@ def release(
     card: Path,
     serving: repository.Serving,
 ) -> Release:
-    """Make ``checkpoint`` the repository's network. Nothing is written where a check fails.
+    """Make ``checkpoint`` the repository's network. Nothing changes where a check fails.
 
     ``models`` is the model repository, ``card`` the model card, whose facts are replaced and whose prose is kept.
     """
-    content = onnx_bytes(checkpoint)
-    checks = parity_with_torch(checkpoint, content, photos)
-    require(checks)
     path = models / repository.ONNX_NETWORK / "1" / "model.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    new = path.with_suffix(".new")
+    try:
+        new.write_bytes(onnx_bytes(checkpoint))
+        checks = parity_with_torch(checkpoint, new, photos)
+        require(checks)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
     configs = repository.write(models, checkpoint.contract, serving)
     update_card(card, checkpoint, onnx.load(path), path)
     return Release(path, configs, card, checks)
