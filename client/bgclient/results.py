@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from bgimage.codec import Pixels
+    from bgimage.codec import Limits, Pixels
     from bgimage.finish import Finished
 
 P = TypeVar("P")
@@ -66,6 +66,20 @@ class Encoded:
     holds_matte: bool
     """True when the picture's alpha is the matte: not inverted, cropped, placed, or on a background."""
 
+    @property
+    def format(self) -> str:
+        """What ``data`` is, told from its first bytes."""
+        from bgimage.codec import probe
+
+        return probe(self.data, self._limits).format
+
+    @property
+    def _limits(self) -> Limits:
+        """A finished picture may weigh more than a photo: 48 megapixels of PNG are 90 MB."""
+        from bgimage.codec import Limits
+
+        return Limits(max_bytes=len(self.data) + 1)
+
     def decoded(self) -> Finished:
         """The picture in pixels. Its ``matte`` means something only where ``holds_matte``."""
         import numpy as np
@@ -73,7 +87,7 @@ class Encoded:
         from bgimage.codec import decode
         from bgimage.finish import Finished
 
-        photo = decode(self.data)
+        photo = decode(self.data, self._limits)
         pixels, alpha = photo.pixels, photo.alpha
         if alpha is not None:
             pixels = np.dstack([pixels, alpha])
@@ -154,7 +168,7 @@ class Cutout:
         """
         from bgimage.encode import encode
 
-        if isinstance(self.made, Encoded) and format is None and quality is None:
+        if isinstance(self.made, Encoded) and quality is None and format in (None, self.made.format):
             return self.made.data
         made = self.finished
         return encode(

@@ -23,6 +23,7 @@ from bgclient.errors import (
     UrlRefused,
 )
 from bgclient.options import CutOptions
+from bgclient.results import Encoded
 from bgclient.testing import FakeServer
 from bgimage.codec import Limits, decode
 from bgimage.options import Options
@@ -127,6 +128,23 @@ def test_a_cut_out_is_saved_as_its_suffix_says(client, photo, tmp_path, suffix, 
     saved = decode(path.read_bytes())
     assert saved.format == format
     assert saved.alpha is not None
+
+
+def test_what_the_server_encoded_is_handed_on_as_it_came(client, photo):
+    cutout = client.cut(photo, where="server")
+    assert cutout.png() is cutout.made.data
+    assert cutout.encode() is cutout.made.data
+    webp = client.cut(photo, where="server", format="webp")
+    assert webp.encode("webp") is webp.made.data
+    assert webp.png().startswith(b"\x89PNG")
+
+
+def test_a_finished_picture_may_weigh_more_than_a_photo():
+    png = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8, 4), np.uint8)).save(png, "png")
+    heavy = Encoded(png.getvalue() + bytes(Limits().max_bytes), None, 0.0, True)
+    assert heavy.decoded().pixels.shape == (8, 8, 4)
+    assert heavy.format == "png"
 
 
 def test_jpeg_needs_a_colour_and_says_so(client, photo, tmp_path):
