@@ -306,7 +306,7 @@ def test_a_certificate_of_another_name_is_refused(tmp_path):
     server.asked = []
     server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    with pytest.raises(DownloadFailed, match="(?i)certificate"):
+    with pytest.raises(DownloadFailed, match=r"(?i)certificate"):
         fetcher_of(server).fetch(f"https://photos.example:{server.server_port}/photo")
     assert server.asked == []
     server.shutdown()

@@ -121,7 +121,7 @@ def test_a_client_works_in_a_pool_of_processes(grpc_server, method):
 class Counted:
     """Stands in for bgserver.Server."""
 
-    made: list = []
+    made = ()
 
     def __init__(self):
         Counted.made.append(self)

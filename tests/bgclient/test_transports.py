@@ -45,7 +45,7 @@ def test_the_deadline_ends_the_call_and_reaches_the_server(twin, wire, photo):
     client = twin.client(wire.url)
     twin.do(client.contract())
     wire.fake.delay_s = 20.0
-    with pytest.raises(DeadlineExceeded, match="within 0.5 s"):
+    with pytest.raises(DeadlineExceeded, match=r"within 0\.5 s"):
         twin.do(client.cut(photo, timeout_s=0.5))
     assert wire.noticed.wait(10)
     twin.do(client.close())

@@ -89,6 +89,8 @@ class Cutter:
             return Done(job, cutout)
         except BgError as error:
             return Done(job, error=error)
+        except FileExistsError:  # another run was faster; a single photo was checked beforehand
+            return Done(job, skipped=True)
         except BrokenPipeError:
             raise
         except OSError as error:

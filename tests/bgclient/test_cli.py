@@ -1,0 +1,508 @@
+"""The command line as its users meet it: files, stdout, stderr and the exit status."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bgclient.cli import app
+from bgclient.cli._plan import Job, plan
+from bgclient.cli._talk import Ending, guarded
+from bgclient.errors import ServerBusy, ServerFault, ServerUnavailable
+from bgimage.codec import decode
+
+
+@pytest.fixture
+def bgclient(capfdbinary, monkeypatch, grpc_server):
+    """Runs a command line in this process; gives exit status, stdout and stderr."""
+    monkeypatch.setenv("BGCLIENT_URL", grpc_server.url)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERM", "dumb")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bgclient", *map(str, arguments)])
+        capfdbinary.readouterr()
+        status = guarded(app)
+        out, err = capfdbinary.readouterr()
+        assert b"Traceback" not in err
+        return types.SimpleNamespace(status=status, out=out, err=err.decode())
+
+    return run
+
+
+@pytest.fixture
+def me(tmp_path, jpeg):
+    path = tmp_path / "me.jpg"
+    path.write_bytes(jpeg)
+    return path
+
+
+@pytest.fixture
+def album(tmp_path, jpeg):
+    """A tree of photos with a name that occurs twice, a broken photo, and what is no photo."""
+    folder = tmp_path / "album"
+    for name in ("a.jpg", "summer/a.jpg", "summer/b.jpeg", "summer/beach/c.JPG", ".hidden/h.jpg", ".d.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(jpeg)
+    (folder / "summer" / "broken.jpg").write_bytes(jpeg[:300])
+    (folder / "notes.txt").write_text("no photo")
+    return folder
+
+
+CUT_OUTS = ["a.png", "summer/a.png", "summer/b.png", "summer/beach/c.png"]
+
+
+def tree(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_one_photo_becomes_one_png_beside_it(bgclient, me):
+    done = bgclient("cut", me)
+    assert (done.status, done.out) == (0, b"")
+    assert "me-cut.png" in done.err
+    assert decode(me.with_name("me-cut.png").read_bytes()).alpha is not None
+
+
+def test_the_target_s_suffix_says_the_format(bgclient, me):
+    assert bgclient("cut", me, me.with_name("out.webp")).status == 0
+    assert decode(me.with_name("out.webp").read_bytes()).format == "webp"
+
+
+def test_a_target_may_be_a_folder(bgclient, me, tmp_path):
+    assert bgclient("cut", me, f"{tmp_path}/new/").status == 0
+    assert tree(tmp_path / "new") == ["me.png"]
+
+
+def test_nothing_is_overwritten_without_force(bgclient, me):
+    target = me.with_name("out.png")
+    target.write_bytes(b"mine")
+    done = bgclient("cut", me, target)
+    assert done.status == 2
+    assert "out.png exists; --force overwrites it" in done.err
+    assert target.read_bytes() == b"mine"
+    assert bgclient("cut", me, target, "--force").status == 0
+    assert target.read_bytes() != b"mine"
+
+
+@pytest.mark.parametrize(
+    ("flags", "mode"),
+    [
+        (["-om"], "L"),
+        (["--only-mask"], "L"),
+        (["-bgc", "white"], "RGB"),
+        (["--bgcolor", "255,136,0"], "RGB"),
+        (["--blur", "4"], "RGB"),
+        (["--inverse"], "RGBA"),
+        (["--crop", "--margin", "3px"], "RGBA"),
+        (["--people", "main", "--edges", "none"], "RGBA"),
+        (["--canvas", "200x100", "--position", "center"], "RGBA"),
+        (["--where", "server"], "RGBA"),
+        (["--shared-memory"], "RGBA"),
+    ],
+)
+def test_an_option_reaches_the_picture(bgclient, me, flags, mode):
+    target = me.with_name("out.png")
+    assert bgclient("cut", me, target, *flags).status == 0
+    with Image.open(target) as picture:
+        assert picture.mode == mode
+        if "--canvas" in flags:
+            assert picture.size == (200, 100)
+        if "--crop" in flags:
+            assert picture.size < (120, 90)
+
+
+def test_a_picture_may_lie_behind_the_people(bgclient, me, tmp_path):
+    behind = tmp_path / "behind.png"
+    Image.fromarray(np.full((30, 40, 3), 200, np.uint8)).save(behind)
+    assert bgclient("cut", me, tmp_path / "out.png", "-bi", behind).status == 0
+    with Image.open(tmp_path / "out.png") as picture:
+        assert picture.getpixel((0, 0)) == (200, 200, 200)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["nothing.jpg"], "nothing.jpg: no such file or folder"),
+        (["ME", "out.jpg"], "JPEG has no transparency; give --bgcolor"),
+        (["ME", "out.xyz"], "out.xyz: unknown suffix"),
+        (["ME", "--format", "gif"], "format='gif': use one of"),
+        (["ME", "--edges", "soft"], "edges='soft': use one of"),
+        (["ME", "--people", "1,2,3"], "people=(1, 2, 3)"),
+        (["ME", "--bgcolor", "nocolour"], "background='nocolour'"),
+        (["ME", "--bgcolor", "1;2"], "write numbers separated by commas"),
+        (["ME", "-om", "-bgc", "white"], "choose one of"),
+        (["ME", "--where", "here"], "--where here"),
+        (["ME", "--url", "localhost"], "the port is missing"),
+        (["ME", "--header", "nocolon"], '"Name: value"'),
+        (["ME", "--timeout", "0"], "timeout_s"),
+        (["ME", "--cert-file", "c.pem"], "together"),
+        (["ME", "-", "--json"], "--json and the picture"),
+        (["ME", "ME", "no-folder"], "no folder"),
+        (["-", "ME", "FOLDER"], "cannot be mixed"),
+        (["FOLDER", "-"], "does not fit into stdout"),
+        (["FOLDER", "ME"], "is a file"),
+        (["FOLDER", "FOLDER"], "is the folder of the photos"),
+        (["ME", "--watch"], "--watch wants one folder"),
+        (["https://example.com/me.jpg"], "--allow-urls"),
+        (["--nope"], "No such option"),
+        ([], "Missing argument"),
+    ],
+)
+def test_wrong_usage_is_status_2_and_a_sentence_before_anything_is_asked(
+    bgclient, grpc_server, me, tmp_path, monkeypatch, arguments, why
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    named = {"ME": str(me), "FOLDER": str(tmp_path / "folder")}
+    done = bgclient("cut", *[named.get(argument, argument) for argument in arguments])
+    assert done.status == 2
+    assert why in done.err
+    assert done.out == b""
+    assert grpc_server.fake.requests == []
+
+
+def test_a_broken_photo_is_status_1_and_its_reason(bgclient, tmp_path, jpeg):
+    (tmp_path / "broken.jpg").write_bytes(jpeg[:300])
+    done = bgclient("cut", tmp_path / "broken.jpg")
+    assert done.status == 1
+    assert done.err.startswith("bgclient: broken_photo: ")
+    assert tree(tmp_path) == ["broken.jpg"]
+
+
+def test_nobody_in_the_photo_is_status_1_where_a_person_is_required(bgclient, grpc_server, me):
+    grpc_server.fake.network = lambda image: np.zeros(image.shape[1:], np.float32)
+    assert bgclient("cut", me, "--require-person").status == 1
+    assert bgclient("cut", me).status == 0
+
+
+def test_no_server_is_status_3_and_how_to_get_one(bgclient, me):
+    done = bgclient("cut", me, "--url", "127.0.0.1:1")
+    assert done.status == 3
+    assert "no Triton at 127.0.0.1:1" in done.err
+    assert '"bgclient serve"' in done.err
+
+
+def test_json_is_one_line_a_photo_on_stdout(bgclient, me):
+    done = bgclient("cut", me, "--json")
+    said = json.loads(done.out)
+    assert (said["photo"], said["output"], said["status"]) == (
+        str(me),
+        str(me.with_name("me-cut.png")),
+        "cut",
+    )
+    assert len(said["box"]) == 4
+    assert said["timings"]["tries"] == 1
+
+
+def test_stdin_to_stdout(root, grpc_server, jpeg):
+    done = subprocess.run(
+        [sys.executable, "-m", "bgclient", "cut", "-", "-"],
+        input=jpeg,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(root / "client"), "BGCLIENT_URL": grpc_server.url},
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert decode(done.stdout).size_hw == (90, 120)
+
+
+def test_a_folder_keeps_its_tree_names_what_failed_and_ends_with_status_1(bgclient, album):
+    done = bgclient("cut", album)
+    assert done.status == 1
+    assert tree(album.parent / "album-cut") == CUT_OUTS
+    assert "4 cut, 1 failed" in done.err
+    assert re.search(r"failed: .*summer/broken\.jpg: broken_photo: ", done.err)
+
+
+def test_a_second_run_cuts_only_what_is_missing_and_force_everything(bgclient, grpc_server, album, tmp_path):
+    bgclient("cut", album, tmp_path / "out")
+    (tmp_path / "out" / "a.png").unlink()
+    before = len(grpc_server.fake.requests)
+    done = bgclient("cut", album, tmp_path / "out")
+    assert done.status == 1
+    assert "1 cut, 3 were there already (--force cuts them again), 1 failed" in done.err
+    assert len(grpc_server.fake.requests) == before + 1
+    assert "4 cut, 1 failed" in bgclient("cut", album, tmp_path / "out", "--force").err
+
+
+def test_cut_outs_inside_the_folder_of_the_photos_are_not_cut_again(bgclient, album):
+    (album / "summer" / "broken.jpg").unlink()
+    assert bgclient("cut", album, album / "cut").status == 0
+    done = bgclient("cut", album, album / "cut")
+    assert "0 cut, 4 were there already" in done.err
+    assert tree(album / "cut") == CUT_OUTS
+
+
+def test_a_folder_in_json_has_a_line_for_each_photo(bgclient, album):
+    bgclient("cut", album)
+    done = bgclient("cut", album, "--json", "--quiet")
+    said = [json.loads(line) for line in done.out.splitlines()]
+    assert sorted(line["status"] for line in said) == ["failed", *["skipped"] * 4]
+    (failed,) = (line for line in said if line["status"] == "failed")
+    assert failed["error"]["code"] == "broken_photo"
+
+
+def test_photos_whose_names_would_collide_keep_their_suffixes(bgclient, tmp_path, jpeg):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.jpg", "a.jpeg", "A.JPG", "b.jpg"):
+        (folder / name).write_bytes(jpeg)
+    assert bgclient("cut", folder, tmp_path / "out").status == 0
+    assert tree(tmp_path / "out") == ["A.JPG.png", "a.jpeg.png", "a.jpg.png", "b.png"]
+
+
+def test_several_photos_go_into_a_folder(bgclient, album, me, tmp_path):
+    done = bgclient("cut", me, album / "a.jpg", album / "summer", f"{tmp_path}/out/")
+    assert done.status == 1
+    assert tree(tmp_path / "out") == ["a.png", "me.png", "summer/a.png", "summer/b.png", "summer/beach/c.png"]
+
+
+def test_two_photos_of_one_name_do_not_go_into_one_folder():
+    with pytest.raises(Ending, match="no such file"):
+        plan(["x/a.jpg", "y/a.jpg", "out/"], None)
+
+
+def test_two_photos_of_one_name_keep_apart_or_are_refused(album, tmp_path):
+    planned = plan([str(album / "a.jpg"), str(album / "summer" / "b.jpeg"), f"{tmp_path}/out/"], "webp")
+    assert [job.target for job in planned.jobs] == [tmp_path / "out/a.webp", tmp_path / "out/b.webp"]
+    with pytest.raises(Ending, match="two photos would become"):
+        plan([str(album / "a.jpg"), str(album / "summer" / "a.jpg"), f"{tmp_path}/out/"], None)
+
+
+def test_a_url_is_named_after_its_last_part():
+    assert plan(["https://example.com/photos/me.jpg?size=1"], None).jobs == [
+        Job("https://example.com/photos/me.jpg?size=1", Path("me-cut.png"))
+    ]
+
+
+def test_an_empty_folder_is_well(bgclient, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert bgclient("cut", tmp_path / "empty").status == 0
+
+
+def test_a_server_that_goes_away_ends_the_run_with_what_is_left(bgclient, grpc_server, album):
+    grpc_server.fake.fail(*[ServerUnavailable("gone")] * 100)
+    done = bgclient("cut", album, "--jobs", "1")
+    assert done.status == 3
+    assert "5 of 5 photos are left; the same command goes on from here:\n  bgclient cut" in done.err
+    assert tree(album.parent / "album-cut") == [] if (album.parent / "album-cut").exists() else True
+
+
+def test_one_photo_s_trouble_on_the_server_is_that_photo_s_only(bgclient, grpc_server, album):
+    grpc_server.fake.fail(ServerFault("broke"), ServerBusy("full"))
+    done = bgclient("cut", album, "--jobs", "1")
+    assert done.status == 1
+    assert "3 cut, 2 failed" in done.err
+
+
+def test_a_target_that_cannot_be_written_is_said_for_each_photo(bgclient, album, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "summer").write_text("a file where a folder has to be")
+    done = bgclient("cut", album, tmp_path / "out")
+    assert done.status == 1
+    assert "1 cut, 4 failed" in done.err
+    assert "cannot_write" in done.err
+
+
+def start(root, url, *arguments, **more):
+    return subprocess.Popen(
+        [sys.executable, "-m", "bgclient", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(root / "client"), "BGCLIENT_URL": url},
+        **more,
+    )
+
+
+def wait_for(condition, seconds=60.0):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def slow_album(tmp_path, jpeg):
+    folder = tmp_path / "slow"
+    folder.mkdir()
+    for number in range(30):
+        (folder / f"{number:02}.jpg").write_bytes(jpeg)
+    return folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_finishes_the_photos_in_flight_and_says_how_to_go_on(root, grpc_server, slow_album, number):
+    grpc_server.fake.delay_s = 0.3
+    out = slow_album.with_name("slow-cut")
+    running = start(root, grpc_server.url, "cut", slow_album, "--jobs", "2")
+    wait_for(lambda: out.exists() and tree(out))
+    running.send_signal(number)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    there = tree(out)
+    assert 1 <= len(there) < 30
+    assert (
+        f"{30 - len(there)} of 30 photos are left; the same command goes on from here:\n  bgclient cut" in err
+    )
+    assert "Traceback" not in err
+    assert len(grpc_server.fake.requests) == len(there)
+    assert all(decode((out / name).read_bytes()).size_hw == (90, 120) for name in there)
+
+
+def test_a_second_ctrl_c_drops_the_photos_in_flight(root, grpc_server, slow_album):
+    grpc_server.fake.delay_s = 60.0
+    running = start(root, grpc_server.url, "cut", slow_album, "--jobs", "2")
+    wait_for(lambda: len(grpc_server.fake.requests) == 2)
+    running.send_signal(signal.SIGINT)
+    assert "Ctrl-C again" in _line(running.stderr)
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "30 of 30 photos are left" in err
+    assert grpc_server.noticed.is_set()
+
+
+def _line(stream):
+    return next(line for line in stream if line.strip())
+
+
+def test_watching_cuts_what_is_there_and_what_comes_and_ends_with_ctrl_c(root, grpc_server, tmp_path, jpeg):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "first.jpg").write_bytes(jpeg)
+    running = start(root, grpc_server.url, "cut", folder, tmp_path / "out", "--watch")
+    wait_for(lambda: (tmp_path / "out" / "first.png").exists())
+    (folder / "broken.jpg").write_bytes(jpeg[:200])
+    (folder / "new").mkdir()
+    (folder / "new" / "second.jpg").write_bytes(jpeg)
+    wait_for(lambda: (tmp_path / "out" / "new" / "second.png").exists())
+    (folder / "broken.jpg").write_bytes(jpeg)
+    wait_for(lambda: (tmp_path / "out" / "broken.png").exists())
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 1
+    assert "3 cut, 1 failed" in err
+    assert err.count("broken_photo") == 1
+
+
+def test_a_reader_of_stdout_that_goes_away_is_no_traceback(root, grpc_server, album):
+    running = start(root, grpc_server.url, "cut", album, "--json")
+    running.stdout.close()
+    err = running.stderr.read()
+    running.wait(60)
+    assert "Traceback" not in err
+    assert "fault of bgclient" not in err
+
+
+def test_info_says_what_runs_where(bgclient, grpc_server):
+    done = bgclient("info")
+    assert done.status == 0
+    assert f"server   {grpc_server.url}: ready" in done.out.decode()
+    assert "sees 320 x 320 pixels" in done.out.decode()
+    said = json.loads(bgclient("info", "--json").out)
+    assert said["servers"][0]["network"] == "fake_network"
+    assert said["servers"][0]["contract"]["fingerprint"] == grpc_server.fake.contract.fingerprint
+
+
+def test_info_without_a_server_is_status_3(bgclient):
+    done = bgclient("info", "-u", "127.0.0.1:1")
+    assert done.status == 3
+    assert "not ready" in done.out.decode()
+
+
+def test_doctor_looks_at_everything_and_cuts_a_test_photo(bgclient):
+    done = bgclient("doctor")
+    assert done.status == 0, done.out
+    out = done.out.decode()
+    for part in ("bgclient", "needed", "server", "gpu", "limits", "network", "contract", "canary"):
+        assert re.search(rf"^(ok|note) +{part} ", out, re.MULTILINE), part
+    assert out.count("canary") == 2
+    said = [json.loads(line) for line in bgclient("doctor", "--json").out.splitlines()]
+    assert {finding["state"] for finding in said} <= {"ok", "note"}
+
+
+def test_doctor_without_a_server_says_so_and_ends_with_status_3(bgclient):
+    done = bgclient("doctor", "-u", "127.0.0.1:1", "--timeout", "3")
+    assert done.status == 3
+    assert re.search(
+        r"^WRONG +error +server_unavailable: no Triton at 127\.0\.0\.1:1", done.out.decode(), re.MULTILINE
+    )
+
+
+def test_doctor_tells_when_photos_do_not_come_back(bgclient, grpc_server):
+    grpc_server.fake.fail(ServerFault("broke"))
+    done = bgclient("doctor")
+    assert done.status == 1
+    assert re.search(r"^WRONG +canary +client: server_fault", done.out.decode(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "extra"), [("web", "bgclient.web", "web"), ("serve", "bgserver", "server")]
+)
+def test_a_part_that_is_not_installed_is_status_4_and_how_to_install_it(
+    bgclient, monkeypatch, command, module, extra
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    done = bgclient(command)
+    assert done.status == 4
+    assert f"pip install 'bgclient[{extra}]'" in done.err
+
+
+def test_a_fault_of_our_own_is_a_sentence_and_never_a_traceback(bgclient, me, monkeypatch):
+    from bgclient.cli import _cut
+
+    def broken(*_):
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(_cut, "plan", broken)
+    done = bgclient("cut", me)
+    assert done.status == 1
+    assert "fault of bgclient: ZeroDivisionError: oops; set BGCLIENT_DEBUG=1" in done.err
+
+
+def test_completion_knows_the_commands(run_python):
+    script = "import sys; sys.argv = ['bgclient']; from bgclient.cli import main; main()"
+    words = {"COMP_WORDS": "bgclient d", "COMP_CWORD": "1", "_BGCLIENT_COMPLETE": "complete_bash"}
+    assert run_python(script, **words).stdout.split() == ["doctor"]
+
+
+def test_the_help_names_every_exit_status(bgclient):
+    done = bgclient("--help")
+    text = " ".join(done.out.decode().split())
+    for status in (
+        "0 all well",
+        "1 a photo failed",
+        "2 wrong usage",
+        "3 no server",
+        "4 a part",
+        "130 stopped",
+    ):
+        assert status in text
+
+
+def test_two_runs_over_one_folder_do_not_disturb_each_other(root, grpc_server, slow_album):
+    runs = [start(root, grpc_server.url, "cut", slow_album, "--jobs", "2") for _ in range(2)]
+    ends = []
+    readers = [
+        threading.Thread(target=lambda run=run: ends.append(run.communicate(timeout=120))) for run in runs
+    ]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    out = slow_album.with_name("slow-cut")
+    assert [run.returncode for run in runs] == [0, 0]
+    assert tree(out) == [f"{number:02}.png" for number in range(30)]
+    assert all(decode((out / name).read_bytes()).size_hw == (90, 120) for name in tree(out))

@@ -1,0 +1,45 @@
+"""The documentation says what is: its examples run, its tables are complete."""
+
+import re
+
+import pytest
+from typer.main import get_command
+
+from bgclient.cli import app
+from bgclient.cli._talk import Status
+
+
+def examples_of(path):
+    return re.findall(r"^```python\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_examples_of_the_client_s_page_run_one_after_another(root, run_python, grpc_server, jpeg, tmp_path):
+    blocks = examples_of(root / "docs" / "client.md")
+    assert len(blocks) >= 9
+    for name in ("me.jpg", "you.jpg"):
+        (tmp_path / name).write_bytes(jpeg)
+    (tmp_path / "nobody.jpg").write_bytes(jpeg[:200])
+    script = "\n".join([f"import os; os.chdir({str(tmp_path)!r})", *blocks])
+    done = run_python(script, BGCLIENT_URL=grpc_server.url)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert {"me.png", "me.webp", "me-on-white.jpg", "0.png", "1.png"} <= {path.name for path in tmp_path.iterdir()}
+    assert "broken_photo" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["cut", "serve", "web", "info", "doctor"])
+def test_every_command_and_every_option_of_cut_stands_on_the_page(root, command):
+    page = (root / "docs" / "cli.md").read_text()
+    assert f"bgclient {command}" in page
+    if command == "cut":
+        for option in get_command(app).commands["cut"].params:
+            for name in option.opts if option.param_type_name == "option" else ():
+                assert f"`{name}" in page, name
+
+
+def test_every_exit_status_stands_on_the_page_and_in_the_module(root):
+    import bgclient.cli
+
+    page = (root / "docs" / "cli.md").read_text()
+    for status in Status:
+        assert f"| {int(status)} |" in page
+        assert re.search(rf"^    {int(status)} ", bgclient.cli.__doc__, re.MULTILINE)

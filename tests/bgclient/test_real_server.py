@@ -1,0 +1,274 @@
+"""The client and the command line against the real tritonserver."""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bgclient import AsyncClient, Client, Retry
+from bgclient.errors import (
+    BrokenPhoto,
+    DeadlineExceeded,
+    EmptyPhoto,
+    ModelMissing,
+    OptionError,
+    TooManyPixels,
+    UnknownFormat,
+)
+from bgimage.codec import decode
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+TOLERANCE = 1
+"""Steps of 255 by which a cut-out finished here may differ from one finished by the server. Both see the same pixels,
+run the same network and finish with the same code; the answers of one network in batches of different sizes may
+differ in the last bits, which rounding can turn into one step."""
+
+TIMEOUT_S = 120.0
+"""Long: a test machine may be busy."""
+
+
+@pytest.fixture(params=["grpc", "http"])
+def url(request, server):
+    return server.grpc_url if request.param == "grpc" else server.http_url
+
+
+@pytest.fixture
+def portrait(examples):
+    return examples["astronaut"]
+
+
+def difference(one, other):
+    assert one.shape == other.shape
+    return int(np.abs(one.astype(int) - other.astype(int)).max())
+
+
+def test_the_contract_of_the_real_models_is_read(twin, url):
+    client = twin.client(url, timeout_s=TIMEOUT_S)
+    contract = twin.do(client.contract())
+    assert contract.output_tensor == "alpha"
+    twin.do(client.close())
+
+
+@pytest.mark.parametrize("name", ["astronaut", "grace_hopper"])
+def test_both_places_of_finishing_give_the_same_pixels(twin, url, examples, name):
+    client = twin.client(url, timeout_s=TIMEOUT_S)
+    for options in ({}, {"output": "matte"}, {"background": "#3366cc"}, {"crop": True, "margin": "5%"}):
+        here = twin.do(client.cut(examples[name], format="png", **options))
+        there = twin.do(client.cut(examples[name], where="server", format="png", **options))
+        assert difference(here.pixels, there.pixels) <= TOLERANCE
+        assert here.confidence == pytest.approx(there.confidence, abs=1e-3)
+    twin.do(client.close())
+
+
+def test_every_way_to_the_server_gives_the_same_pixels(server, portrait):
+    cutouts = []
+    for address in (server.grpc_url, server.http_url):
+        for shared_memory in (False, True):
+            with Client(address, shared_memory=shared_memory, timeout_s=TIMEOUT_S) as client:
+                cutouts.append(client.cut(portrait))
+    assert all(difference(cutout.pixels, cutouts[0].pixels) <= TOLERANCE for cutout in cutouts)
+    assert list(Path("/dev/shm").glob("bgclient-*")) == []
+
+
+def test_what_is_uploaded_is_a_fraction_of_a_large_photo(server, portrait):
+    from bgimage.codec import encode
+
+    large = np.repeat(np.repeat(decode(portrait.read_bytes()).pixels, 6, axis=0), 6, axis=1)
+    data = encode(large, "jpeg", quality=97)
+    with Client(server.grpc_url, timeout_s=TIMEOUT_S) as client:
+        cutout = client.cut(data)
+    assert cutout.pixels.shape == (*large.shape[:2], 4)
+    assert cutout.timings.sent_bytes < len(data) / 3
+
+
+@pytest.mark.parametrize("where", ["client", "server"])
+def test_bad_photos_are_their_own_errors_among_good_ones(twin, url, portrait, png_bomb, where):
+    good = portrait.read_bytes()
+    photos = [good, b"", good[: len(good) // 2], b"a text", good, png_bomb]
+    client = twin.client(url, timeout_s=TIMEOUT_S)
+    outcomes = twin.many(client.cut_many(photos, in_flight=6, where=where))
+    kinds = [type(outcome.error) for outcome in outcomes]
+    assert kinds == [type(None), EmptyPhoto, BrokenPhoto, UnknownFormat, type(None), TooManyPixels]
+    assert difference(outcomes[0].cutout.pixels, outcomes[4].cutout.pixels) <= TOLERANCE
+    twin.do(client.close())
+
+
+def test_an_option_that_does_not_fit_the_photo_is_refused_by_the_server_as_at_home(server, portrait):
+    with Client(server.grpc_url, timeout_s=TIMEOUT_S) as client:
+        for where in ("client", "server"):
+            with pytest.raises(OptionError):
+                client.cut(portrait, where=where, people=(100_000, 100_000))
+
+
+def test_a_network_that_is_not_there_is_said(twin, url, portrait):
+    client = twin.client(url, model="nonexistent", timeout_s=TIMEOUT_S)
+    with pytest.raises(ModelMissing, match="bgclient serve"):
+        twin.do(client.cut(portrait))
+    twin.do(client.close())
+
+
+def cancelled(server):
+    """How many requests the server counts as cancelled, over all models."""
+    with urllib.request.urlopen(server.metrics_url, timeout=30) as answer:
+        text = answer.read().decode()
+    return sum(float(value) for value in re.findall(r'request_failure\{.*reason="CANCELED".*\} (\S+)', text))
+
+
+def test_a_deadline_reaches_the_server_and_leaves_it_well(server, portrait):
+    before = cancelled(server)
+    with Client(server.grpc_url, timeout_s=TIMEOUT_S) as client:
+        expected = client.cut(portrait)
+        for step in range(40):  # the moment that falls into the inference depends on the machine
+            try:
+                client.cut(portrait, where="server", timeout_s=0.05 * (step % 10 + 1))
+            except DeadlineExceeded:
+                if cancelled(server) > before:
+                    break
+        assert difference(client.cut(portrait).pixels, expected.pixels) <= TOLERANCE
+    assert cancelled(server) > before
+
+
+def test_cancelling_a_task_reaches_the_server(server, portrait):
+    before = cancelled(server)
+
+    async def run():
+        async with AsyncClient(server.grpc_url, timeout_s=TIMEOUT_S) as client:
+            await client.cut(portrait)
+            for _ in range(40):
+                tasks = [asyncio.create_task(client.cut(portrait, where="server")) for _ in range(6)]
+                await asyncio.sleep(0.3)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                if await asyncio.to_thread(cancelled, server) > before:
+                    break
+            assert (await client.cut(portrait)).pixels.shape[2] == 4
+
+    asyncio.run(run())
+    assert cancelled(server) > before
+
+
+def test_threads_share_one_client_and_get_their_own_photos_back(server, examples):
+    names = [name for name in examples if name != "camera"][:3]
+    with Client(server.grpc_url, timeout_s=TIMEOUT_S) as client:
+        alone = {name: client.cut(examples[name]).pixels for name in names}
+        wrong = []
+
+        def work(name):
+            for _ in range(3):
+                if difference(client.cut(examples[name]).pixels, alone[name]) > TOLERANCE:
+                    wrong.append(name)
+
+        threads = [threading.Thread(target=work, args=[name]) for name in names * 2]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+def test_info_names_triton_the_network_and_what_runs_it(twin, url):
+    client = twin.client(url, timeout_s=TIMEOUT_S)
+    (info,) = twin.do(client.info())
+    assert info.error is None
+    assert info.ready
+    assert info.version.startswith("2.")
+    assert info.models["matte"] == info.models["cutout"] == "READY"
+    assert info.network == "tiramisu_onnx"
+    assert "onnxruntime" in info.backend
+    assert info.devices == ("cpu",)
+    twin.do(client.close())
+
+
+def test_the_shared_memory_of_a_killed_client_is_forgotten_by_the_server(server, portrait, root):
+    from bgclient import _wire
+
+    script = """
+import os, signal, sys
+from bgclient import Client
+Client(sys.argv[1], shared_memory=True, timeout_s=120.0).cut(sys.argv[2])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run(
+        [sys.executable, "-c", script, server.grpc_url, str(portrait)],
+        env={**os.environ, "PYTHONPATH": str(root / "client")},
+        timeout=120,
+        check=False,
+    )
+    assert list(Path("/dev/shm").glob("bgclient-*")) == []
+    with Client(server.grpc_url, shared_memory=True, timeout_s=TIMEOUT_S) as client:
+        client.cut(portrait)
+        link = client._connections()
+        transport = link.transports[link.balancer.endpoints[0]]
+        known = transport.query(_wire.regions_query(), 10.0).get("regions", {})
+        assert all(f"-{os.getpid()}-" in name for name in known if name.startswith("bgclient-"))
+    with Client(server.grpc_url, timeout_s=TIMEOUT_S) as client:
+        client.ready()
+        link = client._connections()
+        known = (
+            link.transports[link.balancer.endpoints[0]].query(_wire.regions_query(), 10.0).get("regions", {})
+        )
+        assert [name for name in known if name.startswith("bgclient-")] == []
+
+
+def bgclient(root, *arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "bgclient", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(root / "client"), **environment},
+        check=False,
+    )
+
+
+def test_the_command_line_cuts_a_folder_over_both_protocols(root, url, examples, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("astronaut", "grace_hopper"):
+        (folder / examples[name].name).write_bytes(examples[name].read_bytes())
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 broken")
+    done = bgclient(root, "cut", folder, tmp_path / "out", "--timeout", "120", BGCLIENT_URL=url)
+    assert done.returncode == 1, done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["astronaut.png", "grace_hopper.png"]
+    assert "2 cut, 1 failed" in done.stderr
+
+
+def test_doctor_finds_the_real_server_well(root, server):
+    done = bgclient(root, "doctor", "--json", "--timeout", "120", BGCLIENT_URL=server.grpc_url)
+    findings = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, findings
+    assert sum(finding["name"] == "canary" for finding in findings) == 2
+
+
+def test_a_client_survives_the_restart_of_its_server(server, portrait, tmp_path):
+    """The connection breaks and comes back under the same address."""
+    from bgserver import Server
+
+    settings = {"threads": 2, "canary_timeout_s": 60.0, "start_timeout_s": 300.0}
+    with Server("cpu", **settings) as first:
+        ports = {"grpc_port": first.facts["grpc"], "http_port": first.facts["http"]}
+        client = Client(
+            first.grpc_url, timeout_s=TIMEOUT_S, retry=Retry(attempts=1000, most_s=0.5), shared_memory=True
+        )
+        expected = client.cut(portrait)
+    second = Server("cpu", **settings, **ports)
+    threading.Thread(target=second.start).start()
+    try:
+        time.sleep(0.2)
+        again = client.cut(portrait, timeout_s=300.0)
+        assert difference(again.pixels, expected.pixels) <= TOLERANCE
+        assert again.timings.tries > 1
+        client.close()
+    finally:
+        second.stop()
