@@ -183,7 +183,6 @@ def _tiff(pixels: Pixels, icc: bytes | None, exif: bytes | None, dpi: tuple[floa
     if dpi:
         directory[282], directory[283], directory[296] = dpi[0], dpi[1], 2
     directory.tagtype[273] = 4
-    directory[273] = (0,) * len(strips)
-    start = 8 + len(directory.tobytes(8))
-    directory[273] = tuple(start + sum(map(len, strips[:n])) for n in range(len(strips)))
+    # Pillow adds the place where the directory ends to the strips' offsets.
+    directory[273] = tuple(np.cumsum([0, *(len(strip) for strip in strips[:-1])]).tolist())
     return b"".join((struct.pack("<2sHI", b"II", 42, 8), directory.tobytes(8), *strips))

@@ -84,12 +84,16 @@ def finish(
             )
     if options.colors == "srgb":
         photo = _in_srgb(photo)
-    matte = mattes.refined(photo, small, options.edges)
+    matte = shown = mattes.refined(photo, small, options.edges)
+    if options.output == "inverse":
+        shown = 255 - matte
     if photo.alpha is not None:
-        matte = _times(matte, photo.alpha)
+        matte, shown = _times(matte, photo.alpha), _times(shown, photo.alpha)
     box = _box(matte)
     frame = Frame.of(box, (matte.shape[0], matte.shape[1]), options)
-    pixels = frame.placed(matte) if options.output == "matte" else _picture(photo, matte, frame, options)
+    pixels = (
+        frame.placed(matte) if options.output == "matte" else _picture(photo, matte, shown, frame, options)
+    )
     exif = photo.exif if options.keep_metadata else None
     return Finished(
         pixels=pixels,
@@ -105,11 +109,10 @@ def finish(
     )
 
 
-def _picture(photo: Photo, matte: NDArray[np.uint8], frame: Frame, options: Options) -> Pixels:
-    """The photo's people (or all but them) in the frame, on what ``options.background`` says."""
-    shown = matte
-    if options.output == "inverse":
-        shown = 255 - matte if photo.alpha is None else _times(255 - matte, photo.alpha)
+def _picture(
+    photo: Photo, matte: NDArray[np.uint8], shown: NDArray[np.uint8], frame: Frame, options: Options
+) -> Pixels:
+    """What ``shown`` leaves of the photo, in the frame, on what ``options.background`` says."""
     layer = frame.placed(foreground.cutout(photo.pixels, shown, options.decontaminate))
     dark = compose.shadow(layer[..., 3], options.shadow) if options.shadow else None
     background = options.background

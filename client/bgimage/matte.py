@@ -62,8 +62,8 @@ class LinearModels:
     guide: Floats
     radius: int
     mean: Floats
-    inverse: tuple[Floats, ...]
-    """The six different entries of the inverse covariance, each (h, w)."""
+    factors: tuple[Floats, ...]
+    """The covariance as L D L^T: L's three entries below the diagonal, then D's inverse, each (h, w)."""
 
     @classmethod
     def of(cls, guide: Floats, radius: int = RADIUS) -> LinearModels:
@@ -81,24 +81,23 @@ class LinearModels:
         rg = window_mean(red * green) - r * g
         rb = window_mean(red * blue) - r * b
         gb = window_mean(green * blue) - g * b
-        i_rr, i_rg, i_rb = gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb
-        i_gg, i_gb, i_bb = rr * bb - rb * rb, rb * rg - rr * gb, rr * gg - rg * rg
-        scale = 1 / (rr * i_rr + rg * i_rg + rb * i_rb)
-        return cls(
-            guide, radius, mean, tuple(entry * scale for entry in (i_rr, i_rg, i_rb, i_gg, i_gb, i_bb))
-        )
+        # Not the inverse by cofactors: on a grey photo its determinant drowns in float32.
+        low_gr, low_br = rg / rr, rb / rr
+        pivot_g = np.maximum(gg - low_gr * rg, EPSILON)
+        low_bg = (gb - low_br * rg) / pivot_g
+        pivot_b = np.maximum(bb - low_br * rb - low_bg * low_bg * pivot_g, EPSILON)
+        return cls(guide, radius, mean, (low_gr, low_br, low_bg, 1 / rr, 1 / pivot_g, 1 / pivot_b))
 
     def fitted(self, alpha: Floats) -> Floats:
         """float32 (h, w, 4): slopes for red, green, blue and the offset, means of all windows that hold the pixel."""
         mean_alpha = _window_mean(alpha, self.radius)
         covariance = _window_mean(self.guide * thrice(alpha), self.radius) - self.mean * thrice(mean_alpha)
         r, g, b = cv2.split(covariance)
-        i_rr, i_rg, i_rb, i_gg, i_gb, i_bb = self.inverse
-        slopes = (
-            i_rr * r + i_rg * g + i_rb * b,
-            i_rg * r + i_gg * g + i_gb * b,
-            i_rb * r + i_gb * g + i_bb * b,
-        )
+        low_gr, low_br, low_bg, share_r, share_g, share_b = self.factors
+        g = g - low_gr * r
+        slope_b = (b - low_br * r - low_bg * g) * share_b
+        slope_g = g * share_g - low_bg * slope_b
+        slopes = (r * share_r - low_gr * slope_g - low_br * slope_b, slope_g, slope_b)
         offset = mean_alpha - sum(
             slope * mean for slope, mean in zip(slopes, cv2.split(self.mean), strict=True)
         )
