@@ -54,8 +54,11 @@ def request(
     shutdown.
 
     Returns:
-        Status, headers with lower-case names, body. ``OSError`` and ``http.client.HTTPException`` pass
-        through.
+        Status, headers with lower-case names, body.
+
+    Raises:
+        NoAnswer: none in ``timeout_s``.
+        CanaryFailed: nobody listens, or not to the end.
     """
     parts = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=timeout_s)
@@ -63,6 +66,10 @@ def request(
         connection.request(method, path, body, {"Connection": "close", **(headers or {})})
         answer = connection.getresponse()
         return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+    except TimeoutError as error:
+        raise NoAnswer(f"{path} at {url} gave no answer in {timeout_s:g} s") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise CanaryFailed(f"no server answers at {url} ({type(error).__name__})") from error
     finally:
         connection.close()
 
@@ -90,14 +97,8 @@ def infer(
         }
     ).encode()
     headers = {"Inference-Header-Content-Length": str(len(head)), "Content-Type": "application/octet-stream"}
-    try:
-        status, reply, body = request(
-            url, "POST", f"/v2/models/{model}/infer", head + data, headers=headers, timeout_s=timeout_s
-        )
-    except TimeoutError as error:
-        raise NoAnswer(f"model {model} at {url} gave no answer in {timeout_s:g} s") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise CanaryFailed(f"no server answers at {url} ({type(error).__name__})") from error
+    path = f"/v2/models/{model}/infer"
+    status, reply, body = request(url, "POST", path, head + data, headers=headers, timeout_s=timeout_s)
     if status != 200:
         raise CanaryFailed(
             f"model {model} at {url} answers HTTP {status}: {body[:300].decode(errors='replace')}"
@@ -135,7 +136,7 @@ def check(url: str, models: tuple[str, ...] = ("cutout", "matte"), *, timeout_s:
 def served(
     url: str, models: tuple[str, ...], *, headers: dict[str, str] | None = None, timeout_s: float = 2.0
 ) -> int:
-    """Requests that ``models`` have answered well since they were loaded. ``OSError``: nobody answers."""
+    """Requests that ``models`` have answered well since they were loaded. ``CanaryFailed``: it does not say."""
     total = 0
     for model in models:
         status, _, body = request(

@@ -56,6 +56,15 @@ MAX_RESTARTS = 3
 
 RESTART_WINDOW_S = 60.0
 
+REAPED_S = 5.0
+"""A model's process that ended in good order (auto-completion has its own) is reaped by Triton within this."""
+
+MAX_UNANSWERED = 2
+"""Canaries in a row without an answer, and without a sign of work, until the server counts as stuck."""
+
+BUSY_SHARE = 0.02
+"""Of one core: models that compute more than this while the canary waits are at work."""
+
 HURRIED_DRAIN_S = 2.0
 """For a server with a dead or stuck model: such a one never drains, and healthy requests are done by then."""
 
@@ -227,6 +236,22 @@ class Triton:
         except OSError:
             return ""
 
+    def models_cpu_s(self) -> float:
+        """Processor time that the models' processes have used, seconds."""
+        ticks = 0
+        for stub in self.stubs:
+            with contextlib.suppress(OSError):
+                fields = Path(f"/proc/{stub}/stat").read_text().rpartition(")")[2].split()
+                ticks += int(fields[11]) + int(fields[12])  # utime, stime
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def _unnamed_regions(self) -> set[Path]:
+        """Shared memory that Triton made under its own default name: it does so when a model has died."""
+        with contextlib.suppress(OSError):
+            maps = Path(f"/proc/{self.process.pid}/maps").read_text()
+            return {Path(p) for p in re.findall(r"/dev/shm/triton_python_backend_shm_region_[\w-]+", maps)}
+        return set()
+
     def dead(self) -> str | None:
         """What has died, in words; None while everything lives."""
         if self.process.poll() is not None:
@@ -236,6 +261,7 @@ class Triton:
 
     def end(self, drain_s: float) -> None:
         """SIGTERM, time to finish what was accepted, SIGKILL for the rest; then nothing of it remains."""
+        unnamed = self._unnamed_regions()
         if self.process.poll() is None:
             self.process.terminate()
             # An idle kept-alive HTTP connection makes Triton wait until its own timeout, and then fail.
@@ -246,6 +272,8 @@ class Triton:
         self.process.wait()
         self._reader.join(2.0)
         self._run.sweep_shared_memory()
+        for region in unnamed:
+            region.unlink(missing_ok=True)
 
 
 class Keeper:
@@ -334,39 +362,33 @@ class Keeper:
     def _until_ready(self, triton: Triton, ports: Ports) -> bool:
         """False once the canary came back; True when told to stop meanwhile."""
         deadline = time.monotonic() + self._spec.start_timeout_s
+        dead_since: float | None = None
         while not self._stopping(TICK_S / 2):
-            # A model's process that dies while it starts is noticed by Triton only after 30 s.
-            broken = triton.dead() or next(
-                (
-                    f"a model's process died while it started (pid {p})"
-                    for p, s in triton.children().items()
-                    if s == "Z"
-                ),
-                None,
-            )
-            if broken and (
-                triton.process.poll() is not None
-                or "shared libraries" in triton.log()
-                or "what():" in triton.log()
-            ):
+            now = time.monotonic()
+            # Triton notices a model's process that died while it started only after 30 s.
+            died = "Z" in triton.children().values()
+            dead_since = (dead_since or now) if died else None
+            broken = triton.dead()
+            if dead_since and now - dead_since > REAPED_S:
+                broken = "a model's process died while it started"
+            if broken:
                 triton.end(HURRIED_DRAIN_S)
                 raise cause(triton.log(), broken)
-            if time.monotonic() > deadline:
+            if now > deadline:
                 raise StartTimeout(
                     f"not ready after {self._spec.start_timeout_s:g} s; its last words: {triton.log()[-300:]}"
                 )
-            with contextlib.suppress(OSError, ValueError):
-                if canary.request(ports.http_url, "GET", "/v2/health/ready", timeout_s=1.0)[0] == 200:
-                    canary.check(
-                        ports.http_url, self._spec.models, timeout_s=max(30.0, self._spec.canary_timeout_s)
-                    )
-                    triton.stubs = {p for p, state in triton.children().items() if state != "Z"}
-                    return False
+            if _says_ready(ports.http_url):
+                # The first photo warms everything up, on a machine that may be busy starting other things.
+                slow_s = max(30.0, self._spec.canary_timeout_s)
+                canary.check(ports.http_url, self._spec.models, timeout_s=slow_s)
+                triton.stubs = {p for p, state in triton.children().items() if state != "Z"}
+                return False
         return True
 
     def _watch(self, triton: Triton, ports: Ports) -> str | None:
         """Why the server must be restarted; None when told to stop."""
-        probe = Probe(self._spec, ports)
+        probe = Probe(self._spec, ports, triton)
         stopped_since: float | None = None
         while not self._stopping(TICK_S):
             why = triton.dead() or probe.verdict()
@@ -380,15 +402,23 @@ class Keeper:
         return None
 
 
+def _says_ready(url: str) -> bool:
+    try:
+        return canary.request(url, "GET", "/v2/health/ready", timeout_s=1.0)[0] == 200
+    except CanaryFailed:
+        return False
+
+
 class Probe:
     """The canary while serving, in a thread: real requests that come back make it unnecessary."""
 
-    def __init__(self, spec: Spec, ports: Ports) -> None:
-        self._spec, self._url = spec, ports.http_url
+    def __init__(self, spec: Spec, ports: Ports, triton: Triton) -> None:
+        self._spec, self._url, self._triton = spec, ports.http_url, triton
         self._headers = {canary.ADMIN_HEADER: spec.admin_key} if spec.admin_key else {}
         self._next = time.monotonic() + spec.canary_every_s
         self._thread: threading.Thread | None = None
         self._why: str | None = None
+        self._unanswered = 0
         self._last = self._counted(0)
 
     def verdict(self) -> str | None:
@@ -398,40 +428,43 @@ class Probe:
             self._thread.start()
         if self._thread and not self._thread.is_alive():
             self._thread = None
-            self._next = time.monotonic() + self._spec.canary_every_s
+            self._next = time.monotonic() + (0 if self._unanswered else self._spec.canary_every_s)
         return self._why
 
     def _served(self) -> int:
         return canary.served(self._url, self._spec.models, headers=self._headers)
 
     def _ask(self) -> None:
-        before = self._last
+        before, began, worked_s = self._last, time.monotonic(), self._triton.models_cpu_s()
         try:
             now = self._served()
             if now == before:
                 canary.check(self._url, self._spec.models[:1], timeout_s=self._spec.canary_timeout_s)
                 now = self._served()
-            self._last = now
+            self._last, self._unanswered = now, 0
         except NoAnswer as error:
-            # A full queue lets the canary wait: what is answered meanwhile tells a busy server from a stuck
-            # one.
+            # A full queue or a starved machine lets the canary wait. What is answered or computed meanwhile
+            # tells a busy server from a stuck one. (A model that computes without end ends itself, and is
+            # noticed as dead.)
             self._last = self._counted(before)
-            self._why = None if self._last > before else str(error)
-        except (CanaryFailed, OSError) as error:
+            share = (self._triton.models_cpu_s() - worked_s) / (time.monotonic() - began)
+            busy = self._last > before or share > BUSY_SHARE
+            self._unanswered = 0 if busy else self._unanswered + 1
+            self._why = str(error) if self._unanswered >= MAX_UNANSWERED else None
+        except CanaryFailed as error:
             self._why = str(error)
 
     def _counted(self, otherwise: int) -> int:
         try:
             return self._served()
-        except (CanaryFailed, OSError):
+        except CanaryFailed:
             return otherwise
 
 
 def main() -> int:
     """``python -m bgserver.keeper``, started by ``bgserver.Server``."""
-    ctypes.CDLL(None).prctl(
-        36, 1, 0, 0, 0
-    )  # PR_SET_CHILD_SUBREAPER: models whose server was killed come to us
+    pr_set_child_subreaper = 36  # models whose server was killed come to us
+    ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
     return Keeper(Spec.from_json(sys.stdin.readline())).run()
 
 

@@ -69,9 +69,13 @@ def test_a_stop_answers_accepted_photos_and_gives_idle_clients_no_more_than_its_
 def test_a_killed_model_is_noticed_and_the_server_comes_back_on_its_ports(tiny, stubs, eventually):
     server = tiny().start()
     addresses = server.grpc_url, server.http_url
+    before = set(Path("/dev/shm").glob("triton_python_*"))
     os.kill(stubs(server)[0], signal.SIGKILL)
+    with contextlib.suppress(errors.CanaryFailed):
+        echo(server, canary.photo())  # Triton maps memory of another name when it finds the model dead
     eventually(lambda: server.restarts == 1, 15.0)
     eventually(lambda: server.state == "ready")
+    assert set(Path("/dev/shm").glob("triton_python_*")) <= before
     assert (server.grpc_url, server.http_url) == addresses
     assert echo(server, canary.photo()) == canary.photo()
 
@@ -99,6 +103,12 @@ def test_a_busy_server_is_not_taken_for_a_stuck_one(tiny):
         thread.start()
     for thread in busy:
         thread.join()  # six seconds of queue; the canary at its end waits longer than its timeout
+    assert server.restarts == 0
+
+
+def test_a_photo_that_takes_long_to_compute_is_not_taken_for_a_stuck_model(tiny):
+    server = tiny(canary_timeout_s=1.0, canary_every_s=0.5).start()
+    assert echo(server, b"compute:6") == b"compute:6"
     assert server.restarts == 0
 
 
