@@ -35,16 +35,20 @@ def checkerboard(size: tuple[int, int], square: int = 16) -> Image.Image:
 
 def sheet(pairs: list[tuple[Path, Cutout]]) -> Image.Image:
     """Before, after on a checkerboard, and the matte: a row a photo."""
-    gap = 8
-    whole = Image.new("RGB", (3 * CELL + 4 * gap, len(pairs) * (CELL + gap) + gap), "#444444")
-    for row, (path, cutout) in enumerate(pairs):
+    gap, rows = 8, []
+    for path, cutout in pairs:
         before = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
         after = checkerboard(cutout.image.size)
         after.paste(cutout.image, mask=cutout.image.getchannel("A"))
-        for column, picture in enumerate((before, after, Image.fromarray(cutout.matte).convert("RGB"))):
-            small = ImageOps.contain(picture, (CELL, CELL))
-            left = gap + column * (CELL + gap) + (CELL - small.width) // 2
-            whole.paste(small, (left, gap + row * (CELL + gap) + (CELL - small.height) // 2))
+        pictures = (before, after, Image.fromarray(cutout.matte).convert("RGB"))
+        rows.append([ImageOps.contain(picture, (CELL, CELL)) for picture in pictures])
+    height = sum(row[0].height + gap for row in rows) + gap
+    whole = Image.new("RGB", (3 * CELL + 4 * gap, height), "#444444")
+    top = gap
+    for row in rows:
+        for column, picture in enumerate(row):
+            whole.paste(picture, (gap + column * (CELL + gap) + (CELL - picture.width) // 2, top))
+        top += row[0].height + gap
     return whole
 
 
@@ -88,4 +92,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except BgError as error:
+        sys.exit(error.message())
