@@ -168,9 +168,6 @@ def test_the_example_job_resumes_and_names_the_failures(cluster, job, tmp_path, 
     (source / "b" / "broken.jpg").write_bytes(b"broken")
     arguments = [str(source), str(out), "--format", format, "--workers", "1"]
 
-    cluster.cloudpickle.register_pickle_by_value(job) if hasattr(
-        cluster.cloudpickle, "register_pickle_by_value"
-    ) else None
     assert job.main(arguments) == 1
     said = capsys.readouterr().err
     assert "4 photos to cut, 0 are cut already" in said

@@ -6,6 +6,8 @@ import base64
 import io
 import re
 import shutil
+import subprocess
+import tarfile
 import time
 import zipfile
 
@@ -26,8 +28,20 @@ from selenium.webdriver.common.keys import Keys
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 CHROMEDRIVER = shutil.which("chromedriver")
-FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--lang=en-US"]
-WAIT_S = 60
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--lang=en-US",
+]
+WAIT_S = 180
+AXE = "axe-core@4.14.1"
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +124,9 @@ class Visit:
         """RGBA at a place given as shares of the canvas."""
         return self.script(
             """const c = document.querySelector(arguments[0]);
-               return [...c.getContext("2d").getImageData(arguments[1] * c.width, arguments[2] * c.height, 1, 1).data];""",
+               const copy = new OffscreenCanvas(1, 1).getContext("2d");
+               copy.drawImage(c, -Math.floor(arguments[1] * c.width), -Math.floor(arguments[2] * c.height));
+               return [...copy.getImageData(0, 0, 1, 1).data];""",
             canvas, x, y,
         )  # fmt: skip
 
@@ -165,7 +181,10 @@ def test_the_slider_uncovers_the_result_by_keyboard(visit, photo):
     here.until_done()
     slider = here.one("#split")
     assert here.driver.switch_to.active_element == slider, "the result can be used at once"
-    shown = lambda: here.script("return getComputedStyle(document.querySelector('#before')).clipPath")
+
+    def shown():
+        return here.script("return getComputedStyle(document.querySelector('#before')).clipPath")
+
     middle = shown()
     slider.send_keys(Keys.HOME)
     assert slider.get_attribute("value") == "0"
@@ -283,17 +302,31 @@ def test_a_server_with_keys_asks_for_one_and_uses_it(visit, photo):
     here.until_done()
 
 
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory):
+    """The text of axe-core, from npm."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("axe-core comes from npm, which is not installed")
+    folder = tmp_path_factory.mktemp("axe")
+    packed = subprocess.run(
+        [npm, "pack", "--silent", AXE], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+    if packed.returncode:
+        pytest.skip(f"npm pack {AXE} failed: {packed.stderr[-200:]}")
+    with tarfile.open(next(folder.glob("*.tgz"))) as archive:
+        return archive.extractfile("package/axe.min.js").read().decode()
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_wrong(visit, photo, theme):
-    axe = pytest.importorskip("axe_selenium_python", reason="the development extra is not installed")
+def test_axe_finds_nothing_wrong(visit, photo, axe, theme):
     here = visit()
     here.script("localStorage.setItem('bgclient.theme', arguments[0])", theme)
     here.driver.refresh()
 
     def check(where):
-        checker = axe.Axe(here.driver)
-        checker.inject()
-        found = checker.run()["violations"]
+        here.script(axe)
+        found = here.driver.execute_async_script("axe.run().then(found => arguments[0](found.violations))")
         assert not found, (
             where + ": " + "; ".join(f"{v['id']} {[n['target'] for n in v['nodes']]}" for v in found)
         )
@@ -301,14 +334,11 @@ def test_axe_finds_nothing_wrong(visit, photo, theme):
     check("welcome")
     here.put(photo)
     here.until_done()
-    for opened_row in ("#crop", '[value="blur"]'):
-        here.click(opened_row)
+    for opener in ("#crop", '[value="blur"]'):
+        here.click(opener)
     check("work")
     here.driver.get(f"{here.address}/docs")
-    here.until(
-        lambda: "X-Api-Key" in here.driver.page_source or "removebg" in here.one("#operations").text,
-        "the API page is drawn",
-    )
+    here.until(lambda: "removebg" in here.one("#operations").text, "the API page is drawn")
     check("docs")
 
 
@@ -343,7 +373,7 @@ def copied_page(folder, *, runtime):
     ignored = shutil.ignore_patterns("vendor", "network.onnx")
     static = shutil.copytree(page.STATIC, folder / "static", ignore=ignored)
     if runtime:
-        (static / "vendor").symlink_to(page.STATIC / "vendor")
+        shutil.copytree(page.STATIC / "vendor", static / "vendor")
     return static
 
 

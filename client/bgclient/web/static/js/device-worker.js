@@ -4,7 +4,8 @@ import * as ort from "../vendor/ort.wasm.bundle.min.mjs";
 import { alphaAt, boxOf, coefficients, foregroundAt, letterbox, planar } from "./matting.js";
 
 ort.env.wasm.wasmPaths = new URL("../vendor/", import.meta.url).href;
-ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
+// half of the cores: its threads spin while they wait, and the page is there too
+ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, Math.ceil((navigator.hardwareConcurrency || 1) / 2)) : 1;
 
 const SIDE = 320; // of the network's picture
 const GREY = 127; // around the photo

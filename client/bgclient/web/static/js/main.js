@@ -35,10 +35,8 @@ function add(files) {
     current ??= photo;
   }
   if (!photos.length) return;
-  const first = $("work").hidden;
   $("welcome").hidden = true;
   $("work").hidden = false;
-  if (first) split.focus({ preventScroll: true });
   drawStrip();
   show();
   pump();
@@ -111,7 +109,7 @@ async function cut(photo) {
 const count = (state) => photos.filter((photo) => photo.state === state).length;
 
 function sentence(error) {
-  if (!known(error.code)) return `${t("failed")}. ${error.message}`;
+  if (error.code === "failed" || !known(error.code)) return `${t("failed")}. ${error.message}`;
   return t(error.code, { limit: Math.round(facts.max_upload_bytes / 2 ** 20) });
 }
 
@@ -219,6 +217,7 @@ async function draw(photo) {
   compose($("before"), { ...common, before: true });
   if (done) compose($("after"), { ...common, cutout: mine.cutout });
   place();
+  if (done && document.activeElement === document.body) split.focus({ preventScroll: true });
 }
 
 /** Lays slider and divider over the picture, which is smaller than the stage on two of its sides. */
