@@ -54,7 +54,7 @@ def tiny_data(tmp_path_factory):
                     "label": label,
                     "width": 80,
                     "height": 96,
-                    "person_fraction": round(float(matte.mean() / 255), 4) if "png" in files else "",
+                    "person_fraction": round(float(matte.mean() / 255), 4) if "png" in files else 0,
                     "persons": 1 if "png" in files else "",
                     "source": "drawn",
                     "licence": "CC0",

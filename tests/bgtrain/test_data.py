@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from bgtrain.augment import AugmentConfig, Sample, augment
-from bgtrain.data import Crops, DataConfig, DataError, StepSampler, read_index
+from bgtrain.data import Crops, DataConfig, StepSampler
+from bgtrain.errors import DataError
+from bgtrain.shards import read_index
 
 PLAIN = AugmentConfig(composite=0, colour=0, blur=0, noise=0, jpeg=0)
 
@@ -88,8 +90,16 @@ def test_excluded_keys_are_left_out(tiny_data):
 
 
 def test_missing_files_are_named(tiny_data, tmp_path):
-    with pytest.raises(DataError, match=r"no .*index\.csv"):
+    with pytest.raises(DataError, match=r"no index of the shards at .*index\.csv"):
         read_index(tmp_path)
     shutil.copy(tiny_data / "index.csv", tmp_path)
     with pytest.raises(DataError, match=r"tiny-00\.tar"):
         Crops(tmp_path, DataConfig(), PLAIN, size=32, seed=0)
+
+
+def test_pixels_that_the_label_leaves_open_do_not_count():
+    alpha = np.zeros((64, 64), np.uint8)
+    ignore = np.ones((64, 64), bool)
+    sample = Sample(np.zeros((64, 64, 3), np.uint8), alpha, "pixel", ignore=ignore)
+    whole = replace(PLAIN, whole=1, whole_scale=(2, 2), rotate=0)
+    assert not augment(sample, 32, whole, np.random.default_rng(1))[2].any()

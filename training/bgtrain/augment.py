@@ -21,6 +21,8 @@ class Sample:
     """uint8 (H, W), 255 = person."""
     label: str
     """pixel, polygon, pseudo, empty or none."""
+    ignore: NDArray[np.bool_] | None = None
+    """bool (H, W): pixels that the label leaves open."""
     confidence: float = 1.0
     """Weight of the label in the loss, in [0, 1]."""
     squeezed: bool = False
@@ -192,6 +194,8 @@ def augment(
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
         band = cv2.morphologyEx((alpha > 127).astype(np.uint8), cv2.MORPH_GRADIENT, kernel) > 0
         weight[band] = round(255 * sample.confidence * config.polygon_band_weight)
+    if sample.ignore is not None:
+        weight[_warp(sample.ignore.astype(np.uint8) * 255, matrix, side, 0) > 127] = 0
     image = _camera(image, config, rng)
     if background is None:  # serving pads after everything else
         inside = cv2.warpAffine(

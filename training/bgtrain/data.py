@@ -6,10 +6,7 @@ gives the same crops in the same order.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import os
-import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,107 +17,40 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from bgimage.errors import BgError
 from bgtrain.augment import AugmentConfig, Sample, augment
+from bgtrain.errors import BrokenData, MissingData
+from bgtrain.shards import Row, Shards
 
+PERSON_LABELS = ("pixel", "polygon", "pseudo")
 Image = NDArray[np.uint8]
 
 
-class DataError(BgError):
-    """A training file is missing or broken; the message names it."""
-
-    code = "bad_training_data"
-
-
-def data_root() -> Path:
-    """Folder of the training photos: ``BGCLIENT_DATA``, else ``../shared/data`` beside the checkout."""
-    return Path(os.environ.get("BGCLIENT_DATA") or Path(__file__).parents[3] / "shared/data")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of ``index.csv``."""
-
-    key: str
-    shard: str
-    pool: str
-    split: str
-    label: str
-    """pixel, polygon, pseudo, empty (nobody in the photo) or none (a background)."""
-    person_fraction: float
-    persons: int | None
-    source: str
-    confidence: float
-    """Weight of the label in the loss, in [0, 1]."""
-
-
-def read_index(root: Path) -> list[Row]:
-    """All rows of ``root/index.csv``. ``DataError`` where it is missing or lacks a column."""
-    path = root / "index.csv"
-    if not path.is_file():
-        raise DataError(f"no {path}: point BGCLIENT_DATA at the folder of the shards")
-    with path.open(newline="") as lines:
-        try:
-            return [
-                Row(
-                    key=row["key"],
-                    shard=row["shard"],
-                    pool=row["pool"],
-                    split=row["split"],
-                    label=row["label"],
-                    person_fraction=float(row["person_fraction"] or 0),
-                    persons=int(row["persons"]) if row["persons"] else None,
-                    source=row["source"],
-                    confidence=float(row.get("agreement") or 1),
-                )
-                for row in csv.DictReader(lines)
-            ]
-        except (KeyError, ValueError) as error:
-            raise DataError(f"{path}: {error!r}; see training/README.md for the columns") from error
-
-
-def read_shards(root: Path, rows: Sequence[Row]) -> Iterator[tuple[Row, bytes, bytes | None]]:
-    """(row, JPEG bytes, PNG bytes of the matte or ``None``) of the wanted rows, shard by shard."""
-    for shard in sorted({row.shard for row in rows}):
-        wanted = {row.key: row for row in rows if row.shard == shard}
-        found: dict[str, dict[str, bytes]] = {}
-        try:
-            with tarfile.open(root / shard) as tar:
-                for member in tar:
-                    key, _, ending = Path(member.name).name.rpartition(".")
-                    if key in wanted and (file := tar.extractfile(member)):
-                        found.setdefault(key, {})[ending] = file.read()
-        except (OSError, tarfile.TarError) as error:
-            raise DataError(f"{root / shard}: {error}") from error
-        for key, row in wanted.items():
-            if "jpg" not in found.get(key, {}):
-                raise DataError(f"{root / shard}: no {key}.jpg, though index.csv names it")
-            yield row, found[key]["jpg"], found[key].get("png")
-
-
-def load_sample(row: Row, photo: bytes, matte: bytes | None, max_side: int) -> Sample:
-    """Decode one photo and its matte, shrunk to ``max_side`` pixels on the long side."""
-    image = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR_RGB)
+def load_sample(shards: Shards, row: Row, max_side: int) -> Sample:
+    """One photo and its matte, shrunk to ``max_side`` pixels on the long side. ``BrokenData`` names a bad one."""
+    image = cv2.imdecode(np.frombuffer(shards.photo(row.key), np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
-        raise DataError(f"{row.key}.jpg in {row.shard} cannot be decoded")
-    alpha = np.zeros(image.shape[:2], np.uint8)
-    if matte is not None and row.label not in ("empty", "none"):
-        alpha = cv2.imdecode(np.frombuffer(matte, np.uint8), cv2.IMREAD_GRAYSCALE)
-        if alpha is None or alpha.shape != image.shape[:2]:
-            raise DataError(
-                f"{row.key}.png in {row.shard} cannot be decoded or has another size than the photo"
-            )
+        raise BrokenData(f"{row.key}.jpg in {row.shard} cannot be decoded")
+    alpha = ignore = None
+    if row.label in PERSON_LABELS:
+        alpha, ignore = shards.matte(row.key), shards.ignore(row.key)
+    if alpha is None:
+        alpha = np.zeros(image.shape[:2], np.uint8)
+    if alpha.shape != image.shape[:2]:
+        raise BrokenData(f"{row.key}.png in {row.shard} has another size than the photo")
     height, width = alpha.shape
     scale = max_side / max(height, width)
     if scale < 1:
         size = round(width * scale), round(height * scale)
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         alpha = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
+        if ignore is not None:
+            ignore = cv2.resize(ignore.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
     return Sample(
         image=image,
         alpha=alpha,
         label=row.label,
-        confidence=row.confidence,
+        ignore=ignore,
+        confidence=1.0 if row.agreement is None else row.agreement,
         # these photos were squeezed to a square by their publisher
         squeezed=row.source.startswith("openimg_human"),
     )
@@ -171,25 +101,24 @@ class Crops(Dataset[dict[str, torch.Tensor]]):
         split: str = "train",
     ) -> None:
         self.augmentation, self.size, self.seed = augmentation, size, seed
-        rows = [r for r in read_index(root) if r.split == split and r.key not in config.exclude]
-        used = [r for r in rows if r.pool in config.pools or r.pool in config.backgrounds]
-        if not used:
-            raise DataError(
-                f"{root / 'index.csv'}: no photo of split {split!r} in the pools {sorted(config.pools)}"
-            )
         self.samples: list[Sample] = []
-        weights: list[float] = []
         self.backgrounds: list[int] = []
         self.people: list[int] = []
-        for row, photo, matte in read_shards(root, used):
-            index = len(self.samples)
-            self.samples.append(load_sample(row, photo, matte, config.max_side))
-            rarer = config.small_people if 0 < row.person_fraction < 0.08 else 1.0
-            weights.append(config.pools.get(row.pool, 0.0) * rarer)
-            if row.pool in config.backgrounds:
-                self.backgrounds.append(index)
-            if row.label in ("pixel", "pseudo"):
-                self.people.append(index)
+        weights: list[float] = []
+        with Shards(root, split=split, pools={*config.pools, *config.backgrounds}) as shards:
+            for row in shards.rows:
+                if row.key in config.exclude:
+                    continue
+                index = len(self.samples)
+                self.samples.append(load_sample(shards, row, config.max_side))
+                rarer = config.small_people if 0 < row.person_fraction < 0.08 else 1.0
+                weights.append(config.pools.get(row.pool, 0.0) * rarer)
+                if row.pool in config.backgrounds:
+                    self.backgrounds.append(index)
+                if row.label in ("pixel", "pseudo"):
+                    self.people.append(index)
+        if not any(weights):
+            raise MissingData(f"{root}: no photo of split {split!r} in the pools {sorted(config.pools)}")
         self.probabilities = np.cumsum(weights) / np.sum(weights)
 
     def __len__(self) -> int:
@@ -233,11 +162,9 @@ class StepSampler(torch.utils.data.Sampler[list[int]]):
             yield list(range(start + self.rank, start + self.batch, self.world))
 
 
-def load_split(
-    root: Path, split: str, pools: Sequence[str], max_side: int = 4096
-) -> Iterator[tuple[Row, Image, Image]]:
+def load_split(root: Path, split: str, pools: Sequence[str]) -> Iterator[tuple[Row, Image, Image]]:
     """(row, photo uint8 (H, W, 3), matte uint8 (H, W)) of a split, for validation."""
-    rows = [r for r in read_index(root) if r.split == split and r.pool in pools]
-    for row, photo, matte in read_shards(root, rows):
-        sample = load_sample(row, photo, matte, max_side)
-        yield row, sample.image, sample.alpha
+    with Shards(root, split=split, pools=pools) as shards:
+        for row in shards.rows:
+            sample = load_sample(shards, row, max_side=4096)
+            yield row, sample.image, sample.alpha

@@ -31,9 +31,10 @@ from torch.nn.parallel import DistributedDataParallel
 from bgimage.geometry import network_input
 from bgtrain import checkpoint, networks
 from bgtrain import recipe as recipes
-from bgtrain.data import Crops, StepSampler, data_root, load_split
+from bgtrain.data import Crops, StepSampler, load_split
 from bgtrain.losses import matting_loss
 from bgtrain.recipe import OptimizerConfig, Phase, Recipe
+from bgtrain.shards import data_folder
 
 VALIDATION_POOLS = (
     "ccp",
@@ -427,7 +428,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.steps:
         recipe = _with_steps(recipe, arguments.steps)
     trainer = Trainer(
-        recipe, arguments.out, arguments.data or data_root(), place, arguments.workers, arguments.start
+        recipe, arguments.out, data_folder(arguments.data), place, arguments.workers, arguments.start
     )
     report = Report(arguments.out, recipe.steps, active=place.rank == 0)
     report.say(

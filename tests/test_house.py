@@ -1,0 +1,83 @@
+"""The house keeps its own rules: imports, links, commands, public names."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    path
+    for path in ROOT.rglob("*.md")
+    if not {".venv", "node_modules", "runs", ".cache"} & set(path.relative_to(ROOT).parts)
+)
+HEAVY = ("torch", "onnxruntime", "openvino", "grpc", "httpx", "fastapi", "cv2", "PIL", "rich", "typer")
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_nobody_imports_what_the_house_rules_forbid():
+    pytest.importorskip("importlinter")
+    from importlinter.cli import lint_imports
+
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == 0
+
+
+def test_importing_the_client_loads_nothing_heavy():
+    loaded = python(
+        "import sys, bgclient; print(*sorted({m.partition('.')[0] for m in sys.modules}))"
+    ).split()
+    assert not set(HEAVY) & set(loaded)
+
+
+def test_importing_the_server_launcher_loads_no_network_engine():
+    loaded = python(
+        "import sys, bgserver; print(*sorted({m.partition('.')[0] for m in sys.modules}))"
+    ).split()
+    assert not {"torch", "onnxruntime", "openvino"} & set(loaded)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_of_a_page_leads_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s#]+)[^)]*\)", text):
+        if not re.match(r"[a-z]+:", target):
+            assert (page.parent / target).exists(), target
+
+
+def test_every_make_target_of_the_readme_exists():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"make ([a-z-]+)", (ROOT / "README.md").read_text()))
+    assert named
+    assert named <= targets
+
+
+def test_every_bgclient_command_of_the_readme_exists():
+    named = set(re.findall(r"^bgclient ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
+    help_text = subprocess.run(
+        [sys.executable, "-m", "bgclient", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert named
+    for command in named:
+        assert re.search(rf"\b{command}\b", help_text), command
+
+
+def test_the_public_names_are_the_documented_ones():
+    import bgclient
+
+    wanted = {"cut", "acut", "cut_many", "acut_many", "Client", "AsyncClient", "Cutout"}
+    assert wanted <= set(bgclient.__all__)
+    for name in bgclient.__all__:
+        assert getattr(bgclient, name).__doc__, f"bgclient.{name} has no docstring"
+
+
+def test_no_import_has_a_side_effect_on_standard_output_or_error():
+    code = "import bgimage, bgclient, bgserver"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == done.stderr == ""
