@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from bgbench import plots
 from bgbench.errors import BrokenResult
 from bgbench.results import Case, Result, Series
 from bgbench.rivals import OURS, RIVALS
+from bgtrain.evaluate import MARKED_LIMIT
 
 PARETO_GROUPS = ("ccp", "20-70 % people", "vikram_humanseg")
 """Labels that no rival made: people_pseudo is RobustVideoMatting's own alpha, so it is shown and not counted."""
@@ -23,6 +24,9 @@ SHOWN = {
     "pennfudan": "pennfudan",
     "people_pseudo": "pseudo (RVM)",
 }
+TITLES = {one.name: one for one in (OURS, *RIVALS)}
+DOUBTS = "in doubt"
+"""Title of the column that says why a row should be measured again."""
 
 
 @dataclass(frozen=True)
@@ -160,354 +164,262 @@ def _measured(result: Result, drawn: _Drawn, prices: Prices) -> list[str]:
     return [section for section in sections if section]
 
 
+PARTS = ("decode", "shrink", "network", "finish", "encode")
+PHASES = ("load", "shrink", "ask", "finish", "encode")
+Rows = list[dict[str, str]]
+"""A table: each row maps column titles to cells."""
+
+
 def _necessary(result: Result) -> str:
-    """Sum of the necessary parts against the whole, the promise being at most 1.3 times."""
-    rows = []
+    """The parts that nobody can do without, their sum, and how much longer users wait."""
+    rows: Rows = []
     for case in result.of("parts"):
         size = case.setting["megapixels"]
-        needed = sum(case.value(part) for part in ("decode", "shrink", "network", "finish", "encode"))
-        strict = sum(case.value(part) for part in ("decode", "network", "encode"))
-        users = {one.setting["where"]: one for one in result.of("one user", megapixels=size)}
-        rows.append(
-            [
-                f"{size}",
-                *(_ms(case.series[part]) for part in ("decode", "shrink", "network", "finish", "encode")),
-                f"{needed:.0f}",
-            ]
-            + [
-                f"{users[w].value('latency'):.0f} ({users[w].value('latency') / strict:.2f})"
-                if w in users
-                else "-"
-                for w in ("client", "server")
-            ]
-            + [_doubts(case)]
-        )
-    heads = [
-        "megapixels",
-        "decode",
-        "shrink",
-        "network",
-        "finish",
-        "encode",
-        "sum",
-        "thin client (over decode + network + encode)",
-        "server path (same)",
-        "",
-    ]
-    return _table(
-        "What a cut-out costs at least (milliseconds, in one process), and what a user waits", heads, rows
-    )
+        necessary = sum(case.value(part) for part in ("decode", "network", "encode"))
+        row = {"megapixels": f"{size}", **{part: _ms(case.series[part]) for part in PARTS}}
+        row["decode + network + encode"] = f"{necessary:.0f}"
+        for user in result.of("one user", megapixels=size):
+            latency = user.value("latency")
+            row[f"{_where(user)} (times that)"] = f"{latency:.0f} ({latency / necessary:.2f})"
+        rows.append({**row, DOUBTS: _doubts(case)})
+    return _table("What a cut-out needs (milliseconds, in one process), and what a user waits", rows)
 
 
 def _one_user(result: Result) -> str:
     rows = [
-        [
-            f"{case.setting['megapixels']}",
-            _where(case),
-            _ms(case.series["latency"]),
-            f"{case.series['latency'].summary.p95:.0f}",
-        ]
-        + [f"{case.value(phase):.0f}" for phase in ("load", "shrink", "ask", "finish", "encode")]
-        + [f"{case.value('sent'):.2f}", _doubts(case)]
+        {
+            "megapixels": f"{case.setting['megapixels']}",
+            "who finishes": _where(case),
+            "JPEG to PNG, ms": _ms(case.series["latency"]),
+            "p95": f"{case.series['latency'].summary.p95:.0f}",
+            **{phase: f"{case.value(phase):.0f}" for phase in PHASES},
+            "MB sent": f"{case.value('sent'):.2f}",
+            DOUBTS: _doubts(case),
+        }
         for case in result.of("one user")
     ]
-    heads = [
-        "megapixels",
-        "who finishes",
-        "JPEG to PNG, ms",
-        "p95",
-        "load",
-        "shrink",
-        "ask",
-        "finish",
-        "encode",
-        "MB sent",
-        "",
-    ]
-    return _table("One user", heads, rows)
+    return _table("One user", rows)
 
 
 def _transports(result: Result) -> str:
     rows = [
-        [
-            case.setting["transport"],
-            _where(case),
-            _ms(case.series["latency"]),
-            f"{case.value('ask'):.0f}",
-            f"{case.value('sent'):.2f}",
-            _doubts(case),
-        ]
+        {
+            "transport": case.setting["transport"],
+            "who finishes": _where(case),
+            "JPEG to PNG, ms": _ms(case.series["latency"]),
+            "ask": f"{case.value('ask'):.0f}",
+            "MB sent": f"{case.value('sent'):.2f}",
+            DOUBTS: _doubts(case),
+        }
         for case in result.of("transports")
     ]
-    return _table(
-        "Transports (12 megapixels)",
-        ["transport", "who finishes", "JPEG to PNG, ms", "ask", "MB sent", ""],
-        rows,
-    )
+    return _table("Transports (12 megapixels)", rows)
 
 
 def _load(result: Result, prices: Prices) -> str:
-    rows = []
+    rows: Rows = []
     for case in result.of("many users"):
-        summary = case.series["latency"].summary
-        rate = case.value("throughput")
+        latency, rate = case.series["latency"].summary, case.value("throughput")
         rows.append(
-            [
-                _where(case),
-                f"{case.value('arrivals'):.2f}{' **knee**' if case.setting.get('knee') else ''}",
-                f"{rate:.2f}",
-                f"{summary.p50:.0f}",
-                f"{summary.p95:.0f}",
-                f"{summary.p99:.0f}",
-                f"{summary.count}",
-                f"{prices.per_thousand(rate, result.environment):.3f}",
-                _doubts(case),
-            ]
+            {
+                "who finishes": _where(case),
+                "arriving/s": f"{case.value('arrivals'):.2f}{' **knee**' if case.setting.get('knee') else ''}",
+                "answered/s": f"{rate:.2f}",
+                **{f"{name} ms": f"{getattr(latency, name):.0f}" for name in ("p50", "p95", "p99")},
+                "photos": f"{latency.count}",
+                "USD a 1000": f"{prices.per_thousand(rate, result.environment):.3f}",
+                DOUBTS: _doubts(case),
+            }
         )
-    heads = [
-        "who finishes",
-        "arriving/s",
-        "answered/s",
-        "p50 ms",
-        "p95 ms",
-        "p99 ms",
-        "photos",
-        "USD a 1000",
-        "",
-    ]
+    gpu = f" and {prices.gpu_hour_usd:g} USD a GPU-hour" if result.environment["gpus"] else ""
     note = (
         "Poisson arrivals that do not wait for answers; a latency runs from when the photo was due. "
-        f"Client and server share the cores. Cost at an assumed {prices.core_hour_usd:g} USD a core-hour"
-        + (f" and {prices.gpu_hour_usd:g} USD a GPU-hour" if result.environment["gpus"] else "")
-        + ", the machine as busy as in the row."
+        "Client and server share the cores. The knee has the most throughput for its latency. "
+        f"Cost at an assumed {prices.core_hour_usd:g} USD a core-hour{gpu}, the machine as busy as in the row."
     )
-    return _table("Many users (1 megapixel)", heads, rows, note)
+    return _table("Many users (1 megapixel)", rows, note)
 
 
 def _ensemble(result: Result) -> str:
-    rows = []
-    for case in result.of("ensemble"):
-        stages = plots.stage_ms(case)
-        rows.append(
-            [f"{case.setting['in flight']}", _value(case, "throughput", 2), _ms(case.series["latency"])]
-            + [f"{stages[name]:.0f}" for name in plots.STAGES]
-            + [_doubts(case)]
-        )
-    return _table(
-        "The ensemble under perf_analyzer (1 megapixel, closed loop)",
-        ["in flight", "photos/s", "latency ms", *plots.STAGES, ""],
-        rows,
-        "The columns from the third on are means a request, from Triton's own counters.",
-    )
+    rows = [
+        {
+            "in flight": f"{case.setting['in flight']}",
+            "photos/s": _value(case, "throughput", 2),
+            "latency ms": _ms(case.series["latency"]),
+            **{name: f"{value:.0f}" for name, value in plots.stage_ms(case).items()},
+            DOUBTS: _doubts(case),
+        }
+        for case in result.of("ensemble")
+        if "latency" in case.series
+    ]
+    note = "The columns from the third on are means a request, from Triton's own counters."
+    return _table("The ensemble under perf_analyzer (1 megapixel, closed loop)", rows, note)
 
 
 def _network(result: Result) -> str:
-    bare = {
-        case.setting["batch"]: case
-        for case in sorted(result.of("network, bare"), key=lambda c: -c.value("latency"))
-    }
+    bare = list(result.of("network, bare"))
     rows = [
-        [
-            case.setting["engine"],
-            f"{case.setting['batch']}",
-            "-",
-            _ms(case.series["latency"]),
-            f"{case.value('throughput'):.1f}",
-            "-",
-            _doubts(case),
-        ]
-        for case in result.of("network, bare")
+        {
+            "engine or transport": case.setting["engine"],
+            "batch": f"{case.setting['batch']}",
+            "in flight": "",
+            "latency ms": _ms(case.series["latency"]),
+            "photos/s": f"{case.value('throughput'):.1f}",
+            "over bare": "",
+            DOUBTS: _doubts(case),
+        }
+        for case in bare
     ]
-    for case in result.of("network, served"):
-        batch, users = case.setting["batch"], case.setting["in flight"]
-        own = bare.get(batch)
-        added = (
-            f"{case.value('latency') / own.value('latency') - 1:+.0%}"
-            if own and users == 1 and case.series["latency"].values
-            else "-"
-        )
-        rows.append(
-            [
-                f"served, {case.setting['transport']}",
-                f"{batch}",
-                f"{users}",
-                _ms(case.series["latency"]),
-                _value(case, "throughput", 1),
-                added,
-                _doubts(case),
-            ]
-        )
-    heads = [
-        "engine or transport",
-        "batch",
-        "in flight",
-        "latency ms",
-        "photos/s",
-        "over the fastest bare engine",
-        "",
+    rows += [
+        {
+            "engine or transport": f"served, {case.setting['transport']}",
+            "batch": f"{case.setting['batch']}",
+            "in flight": f"{case.setting['in flight']}",
+            "latency ms": _ms(case.series["latency"]),
+            "photos/s": _value(case, "throughput", 1),
+            "over bare": _over_bare(case, bare),
+            DOUBTS: _doubts(case),
+        }
+        for case in result.of("network, served")
     ]
-    return _table("The network alone, bare and behind the server", heads, rows)
+    note = (
+        "Over bare: time a photo beyond that of the fastest bare engine; for one request in flight by latency at the "
+        "same batch size, for several by throughput against the best bare batch size."
+    )
+    return _table("The network alone, bare and behind the server", rows, note)
+
+
+def _over_bare(case: Case, bare: Sequence[Case]) -> str:
+    """What the server adds to the network, in per cent."""
+    same = [one for one in bare if one.setting["batch"] == case.setting["batch"]]
+    if case.setting["in flight"] > 1 and bare and "throughput" in case.series:
+        return f"{max(one.value('throughput') for one in bare) / case.value('throughput') - 1:+.0%}"
+    if case.setting["in flight"] == 1 and same and case.series["latency"].values:
+        return f"{case.value('latency') / min(one.value('latency') for one in same) - 1:+.0%}"
+    return ""
 
 
 def _floors(result: Result) -> str:
     peaks = next(result.of("machine peaks"), None)
     rows = [
-        [
-            case.setting["network"],
-            f"{case.value('parameters, millions'):.2f}",
-            f"{case.value('operations'):.2f}",
-            f"{case.value('traffic, fused'):.0f} / {case.value('traffic, as written'):.0f}",
-            f"{case.value('floor, fused'):.1f} / {case.value('floor, as written'):.1f}",
-            _ms(case.series["ONNX Runtime"]),
-            f"{case.value('ONNX Runtime') / case.value('floor, fused'):.1f}",
-            _doubts(case),
-        ]
+        {
+            "network": case.setting["network"],
+            "parameters, M": f"{case.value('parameters, millions'):.2f}",
+            "GFLOP": f"{case.value('operations'):.2f}",
+            "MB moved, fused / as written": _both(case, "traffic", 0),
+            "floor ms, fused / as written": _both(case, "floor", 1),
+            "ONNX Runtime ms": _ms(case.series["ONNX Runtime"]),
+            "times the floor": f"{case.value('ONNX Runtime') / case.value('floor, fused'):.1f}",
+            DOUBTS: _doubts(case),
+        }
         for case in result.of("floor")
-    ]
-    heads = [
-        "network",
-        "parameters, M",
-        "GFLOP",
-        "MB moved, fused / as written",
-        "floor ms, fused / as written",
-        "ONNX Runtime ms",
-        "times the floor",
-        "",
     ]
     note = ""
     if peaks:
         note = (
-            "The floor is the sum over the graph's nodes of the longer of arithmetic and traffic, at the peaks "
-            "measured in the same run: "
-            f"{peaks.value('FP32 matrix product'):.0f} GFLOP/s, {peaks.value('memory copy'):.1f} GB/s from memory, "
-            f"{peaks.value('cache copy'):.1f} GB/s within the last-level cache{' †' if peaks.doubts else ''}."
+            "The floor is the sum over the graph's nodes of the longer of arithmetic and traffic, at the peaks measured in "
+            f"the same run: {peaks.value('FP32 matrix product'):.0f} GFLOP/s, "
+            f"{peaks.value('memory copy'):.1f} GB/s from memory, {peaks.value('cache copy'):.1f} GB/s within the last-level cache{' †' if peaks.doubts else ''}."
         )
-    return _table("Floors: what the machine allows, one photo, FP32", heads, rows, note)
+    return _table("Floors: what the machine allows, one photo, FP32", rows, note)
 
 
 def _budget(result: Result) -> str:
-    rows = []
     cases = list(result.of("budget"))
     best = max(cases, key=lambda case: case.value("highest rate"), default=None)
+    rows: Rows = []
     for case in cases:
-        setting = {k: v for k, v in case.setting.items() if k not in ("megapixels", "budget ms", "variant")}
-        name = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in setting.items()) or "as shipped"
-        latency = case.series["latency"]
+        latency, known = case.series["latency"], ("megapixels", "budget ms", "variant")
+        changed = [
+            f"{key.replace('_', ' ')} {value}" for key, value in case.setting.items() if key not in known
+        ]
+        name = ", ".join(changed) or "as shipped"
         rows.append(
-            [
-                f"{case.setting['budget ms']:.0f}",
-                f"**{name}**" if case is best else name,
-                f"{case.value('highest rate'):.2f}",
-                f"{latency.summary.p95:.0f}" if latency.values else "-",
-                f"{case.value('capacity'):.2f}",
-                _doubts(case),
-            ]
+            {
+                "p95 budget ms": f"{case.setting['budget ms']:.0f}",
+                "setting": f"**{name}**" if case is best else name,
+                "highest rate, photos/s": f"{case.value('highest rate'):.2f}",
+                "its p95 ms": f"{latency.summary.p95:.0f}" if latency.values else "",
+                "most with 4 users, photos/s": f"{case.value('capacity'):.2f}",
+                DOUBTS: _doubts(case),
+            }
         )
-    heads = ["p95 budget ms", "setting", "highest rate, photos/s", "its p95 ms", "most with 4 users", ""]
-    return _table("Highest rate under a latency budget (1 megapixel, server path)", heads, rows)
+    return _table("Highest rate under a latency budget (1 megapixel, server path)", rows)
 
 
 def _first(result: Result) -> str:
     rows = [
-        [
-            f"{case.value('import'):.2f}",
-            f"{case.value('first cut, server start included'):.1f}",
-            f"{case.value('second cut'):.2f}",
-            f"{case.value('whole process, server' + chr(39) + 's end included'):.1f}",
-            _doubts(case),
-        ]
+        {**{f"{name}, s": f"{case.value(name):.2f}" for name in case.series}, DOUBTS: _doubts(case)}
         for case in result.of("first call")
     ]
-    heads = ["import s", "first cut, server start included, s", "second cut s", "whole process s", ""]
-    return _table("First call", heads, rows)
+    return _table("First call", rows)
 
 
 def _gpu_networks(result: Result) -> str:
     rows = [
-        [
-            case.setting["network"],
-            case.setting["mode"],
-            case.setting["precision"],
-            f"{case.setting['batch']}",
-            _ms(case.series["latency"], 3),
-            f"{case.value('throughput'):.0f}",
-            f"{case.value('latency') / case.value('floor, fused'):.1f}",
-            _doubts(case),
-        ]
+        {
+            **{key: f"{case.setting[key]}" for key in ("network", "mode", "precision", "batch")},
+            "latency ms": _ms(case.series["latency"]),
+            "photos/s": f"{case.value('throughput'):.0f}",
+            "times the floor": f"{case.value('latency') / case.value('floor, fused'):.1f}",
+            DOUBTS: _doubts(case),
+        }
         for case in result.of("network, GPU")
+        if "latency" in case.series
     ]
-    heads = ["network", "mode", "precision", "batch", "latency ms", "photos/s", "times the floor", ""]
-    return _table("Networks on the GPU", heads, rows)
+    return _table("Networks on the GPU", rows)
 
 
 # --- rivals ------------------------------------------------------------------------------------------------------
 
 
 def _rivals(result: Result, drawn: _Drawn) -> list[str]:
-    titles = {one.name: one for one in (OURS, *RIVALS)}
-    names = list(dict.fromkeys(case.setting["rival"] for case in result.cases))
     quality = {(case.setting["rival"], case.setting["group"]): case for case in result.of("rival quality")}
     speed = {case.setting["rival"]: case for case in result.of("rival speed")}
-    rows, removers = [], []
-    for name in names:
-        cells = [
-            _mean(quality[name, group].series["iou"]) if (name, group) in quality else "-" for group in SHOWN
-        ]
-        empty = quality.get((name, "no people"))
-        marked = f"{np.mean([value > 0.01 for value in empty.series['marked'].values]):.0%}" if empty else "-"
-        timed = speed.get(name)
-        rate = 1 / timed.value("cutout") if timed else None
-        boundary = _mean(quality[name, "ccp"].series["boundary_iou"]) if (name, "ccp") in quality else "-"
-        rows.append(
-            [
-                titles[name].title,
-                *cells,
-                boundary,
-                marked,
-                f"{timed.series['cutout'].summary.p50:.2f}" if timed else "-",
-                f"{timed.value('PNG'):.1f}" if timed else "-",
-                titles[name].licence,
-                _doubts(timed) if timed else "",
-            ]
-        )
-        counted = [
-            quality[name, group].series["iou"].values for group in PARETO_GROUPS if (name, group) in quality
-        ]
-        if rate and len(counted) == len(PARETO_GROUPS):
-            error = float(np.sqrt(sum(np.var(one, ddof=1) / len(one) for one in counted)) / len(counted))
-            removers.append(
-                plots.Remover(
-                    name, titles[name].title, float(np.mean([np.mean(one) for one in counted])), error, rate
-                )
+    rows: Rows = []
+    removers = []
+    for name in dict.fromkeys(case.setting["rival"] for case in result.cases):
+        rival, timed = TITLES[name], speed.get(name)
+        ious = {
+            group: case.series["iou"]
+            for (who, group), case in quality.items()
+            if who == name and group in SHOWN
+        }
+        row = {
+            "remover": rival.title,
+            **{f"IoU {SHOWN[group]}": _mean(series) for group, series in ious.items()},
+        }
+        if ccp := quality.get((name, "ccp")):
+            row["boundary IoU ccp"] = _mean(ccp.series["boundary_iou"])
+        if empty := quality.get((name, "no people")):
+            row["nobody"] = (
+                f"{np.mean([value > MARKED_LIMIT for value in empty.series['marked'].values]):.0%}"
             )
-    if not rows:
-        return []
-    photos = {group: quality[name, group].setting["photos"] for name, group in quality}
+        if timed:
+            row["s, 12 MP"] = _ms(timed.series["cutout"])
+            row["PNG MB"] = f"{timed.value('PNG'):.1f}"
+        rows.append({**row, "licence": rival.licence, DOUBTS: _doubts(timed) if timed else ""})
+        counted = [ious[group].values for group in PARETO_GROUPS if group in ious]
+        if timed and len(counted) == len(PARETO_GROUPS):
+            error = float(np.sqrt(sum(np.var(one, ddof=1) / len(one) for one in counted)) / len(counted))
+            iou = float(np.mean([np.mean(one) for one in counted]))
+            removers.append(plots.Remover(name, rival.title, iou, error, 1 / timed.value("cutout")))
+    photos = {
+        group: case.setting["photos"]
+        for (_, group), case in quality.items()
+        if group in (*SHOWN, "no people")
+    }
     note = (
         "IoU at 0.5 with the standard error of its mean, each remover by its own package and defaults; photos: "
-        + ", ".join(
-            f"{SHOWN.get(group, group)} {count}"
-            for group, count in photos.items()
-            if group in (*SHOWN, "no people")
-        )
+        + ", ".join(f"{SHOWN.get(group, group)} {count}" for group, count in photos.items())
         + ". Nobody: share of the photos without people of which more than 1 % was marked. "
         "Seconds: one 12-megapixel JPEG to RGBA PNG, everything included, on the same photos in the same run; "
         "the PNGs' sizes tell what each encoder does for it. "
         "people_pseudo's labels are RobustVideoMatting's own alphas: that column flatters RVM and is not counted below."
     )
-    heads = [
-        "remover",
-        *(f"IoU {title}" for title in SHOWN.values()),
-        "boundary IoU ccp",
-        "nobody",
-        "s, 12 MP",
-        "PNG MB",
-        "licence",
-        "",
-    ]
     groups = "mean of " + ", ".join(SHOWN[group] for group in PARETO_GROUPS)
     return [
-        _table("Other removers", heads, rows, note),
+        _table("Other removers", rows, note),
         drawn(
             lambda path: plots.pareto(removers, OURS.name, groups, path),
             "pareto",
@@ -560,6 +472,10 @@ def _value(case: Case, name: str, digits: int) -> str:
     return f"{case.value(name):.{digits}f}" if name in case.series else "-"
 
 
+def _both(case: Case, name: str, digits: int) -> str:
+    return " / ".join(f"{case.value(f'{name}, {how}'):.{digits}f}" for how in ("fused", "as written"))
+
+
 def _where(case: Case) -> str:
     return "thin client" if case.setting["where"] == "client" else "server"
 
@@ -569,14 +485,17 @@ def _doubts(case: Case) -> str:
     return f"† {'; '.join(told)}" if told else ""
 
 
-def _table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], note: str = "") -> str:
-    """Markdown; nothing at all where there are no rows. Columns that are empty throughout are left out."""
-    lines = [list(row) for row in rows]
-    if not lines:
+def _table(title: str, rows: Sequence[dict[str, str]], note: str = "") -> str:
+    """Markdown; nothing at all without rows. Columns as they first appear, doubts last; empty columns are left out."""
+    if not rows:
         return ""
-    kept = [place for place in range(len(heads)) if any(row[place] for row in lines)]
-    cells = [
-        [row[place].replace("|", "\\|") for place in kept] for row in ([*heads], ["---"] * len(heads), *lines)
+    heads = [
+        head
+        for head in dict.fromkeys(head for row in rows for head in row)
+        if any(row.get(head) for row in rows)
     ]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in cells)
+    heads.sort(key=lambda head: head == DOUBTS)
+    lines = [heads, ["---"] * len(heads)]
+    lines += [[row.get(head) or ("" if head == DOUBTS else "-") for head in heads] for row in rows]
+    table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
     return "\n\n".join(part for part in (f"### {title}", table, note) if part)

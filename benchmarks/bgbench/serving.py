@@ -97,7 +97,7 @@ def serving(setting: Setting | None = None) -> Iterator[Served]:
             engine=setting.engine,
             threads=setting.threads,
             log=log,
-            # a server that is loaded on purpose must not be taken for a stuck one
+            canary_every_s=0.0,  # no test photos in the figures, and a server loaded on purpose is not a stuck one
             canary_timeout_s=60.0,
             start_timeout_s=300.0,
         )

@@ -155,7 +155,7 @@ RIVALS = (
         adapter="imgly.mjs",
         packages=("@imgly/background-removal-node@1.4.5",),
         overrides={"sharp": "0.33.5"},
-        environment={"ONNXRUNTIME_NODE_INSTALL_CUDA": "skip"},
+        environment={"npm_config_onnxruntime_node_install_cuda": "skip"},
         parameters_m=44.0,
         licence="AGPL-3.0",
     ),
