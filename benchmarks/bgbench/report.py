@@ -317,9 +317,10 @@ def _floors(result: Result) -> str:
     note = ""
     if peaks:
         note = (
-            "The floor is the sum over the graph's nodes of the longer of arithmetic and traffic, at the peaks measured in "
-            f"the same run: {peaks.value('FP32 matrix product'):.0f} GFLOP/s, "
-            f"{peaks.value('memory copy'):.1f} GB/s from memory, {peaks.value('cache copy'):.1f} GB/s within the last-level cache{' †' if peaks.doubts else ''}."
+            "The floor is the sum over the graph's nodes of the longer of arithmetic and traffic, at the peaks measured "
+            f"in the same run: {peaks.value('FP32 matrix product'):.0f} GFLOP/s, "
+            f"{peaks.value('memory copy'):.1f} GB/s from memory, "
+            f"{peaks.value('cache copy'):.1f} GB/s within the last-level cache{' †' if peaks.doubts else ''}."
         )
     return _table("Floors: what the machine allows, one photo, FP32", rows, note)
 
