@@ -73,8 +73,8 @@ def test_every_yaml_file_is_tidy(deploy):
 
 
 def test_the_shell_scripts_are_valid_posix_shell(deploy):
-    scripts = [deploy / "lock", *(deploy / "image").iterdir()]
-    assert len(scripts) == 3
+    scripts = [deploy / "lock", deploy / "sbom", *(deploy / "image").iterdir()]
+    assert len(scripts) == 4
     for script in scripts:
         assert script.read_text().startswith("#!/bin/sh\n")
         assert script.stat().st_mode & 0o111

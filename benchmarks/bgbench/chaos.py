@@ -1,0 +1,722 @@
+"""Soak and chaos: does the server stay up, answer everything, and answer it right, whatever is done to it?
+
+    quiet     every photo alone, twice: what each cut-out must look like
+    soak      mixed sizes and ways in, bad photos among them, callers that cancel: memory must stay flat
+    faults    one after the other, under the same load: what clients saw, how long until all was well
+    stop      SIGTERM with requests in flight: each gets an answer or an error, and nothing is left on the machine
+
+    python -m bgbench.chaos run                      two minutes
+    python -m bgbench.chaos run --seconds 1800       half an hour, every fault several times
+    python -m bgbench.chaos report                   benchmarks/CHAOS.md and its plots, from the result files
+
+A request is lost when its caller gets neither a cut-out nor an error of ours before the deadline; it is wrong when the
+cut-out is not that of the quiet run. Either fails the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import itertools
+import os
+import random
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import time
+import zlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from bgbench import environment
+from bgbench.errors import BenchError
+from bgbench.photos import photo
+from bgbench.results import Case, Result, Series
+from bgclient import AsyncClient, Retry
+from bgclient.errors import BgError
+from bgimage.codec import decode
+from bgserver import Server, canary
+
+BENCHMARKS = Path(__file__).parents[1]
+
+SIZES_HW = {"tiny": (150, 200), "small": (548, 730), "medium": (866, 1155), "large": (1500, 2000)}
+"""0.03, 0.4, 1 and 3 megapixels."""
+SHARES = {"good": 0.8, "bad": 0.1, "cancelled": 0.1}
+"""Of the requests."""
+USERS = 4
+"""Requests in flight."""
+TIMEOUT_S = 120.0
+"""Of one request, tries included: longer than a restart on a busy machine."""
+GRACE_S = 10.0
+"""After ``TIMEOUT_S`` without an answer a request is lost."""
+RETRY = Retry(attempts=200, first_s=0.2, most_s=1.0)
+"""Patient: a restart of the server takes some seconds."""
+LEVELS = 2
+"""Of 255 by which a cut-out may differ from the quiet run's: float sums depend on the batch they are computed in."""
+ANSWERS = (
+    *("cut-out", "close", "refused", "cancelled"),
+    *("error:server_unavailable", "error:server_busy", "error:deadline_exceeded"),
+)
+"""What may become of a request; anything else fails the run."""
+PROBE_S = 0.5
+SAMPLE_S = 2.0
+SOAK_SHARE = 0.4
+"""Of the whole run."""
+WARM_UP = 0.3
+"""Of the soak: memory pools grow to the largest photo's size, and stay."""
+FLAT = 0.05
+"""By which memory may have grown between the first and the last third after warm-up."""
+RESTART_GAP_S = 22.0
+"""Between faults that cost a restart: the watchdog gives up at four within a minute, as it should."""
+GAP_S = 6.0
+RECOVERY_LIMIT_S = 180.0
+LONG_S = 300.0
+"""Longer runs go through all faults, again and again."""
+
+
+class ChaosFailed(BenchError):
+    """A request was lost, or a cut-out wrong, or something was left behind."""
+
+    code = "chaos_failed"
+
+
+# --- photos ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Job:
+    """A photo, the way it goes, and what must come back."""
+
+    name: str
+    data: bytes = field(repr=False)
+    where: str = "server"
+    refusal: str | None = None
+    """Code of the error that is the right answer; None: a cut-out is."""
+
+
+def jobs() -> list[Job]:
+    """Good and bad photos; always the same."""
+    made = []
+    for number, (name, (height, width)) in enumerate(SIZES_HW.items()):
+        bgr = cv2.cvtColor(
+            cv2.resize(photo(1, number), (width, height), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR
+        )
+        jpeg = cv2.imencode(".jpg", bgr)[1].tobytes()
+        made += [Job(f"{name} jpeg", jpeg), Job(f"{name} jpeg", jpeg, where="client")]
+        if name == "small":
+            made += [Job("small png", cv2.imencode(".png", bgr)[1].tobytes())]
+            made += [Job("small webp", cv2.imencode(".webp", bgr)[1].tobytes())]
+            bad = {
+                "no bytes": b"",
+                "text": b"<html>not found</html>" * 10,
+                "head of a jpeg": jpeg[:200],
+                "half a png": made[-2].data[: len(made[-2].data) // 2],
+                "bomb": _bomb(),
+            }
+    return made + [Job(name, data, refusal=_refusal(data)) for name, data in bad.items()]
+
+
+def _refusal(data: bytes) -> str:
+    try:
+        decode(data)
+    except BgError as error:
+        return error.code
+    raise AssertionError("a bad photo that the decoder takes")
+
+
+def _bomb() -> bytes:
+    """A PNG that announces 900 megapixels."""
+    chunks = [
+        (b"IHDR", struct.pack(">2I5B", 30_000, 30_000, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(bytes(1000))),
+    ]
+    framed = (
+        struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d))
+        for n, d in [*chunks, (b"IEND", b"")]
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A cut-out of the quiet run."""
+
+    digest: str
+    pixels: NDArray[Any]
+
+    def verdict(self, encoded: bytes) -> str:
+        """ "same" to the byte, "close" (within ``LEVELS`` where one would see it), or "wrong"."""
+        if hashlib.sha256(encoded).hexdigest() == self.digest:
+            return "same"
+        pixels = _pixels(encoded)
+        if pixels.shape != self.pixels.shape:
+            return "wrong"
+        return "close" if np.abs(_visible(pixels) - _visible(self.pixels)).max() <= LEVELS else "wrong"
+
+
+def _pixels(encoded: bytes) -> NDArray[Any]:
+    return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+def _visible(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    """float32 (H, W, 4), 0..255: colour times alpha, and alpha; the colour of what is transparent does not matter."""
+    wide = pixels.astype(np.float32)
+    return np.dstack([wide[..., :3] * wide[..., 3:] / 255, wide[..., 3]])
+
+
+# --- what is watched ---------------------------------------------------------------------------------------------
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Process ids below ``pid``, and itself, to their command lines."""
+    parents, lines = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                lines[int(entry.name)] = (
+                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                )
+    family = {pid}
+    while more := {p for p, parent in parents.items() if parent in family} - family:
+        family |= more
+    return {p: lines[p] for p in family if p in lines}
+
+
+def memory_mb(pids: list[int]) -> float:
+    """Proportional set size: pages that processes share are counted once."""
+    total_kb = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total_kb += int(line.split()[1])
+    return total_kb / 1024
+
+
+class Watched:
+    """The running server, seen from outside."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.folder = Path(os.readlink(f"/proc/{self.triton}/cwd")).parent
+        self.keeper = int(Path(f"/proc/{self.triton}/stat").read_text().rpartition(")")[2].split()[1])
+
+    @property
+    def triton(self) -> int:
+        """Process id of tritonserver; another one after a restart."""
+        return int(self.server.facts["pid"])
+
+    def family(self) -> list[int]:
+        """Keeper, tritonserver, models."""
+        return list(descendants(self.keeper))
+
+    def model(self, name: str) -> int:
+        """Process id of an instance of a model."""
+        found = [
+            pid for pid, line in descendants(self.triton).items() if "stub" in line and f"/{name}/" in line
+        ]
+        if not found:
+            raise ChaosFailed(f"no process of model {name} below tritonserver")
+        return found[0]
+
+    def shared_memory_mb(self) -> float:
+        """What the server has in /dev/shm."""
+        sizes = []
+        for region in Path("/dev/shm").glob(f"{self.folder.name}-*"):
+            with contextlib.suppress(OSError):
+                sizes.append(region.stat().st_size)
+        return sum(sizes) / 1e6
+
+
+class Proxy:
+    """A TCP relay on loopback that can cut every connection with a reset, as a failing load balancer does."""
+
+    def __init__(self, target: str) -> None:
+        self._host, _, port = target.rpartition(":")
+        self._port = int(port)
+        self._open: set[asyncio.StreamWriter] = set()
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator[str]:
+        """Its address."""
+        server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
+        try:
+            yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        finally:
+            server.close()
+            self.cut()
+
+    def cut(self) -> int:
+        """Reset what is open; the number of connections."""
+        cut = list(self._open)
+        for writer in cut:
+            raw = writer.get_extra_info("socket")
+            with contextlib.suppress(OSError):
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+        return len(cut)
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            beyond_reader, beyond = await asyncio.open_connection(self._host, self._port)
+        except OSError:
+            writer.transport.abort()  # nobody behind: as if nobody were here
+            return
+        self._open.add(writer)
+        try:
+            await asyncio.gather(self._copy(reader, beyond), self._copy(beyond_reader, writer))
+        finally:
+            self._open.discard(writer)
+
+    @staticmethod
+    async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(65536):
+                sink.write(data)
+                await sink.drain()
+        except OSError:
+            pass  # cut: the other direction notices by itself
+        finally:
+            sink.close()
+
+
+# --- faults ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that happens to a server."""
+
+    name: str
+    act: Callable[[Bench], Awaitable[object]]
+    restarts: bool
+    """The watchdog has to restart the server."""
+    short: bool
+    """Part of the two-minute run."""
+
+
+def _kill(model: str) -> Callable[[Bench], Awaitable[object]]:
+    async def act(bench: Bench) -> None:
+        os.kill(bench.watched.model(model), signal.SIGKILL)
+
+    return act
+
+
+async def _stop_model(bench: Bench) -> None:
+    os.kill(bench.watched.model("postprocess"), signal.SIGSTOP)
+
+
+async def _kill_triton(bench: Bench) -> None:
+    os.kill(bench.watched.triton, signal.SIGKILL)
+
+
+async def _cut_connections(bench: Bench) -> None:
+    for _ in range(3):
+        bench.proxy.cut()
+        await asyncio.sleep(0.5)
+
+
+async def _half_requests(bench: Bench) -> None:
+    """Callers that send half a request and go silent, and others that vanish in the middle of theirs."""
+    address = ("127.0.0.1", int(bench.watched.server.facts["http"]))
+    head = b"POST /v2/models/cutout/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\n\r\n" + bytes(
+        1000
+    )
+    for number in range(40):
+        caller = socket.create_connection(address)
+        caller.sendall(head)
+        if number % 2:
+            caller.close()
+        else:
+            bench.silent.append(caller)
+
+
+FAULTS = (
+    Fault("the preprocess model is killed", _kill("preprocess"), True, True),
+    Fault("connections are reset, three times", _cut_connections, False, True),
+    Fault("a postprocess model is killed", _kill("postprocess"), True, True),
+    Fault("20 callers send half a request and stay, 20 vanish", _half_requests, False, True),
+    Fault("the network's process is killed", _kill("tiramisu_onnx"), True, True),
+    Fault("tritonserver is killed", _kill_triton, True, False),
+    Fault("a postprocess model is stopped (SIGSTOP)", _stop_model, True, False),
+)
+
+
+# --- the run -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one request."""
+
+    began_s: float
+    ms: float
+    kind: str
+    """cut-out, close, refused, cancelled, error:CODE, crash:CLASS, wrong, lost."""
+    tries: int
+    said: str = ""
+    """The error's sentence."""
+
+
+class Bench:
+    """A server, its clients, and everything that is written down."""
+
+    def __init__(self, server: Server, proxy: Proxy, clients: list[AsyncClient], seed: int) -> None:
+        self.watched = Watched(server)
+        self.proxy = proxy
+        self.clients = clients
+        self.random = random.Random(seed)
+        self.jobs = jobs()
+        self.expected: dict[tuple[str, str], Expected] = {}
+        self.outcomes: list[Outcome] = []
+        self.probes: list[tuple[float, float, bool]] = []
+        self.memory: list[tuple[float, float, float, float]] = []
+        self.silent: list[socket.socket] = []
+        self._zero = time.monotonic()
+
+    def now_s(self) -> float:
+        """Seconds since the bench was made."""
+        return time.monotonic() - self._zero
+
+    async def quiet(self) -> Case:
+        """Every good photo alone, twice; the second time must give the same bytes."""
+        ms, same = [], 0
+        good = [job for job in self.jobs if job.refusal is None]
+        for turn, job in itertools.product((0, 1), good):
+            began = time.perf_counter()
+            encoded = await self._cut(self.clients[0], job)
+            ms.append(1e3 * (time.perf_counter() - began))
+            if turn == 0:
+                self.expected[job.name, job.where] = Expected(
+                    hashlib.sha256(encoded).hexdigest(), _pixels(encoded)
+                )
+            else:
+                same += self.expected[job.name, job.where].verdict(encoded) == "same"
+        return Case(
+            scenario="quiet",
+            setting={"photos": len(good), "same bytes the second time": same},
+            tool="closed loop",
+            series={"latency": Series(unit="ms", values=ms[len(good) :], warm_up=ms[: len(good)])},
+        )
+
+    @staticmethod
+    async def _cut(client: AsyncClient, job: Job) -> bytes:
+        cutout = await client.cut(job.data, where=job.where, timeout_s=TIMEOUT_S)
+        return await asyncio.to_thread(cutout.encode)
+
+    async def user(self, until: asyncio.Event) -> None:
+        """Sends one request after the other."""
+        while not until.is_set():
+            kind = self.random.choices(list(SHARES), list(SHARES.values()))[0]
+            of_kind = [job for job in self.jobs if (job.refusal is not None) == (kind == "bad")]
+            await self.request(self.random.choice(of_kind), cancelled=kind == "cancelled")
+
+    async def request(self, job: Job, *, cancelled: bool = False) -> None:
+        """One request, and what became of it."""
+        client = self.random.choice(self.clients)
+        began_s, began = self.now_s(), time.perf_counter()
+        tries, said = 1, ""
+        call = asyncio.create_task(client.cut(job.data, where=job.where, timeout_s=TIMEOUT_S))
+        if cancelled:
+            await asyncio.sleep(self.random.uniform(0, 0.3))
+            call.cancel()
+        cutout = None
+        try:
+            cutout = await asyncio.wait_for(call, TIMEOUT_S + GRACE_S)
+        except asyncio.CancelledError:
+            kind = "cancelled"
+        except TimeoutError:
+            kind = "lost"
+        except BgError as error:
+            kind, said = "refused" if error.code == job.refusal else f"error:{error.code}", str(error)
+        except Exception as error:  # no error of ours: the caller was promised one
+            kind, said = f"crash:{type(error).__name__}", str(error)
+        ms = 1e3 * (time.perf_counter() - began)
+        if cutout is not None:
+            tries, kind = cutout.timings.tries, await asyncio.to_thread(self._verdict, job, cutout)
+        self.outcomes.append(Outcome(began_s, ms, kind, tries, said if kind != "refused" else ""))
+
+    def _verdict(self, job: Job, cutout: Any) -> str:
+        if job.refusal is not None:
+            return "wrong"
+        verdict = self.expected[job.name, job.where].verdict(cutout.encode())
+        return {"same": "cut-out"}.get(verdict, verdict)
+
+    async def probing(self) -> None:
+        """A small photo every half second, without a second try: is the server well?"""
+        while True:
+            began, well = self.now_s(), True
+            try:
+                url = self.watched.server.http_url
+                await asyncio.to_thread(canary.infer, url, "matte", canary.photo(), "alpha", timeout_s=15.0)
+            except BgError:
+                well = False
+            self.probes.append((began, self.now_s(), well))
+            await asyncio.sleep(PROBE_S)
+
+    async def sampling(self) -> None:
+        """Memory of server and client, and the server's part of /dev/shm."""
+        while True:
+            self.memory.append(await asyncio.to_thread(self._sample))
+            await asyncio.sleep(SAMPLE_S)
+
+    def _sample(self) -> tuple[float, float, float, float]:
+        watched = self.watched
+        return self.now_s(), memory_mb(watched.family()), memory_mb([os.getpid()]), watched.shared_memory_mb()
+
+    def between(self, start_s: float, end_s: float) -> list[Outcome]:
+        """Requests that were under way in this time."""
+        return [o for o in self.outcomes if o.began_s < end_s and o.began_s + o.ms / 1e3 > start_s]
+
+    async def soak(self, seconds: float) -> Callable[[], Case]:
+        """Load without faults. The case is made later, when the last of its requests has ended."""
+        start = self.now_s()
+        await asyncio.sleep(seconds)
+        end = self.now_s()
+        columns = list(zip(*(sample for sample in self.memory if start <= sample[0] <= end), strict=True))
+        warm = int(WARM_UP * len(columns[0]))
+        names = {"server memory": 1, "client memory": 2, "shared memory": 3}
+        series = {
+            name: Series(unit="MB", values=list(columns[at][warm:]), warm_up=list(columns[at][:warm]))
+            for name, at in names.items()
+        }
+        series["time"] = Series(unit="s", values=list(columns[0][warm:]), warm_up=list(columns[0][:warm]))
+        grown = {name: growth(series[name].values) for name in names}
+        return lambda: Case(
+            scenario="soak",
+            setting={
+                "seconds": round(end - start),
+                "users": USERS,
+                "outcomes": _counts(self.between(start, end)),
+            },
+            tool="closed loop",
+            series=series | _latencies(self.between(start, end)),
+            notes=[f"{name} grew by {by:.1%}" for name, by in grown.items() if by > FLAT],
+        )
+
+    async def fault(self, fault: Fault) -> Callable[[], Case]:
+        """One fault under load, until all is well again. The case is made later, as for ``soak``."""
+        start, restarts = self.now_s(), self.watched.server.restarts
+        await fault.act(self)
+        gap_s = RESTART_GAP_S if fault.restarts else GAP_S
+        while (recovery := self._recovery_s(start, gap_s, fault, restarts)) is None:
+            if self.now_s() - start > RECOVERY_LIMIT_S:
+                raise ChaosFailed(f"{fault.name}: not well after {RECOVERY_LIMIT_S:g} s")
+            if self.watched.server.state == "failed":
+                self.watched.server.wait(0)  # raises what it failed with
+            await asyncio.sleep(0.2)
+        for caller in self.silent:
+            caller.close()
+        self.silent.clear()
+        restarted = self.watched.server.restarts - restarts
+        return lambda: self._fault_case(fault, start, recovery, restarted)
+
+    def _fault_case(self, fault: Fault, start: float, recovery: float, restarted: int) -> Case:
+        seen = self.between(start, start + recovery + 1)
+        return Case(
+            scenario="fault",
+            setting={
+                "fault": fault.name,
+                "at_s": round(start, 1),
+                "restarts": restarted,
+                "outcomes": _counts(seen),
+                "tried again": sum(o.tries > 1 for o in seen),
+                "said": _sentences(seen),
+            },
+            tool="closed loop",
+            series={"recovery": Series(unit="s", values=[round(recovery, 2)])} | _latencies(seen),
+        )
+
+    def _recovery_s(self, start: float, gap_s: float, fault: Fault, restarts: int) -> float | None:
+        """Seconds from the fault to the end of the first probe that went well after the last that did not.
+
+        None while it is too early to say: the gap is not over, the restart has not come, the server is not well.
+        """
+        if fault.restarts and self.watched.server.restarts == restarts:
+            return None
+        after = [probe for probe in self.probes if probe[1] > start]
+        last_bad = max((end for _, end, well in after if not well), default=None)
+        well_since = [
+            end for began, end, well in after if well and began >= (start if last_bad is None else last_bad)
+        ]
+        if self.now_s() - start < gap_s or not well_since or self.watched.server.state != "ready":
+            return None
+        return 0.0 if last_bad is None else min(well_since) - start
+
+    async def stop(self) -> Case:
+        """SIGTERM to a server that is at work."""
+        family, folder = set(self.watched.family()), self.watched.folder
+        impatient = AsyncClient(self.watched.server.grpc_url, retry=Retry(attempts=1))
+        self.clients = [impatient]
+        start = self.now_s()
+        good = [job for job in self.jobs if job.refusal is None and job.where == "server"]
+        requests = [asyncio.create_task(self.request(job)) for job in good]
+        await asyncio.sleep(0.3)
+        began = time.perf_counter()
+        await asyncio.to_thread(self.watched.server.stop)
+        stopped_s = time.perf_counter() - began
+        await asyncio.gather(*requests)
+        await impatient.close()
+        left = [f"process {pid}" for pid in family if _alive(pid)]
+        left += [str(path) for path in [folder, *Path("/dev/shm").glob(f"{folder.name}-*")] if path.exists()]
+        return Case(
+            scenario="stop",
+            setting={
+                "outcomes": _counts(seen := self.between(start, self.now_s())),
+                "left behind": left,
+                "said": _sentences(seen),
+            },
+            tool="timer",
+            series={"stop": Series(unit="s", values=[round(stopped_s, 2)])},
+            notes=[f"left behind: {what}" for what in left],
+        )
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _counts(outcomes: list[Outcome]) -> dict[str, int]:
+    return dict(sorted(Counter(outcome.kind for outcome in outcomes).items()))
+
+
+def _sentences(outcomes: list[Outcome]) -> list[str]:
+    """A few of the errors in their own words."""
+    return sorted({outcome.said[:200] for outcome in outcomes if outcome.said})[:3]
+
+
+def _latencies(outcomes: list[Outcome]) -> dict[str, Series]:
+    good = [o for o in sorted(outcomes, key=lambda o: o.began_s) if o.kind in ("cut-out", "close")]
+    return {
+        "latency": Series(unit="ms", values=[round(o.ms, 1) for o in good]),
+        "sent at": Series(unit="s", values=[round(o.began_s, 2) for o in good]),
+    }
+
+
+def growth(values: list[float]) -> float:
+    """Median of the last third over that of the first, less one; 0 for fewer than six values."""
+    third = len(values) // 3
+    return float(np.median(values[-third:]) / np.median(values[:third]) - 1) if third >= 2 else 0.0
+
+
+def verdicts(result: Result) -> list[str]:
+    """What the run must not contain; empty for a good one.
+
+    An error that tells the caller to come back is an answer: a restart may take longer than a caller will wait.
+    """
+    wrong = []
+    for case in result.cases:
+        name = case.setting.get("fault", case.scenario)
+        outcomes = case.setting.get("outcomes", {})
+        wrong += [f"{name}: {n} {kind}" for kind, n in outcomes.items() if kind not in ANSWERS]
+        wrong += [f"{name}: {note}" for note in case.notes]
+    return wrong
+
+
+async def run(seconds: float, *, seed: int, tell: Callable[[str], object]) -> Result:
+    """The whole bench against a server of its own, on loopback."""
+    from bgserver import model_repository
+
+    network = model_repository() / "tiramisu_onnx" / "1" / "model.onnx"
+    began = time.monotonic()
+    started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    result = Result(set="chaos", started=started, environment=environment.record(network))
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "server.log"
+        with Server("cpu", canary_timeout_s=15.0, start_timeout_s=300.0, log=log) as server:
+            proxy = Proxy(server.grpc_url)
+            async with contextlib.AsyncExitStack() as stack:
+                relayed = await stack.enter_async_context(proxy.listening())
+                clients = [
+                    await stack.enter_async_context(AsyncClient(url, retry=RETRY, timeout_s=TIMEOUT_S))
+                    for url in (server.grpc_url, server.http_url, relayed)
+                ]
+                bench = Bench(server, proxy, clients, seed)
+
+                def add(case: Case) -> None:
+                    result.cases.append(case)
+                    shown = {
+                        name: round(one.summary.p50, 1) for name, one in case.series.items() if one.values
+                    }
+                    tell(f"{bench.now_s():6.0f} s  {case.scenario}: {case.setting} {shown}")
+
+                add(await bench.quiet())
+                over = asyncio.Event()
+                users = [asyncio.create_task(bench.user(over)) for _ in range(USERS)]
+                watchers = [asyncio.create_task(w) for w in (bench.probing(), bench.sampling())]
+                loaded = bench.now_s()
+                cases = [await bench.soak(SOAK_SHARE * seconds)]
+                long = seconds > LONG_S
+                for fault in itertools.cycle(FAULTS) if long else (fault for fault in FAULTS if fault.short):
+                    if long and bench.now_s() - loaded > seconds:
+                        break
+                    tell(f"{bench.now_s():6.0f} s  {fault.name}")
+                    cases.append(await bench.fault(fault))
+                over.set()
+                await asyncio.gather(*users)
+                for case in cases:
+                    add(case())
+                for watcher in watchers:
+                    watcher.cancel()
+                await asyncio.gather(*watchers, return_exceptions=True)
+                result.environment["timeline"] = {
+                    "memory": [[round(value, 1) for value in sample] for sample in bench.memory],
+                    "probes": [[round(b, 2), round(e, 2), int(w)] for b, e, w in bench.probes],
+                }
+                add(await bench.stop())
+    result.seconds = round(time.monotonic() - began, 1)
+    return result
+
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+
+@app.command(name="run")
+def _run(
+    seconds: Annotated[
+        float, typer.Option(help="of load; above 300 every fault comes, again and again")
+    ] = 120.0,
+    seed: Annotated[int, typer.Option(help="of the order of photos")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="result file; default: results/chaos/DEVICE-SECONDS.json")
+    ] = None,
+) -> None:
+    """Run, write the result, exit with 1 where a request was lost, a cut-out wrong, or memory not flat."""
+    result = asyncio.run(run(seconds, seed=seed, tell=lambda line: print(line, file=sys.stderr, flush=True)))
+    target = out or BENCHMARKS / "results" / "chaos" / f"{result.environment['device']}-{seconds:.0f}s.json"
+    result.write(target)
+    print(target)
+    if wrong := verdicts(result):
+        raise SystemExit("\n".join(wrong))
+
+
+@app.command(name="report")
+def _report(
+    results: Annotated[Path, typer.Option(help="folder of result files")] = BENCHMARKS / "results" / "chaos",
+    out: Annotated[Path, typer.Option(help="Markdown file to write, plots beside it")] = BENCHMARKS
+    / "CHAOS.md",
+) -> None:
+    """Make CHAOS.md and its plots from the result files."""
+    from bgbench.chaos_report import write
+
+    print(write(results, out))
+
+
+if __name__ == "__main__":
+    app()
