@@ -317,8 +317,8 @@ def _floors(result: Result) -> str:
     note = ""
     if peaks:
         note = (
-            "The floor is the sum over the graph's nodes of the longer of arithmetic and traffic, at the peaks measured "
-            f"in the same run: {peaks.value('FP32 matrix product'):.0f} GFLOP/s, "
+            "The floor is the sum over the graph's nodes of the longer of arithmetic and traffic, at the peaks of the "
+            f"same run: {peaks.value('FP32 matrix product'):.0f} GFLOP/s, "
             f"{peaks.value('memory copy'):.1f} GB/s from memory, "
             f"{peaks.value('cache copy'):.1f} GB/s within the last-level cache{' †' if peaks.doubts else ''}."
         )
