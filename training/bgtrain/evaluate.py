@@ -111,10 +111,7 @@ def _checkpoint(path: Path, threads: int) -> tuple[Contract, Callable[[NDArray[n
     from bgtrain import checkpoint
 
     torch.set_num_threads(threads)
-    try:
-        loaded = checkpoint.load(path)
-    except checkpoint.CheckpointError as error:
-        raise BrokenData(str(error)) from error
+    loaded = checkpoint.load(path)
     model, contract = loaded.model(), loaded.contract
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (contract.mean, contract.std))
 
