@@ -64,6 +64,8 @@ def main() -> int:
         print(
             f"server ready on {server.grpc_url} after {time.perf_counter() - began:.1f} s, a first photo cut"
         )
+        for engine in server.facts["engines"]:
+            print(f"the network runs in {engine}")
         with Client(server.grpc_url) as client:
             for path in photos:
                 try:

@@ -217,6 +217,10 @@ class Triton:
         """The last lines that the server and its models said."""
         return "".join(self._log)
 
+    def engines(self) -> list[str]:
+        """What runs the networks and why, as the Python-based backends said; [] with C++ ones."""
+        return re.findall(r"\] \"?\w+_\d+_\d+: ((?:ONNX Runtime|OpenVINO) [^\"\n]+)", self.log())
+
     def children(self) -> dict[int, str]:
         """Process ids of the models and their states in the kernel's letters (Z: dead, T: stopped)."""
         found = {}
@@ -341,6 +345,7 @@ class Keeper:
                     http=ports.http,
                     metrics=ports.metrics,
                     pid=triton.process.pid,
+                    engines=triton.engines(),
                     seconds=round(time.monotonic() - began, 2),
                 )
                 why = self._watch(triton, ports)

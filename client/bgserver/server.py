@@ -17,7 +17,8 @@ from typing import IO, Any, Self
 
 from bgimage.errors import BgError, from_message
 from bgserver import canary
-from bgserver.errors import NetworkMissing, ServerDied, ServerError, StartTimeout
+from bgserver.errors import EngineMissing, NetworkMissing, ServerDied, ServerError, StartTimeout
+from bgserver.installation import find_tritonserver
 from bgserver.spec import Spec
 
 _PACKAGES = Path(__file__).resolve().parent.parent
@@ -139,7 +140,7 @@ class Server:
         self.restarts = 0
         """How often the keeper has restarted the server."""
         self.facts: dict[str, Any] = {}
-        """What the keeper said when the server was last ready: host, ports, pid, seconds it took."""
+        """What the keeper said when the server was last ready: host, ports, pid, engines, seconds it took."""
         self._spec = Spec(
             repository=str(self.repository.resolve()),
             models=tuple(models),
@@ -175,6 +176,11 @@ class Server:
         """
         if self._keeper is not None:
             raise RuntimeError("this Server was started before; make another one")
+        if self._settings["BGSERVER_ENGINE"] and find_tritonserver().wheel is None:
+            raise EngineMissing(
+                f"engine {self._settings['BGSERVER_ENGINE']} was asked for, and the system's tritonserver "
+                "runs networks in backends of its own; leave engine out"
+            )
         environment = {**os.environ, **{k: v for k, v in self._settings.items() if v is not None}}
         environment["PYTHONPATH"] = os.pathsep.join(
             filter(None, (str(_PACKAGES), environment.get("PYTHONPATH")))

@@ -126,6 +126,15 @@ def test_a_system_tritonserver_comes_before_the_wheel(monkeypatch, tmp_path):
     assert found.wheel is found.numpy is found.stub is None  # it brings its own backends
 
 
+def test_an_engine_for_a_system_tritonserver_is_refused(monkeypatch, tmp_path, tiny_repository):
+    monkeypatch.setattr(installation, "SYSTEM_TRITON", Path(sys.executable))
+    server = Server("cpu", tiny_repository, models=("cutout",), engine="openvino")
+    with pytest.raises(
+        errors.EngineMissing, match="the system's tritonserver runs networks in backends of its own"
+    ):
+        server.start()
+
+
 def test_numpy_2_without_a_numpy_1_for_the_models_is_told_how_to_get_one(monkeypatch):
     monkeypatch.setattr(installation, "_numpy_is_new", lambda: True)
     monkeypatch.setattr(installation, "_NUMPY_FOLDER", "nowhere")
