@@ -31,13 +31,19 @@ SKELETON = f"""# Model card
 
 def update_card(card: Path, checkpoint: Checkpoint, model: onnx.ModelProto, path: Path) -> None:
     """Put the facts of ``model`` (stored at ``path``) between the marks of ``card``, new where there is none."""
-    text = card.read_text() if card.exists() else SKELETON
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{card} lacks the marks {BEGIN!r} and {END!r}; put them where the facts belong")
     card.parent.mkdir(parents=True, exist_ok=True)
-    card.write_text(f"{head}{BEGIN}\n{facts(checkpoint, model, path)}{END}{tail}")
+    if not card.exists():
+        card.write_text(SKELETON)
+    replace_between(card, BEGIN, END, facts(checkpoint, model, path))
+
+
+def replace_between(document: Path, begin: str, end: str, text: str) -> None:
+    """Put ``text`` between two marks of ``document``. ``ValueError`` where one is missing."""
+    head, found, rest = document.read_text().partition(begin)
+    _, found_end, tail = rest.partition(end)
+    if not (found and found_end):
+        raise ValueError(f"{document} lacks the marks {begin!r} and {end!r}; put them where the text belongs")
+    document.write_text(f"{head}{begin}\n{text}{end}{tail}")
 
 
 def facts(checkpoint: Checkpoint, model: onnx.ModelProto, path: Path) -> str:

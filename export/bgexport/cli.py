@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 """The checkout."""
 MODELS = ROOT / "model_repository"
+BROWSER = ROOT / "client/bgclient/web/static/network.onnx"
 PARITY_PHOTOS = 25
 """Five of each pool with people."""
 
@@ -111,7 +112,9 @@ def onnx(
     source = loaded(checkpoint)
     out.write_bytes(release.onnx_bytes(source, dynamic_size=dynamic_size))
     say(
-        release.parity_with_torch(source, out, parity_photos(source.contract, photos)), report, model=out.name
+        release.parity_with_torch(source, [out], parity_photos(source.contract, photos)),
+        report,
+        model=out.name,
     )
     print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, contract {source.contract.fingerprint}")
 
@@ -264,14 +267,43 @@ def release(
     photos: Photos = None,
     models: Models = MODELS,
     card: Annotated[Path, typer.Option(help="model card to update")] = ROOT / "docs" / "model-card.md",
+    browser: Annotated[Path, typer.Option(help="network of the web page")] = BROWSER,
 ) -> None:
-    """Make a checkpoint the repository's network: ONNX file, configs, facts of the model card."""
+    """Make a checkpoint the network of repository and web page: ONNX files, configs, facts of the model card."""
     from bgexport.release import release
     from bgexport.repository import Serving
 
     source = loaded(checkpoint)
     pictures = parity_photos(source.contract, photos)
-    done = release(source, pictures, models=models, card=card, serving=Serving.read())
+    done = release(source, pictures, models=models, card=card, browser=browser, serving=Serving.read())
     say(done.checks)
-    for path in (done.model, *done.configs, done.card):
+    for path in (done.model, *done.configs, done.card, done.browser):
         print(path)
+
+
+@app.command()
+def engines(
+    checkpoint: CheckpointPath,
+    photos: Annotated[int, typer.Option(help="labelled test photos to compare on")] = 50,
+    rounds: Annotated[int, typer.Option(help="timed runs of each engine and batch size")] = 12,
+    document: Annotated[Path, typer.Option(help="document to put the table in")] = ROOT
+    / "docs"
+    / "export.md",
+    results: Annotated[Path, typer.Option(help="folder of the raw values")] = ROOT
+    / "benchmarks/results/engines",
+) -> None:
+    """Measure every precision in every engine of this machine: size, time, distance from PyTorch, IoU."""
+    import tempfile
+
+    from bgbench.environment import device
+    from bgexport import precision, table
+
+    source = loaded(checkpoint)
+    calibration = labelled(source.contract, split="train", count=precision.CALIBRATION_PHOTOS)
+    pictures = labelled(source.contract, split="test", count=photos)
+    with tempfile.TemporaryDirectory() as folder:
+        files = table.write_precisions(source, calibration, Path(folder))
+        result = table.measure(source, files, pictures, rounds=rounds)
+    result.write(results / f"{device()}.json")
+    table.update(document, result)
+    print(table.table(result))

@@ -33,6 +33,8 @@ CPU_ENGINES = {
     "OpenVINO": served.openvino_engine,
 }
 """By the name that tables use."""
+BF16 = "OpenVINO BF16"
+"""Only on CPUs with AVX512-BF16 or AMX."""
 EMULATION = "QDQ in FP32"
 
 
@@ -58,10 +60,13 @@ def torch_engine(net: torch.nn.Module, contract: Contract) -> Run:
 
 
 def cpu_engine(name: str, model: Path, *, threads: int = THREADS) -> Run:
-    """One of ``CPU_ENGINES``, or the ``EMULATION``, with ``model`` in it."""
+    """One of ``CPU_ENGINES``, ``BF16`` or the ``EMULATION``, with ``model`` in it."""
     if name == EMULATION:
         return _emulation(model)
-    engine = CPU_ENGINES[name](model, threads=threads)
+    if name == BF16:
+        engine = served.openvino_engine(model, threads=threads, bf16=True)
+    else:
+        engine = CPU_ENGINES[name](model, threads=threads)
     (feed,), (fetch,) = engine.inputs, engine.outputs
 
     def run(images: NDArray[np.uint8]) -> Alpha:

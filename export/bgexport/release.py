@@ -9,11 +9,12 @@ from pathlib import Path
 
 import onnx
 
-from bgexport import __version__, graph, repository
+from bgexport import __version__, graph, precision, repository
 from bgexport.card import update_card
 from bgexport.checks import Check, require
 from bgexport.engines import CPU_ENGINES, cpu_engine, torch_engine
-from bgexport.limits import TOLERANCES
+from bgexport.errors import TooLarge
+from bgexport.limits import MAX_BROWSER_BYTES, TOLERANCES
 from bgexport.photos import Picture, adversarial
 from bgexport.verify import verify
 from bgtrain.checkpoint import Checkpoint
@@ -23,7 +24,7 @@ LICENCE = "Apache-2.0; trained on photos under mixed terms, see the model card"
 
 
 def onnx_bytes(checkpoint: Checkpoint, *, dynamic_size: bool = False) -> bytes:
-    """The checkpoint's network as an ONNX file in FP32, checked and stamped; the same checkpoint gives the same bytes."""
+    """The network as an ONNX file in FP32, checked and stamped; the same checkpoint gives the same bytes."""
     model = graph.export_graph(checkpoint.model(), checkpoint.contract, dynamic_size=dynamic_size)
     model.producer_name, model.producer_version = "bgexport", __version__
     graph.stamped(
@@ -38,6 +39,11 @@ def onnx_bytes(checkpoint: Checkpoint, *, dynamic_size: bool = False) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
+def browser_bytes(model: onnx.ModelProto) -> bytes:
+    """What onnxruntime-web loads: ``model`` with INT8 weights, of which it needs no kernels of its own."""
+    return bytes(precision.int8_weights(model).SerializeToString(deterministic=True))
+
+
 def weights_sha256(checkpoint: Checkpoint) -> str:
     """SHA-256 over names and values of the weights: the same network in another file has the same."""
     digest = hashlib.sha256()
@@ -47,13 +53,16 @@ def weights_sha256(checkpoint: Checkpoint) -> str:
     return digest.hexdigest()
 
 
-def parity_with_torch(checkpoint: Checkpoint, model: Path, photos: Sequence[Picture]) -> list[Check]:
-    """Both CPU engines against PyTorch, on ``photos`` and on adversarial pictures."""
+def parity_with_torch(
+    checkpoint: Checkpoint, models: Sequence[Path], photos: Sequence[Picture]
+) -> list[Check]:
+    """Both CPU engines with each of ``models`` against PyTorch, on ``photos`` and on adversarial pictures."""
     made = adversarial(checkpoint.contract, photos[:2])
-    precision = graph.metadata(onnx.load(model))["precision"]
-    engines = {
-        f"{name} {precision}": (cpu_engine(name, model), TOLERANCES[precision]) for name in CPU_ENGINES
-    }
+    engines = {}
+    for model in models:
+        kind = graph.metadata(onnx.load(model))["precision"]
+        for name in CPU_ENGINES:
+            engines[f"{name} {kind}"] = cpu_engine(name, model), TOLERANCES[kind]
     return verify(engines, torch_engine(checkpoint.model(), checkpoint.contract), photos, made)
 
 
@@ -64,6 +73,7 @@ class Release:
     model: Path
     configs: list[Path]
     card: Path
+    browser: Path
     checks: list[Check]
 
 
@@ -73,22 +83,30 @@ def release(
     *,
     models: Path,
     card: Path,
+    browser: Path,
     serving: repository.Serving,
 ) -> Release:
     """Make ``checkpoint`` the repository's network. Nothing changes where a check fails.
 
-    ``models`` is the model repository, ``card`` the model card, whose facts are replaced and whose prose is kept.
+    ``models`` is the model repository, ``card`` the model card, whose facts are replaced and whose prose is kept,
+    ``browser`` the file that the web page loads.
     """
     path = models / repository.ONNX_NETWORK / "1" / "model.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(".new")
+    new, small = path.with_suffix(".new"), browser.with_suffix(".new")
     try:
         new.write_bytes(onnx_bytes(checkpoint))
-        checks = parity_with_torch(checkpoint, new, photos)
+        small.write_bytes(browser_bytes(onnx.load(new)))
+        checks = [
+            *parity_with_torch(checkpoint, (new, small), photos),
+            Check("browser: bytes", small.stat().st_size, MAX_BROWSER_BYTES, TooLarge),
+        ]
         require(checks)
         new.replace(path)
+        small.replace(browser)
     finally:
         new.unlink(missing_ok=True)
+        small.unlink(missing_ok=True)
     configs = repository.write(models, checkpoint.contract, serving)
     update_card(card, checkpoint, onnx.load(path), path)
-    return Release(path, configs, card, checks)
+    return Release(path, configs, card, browser, checks)

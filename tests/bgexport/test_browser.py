@@ -1,0 +1,117 @@
+"""The web page's network in a real headless Chromium, against the server's engine with the server's network."""
+
+import base64
+import functools
+import http.server
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from bgexport.engines import cpu_engine
+from bgexport.graph import check_graph, contract_of, metadata
+from bgexport.limits import MAX_BROWSER_BYTES, TOLERANCES
+from bgexport.photos import from_folder
+from bgexport.repository import ONNX_NETWORK
+from bgexport.verify import parity
+
+ROOT = Path(__file__).parents[2]
+STATIC = ROOT / "client" / "bgclient" / "web" / "static"
+BROWSER, SERVER = STATIC / "network.onnx", ROOT / "model_repository" / ONNX_NETWORK / "1" / "model.onnx"
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+)
+RUN = """
+const [pixels, shape, done] = arguments;
+(async () => {
+  const ort = await import("/vendor/ort.wasm.bundle.min.mjs");
+  ort.env.wasm.wasmPaths = location.origin + "/vendor/";
+  ort.env.wasm.numThreads = 1;
+  window.session ??= await ort.InferenceSession.create("/network.onnx", {executionProviders: ["wasm"]});
+  const image = new ort.Tensor("uint8", Uint8Array.from(atob(pixels), c => c.charCodeAt(0)), shape);
+  const {alpha} = await window.session.run({image});
+  const bytes = new Uint8Array(alpha.data.buffer, alpha.data.byteOffset, alpha.data.byteLength);
+  let text = "";
+  for (let i = 0; i < bytes.length; i += 32768) text += String.fromCharCode(...bytes.subarray(i, i + 32768));
+  done(btoa(text));
+})().catch(error => done("!" + error));
+"""
+
+
+def test_the_web_page_and_the_server_have_the_same_weights_in_two_megabytes() -> None:
+    small, served = onnx.load(BROWSER), onnx.load(SERVER)
+    check_graph(small, contract_of(served))
+    assert metadata(small) == metadata(served) | {"precision": "int8-weights"}
+    assert BROWSER.stat().st_size <= MAX_BROWSER_BYTES
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """The page's files on a loopback port."""
+    if not (STATIC / "vendor" / "ort-wasm-simd-threaded.wasm").is_file():
+        pytest.skip("ONNX Runtime for the browser is not there; make web-assets fetches it from npm")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | {".mjs": "text/javascript"}
+
+        def log_message(self, *said: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(STATIC))
+    ) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_the_browser_gives_the_alpha_that_the_server_gives(
+    address: str, examples: dict[str, Path], tmp_path: Path
+) -> None:
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip(
+            "no chromium and chromedriver on PATH; on Debian: apt-get install chromium chromium-driver"
+        )
+    contract = contract_of(onnx.load(SERVER))
+    pictures = from_folder(contract, next(iter(examples.values())).parent)[:3]
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path}"):
+        options.add_argument(flag)
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    found = []
+    try:
+        browser.set_script_timeout(300)
+        browser.get(f"{address}/icon.svg")  # any page of this origin
+        for picture in pictures:
+            pixels = base64.b64encode(picture.image.tobytes()).decode()
+            answer = browser.execute_async_script(RUN, pixels, [1, 3, *contract.size_hw])
+            assert not answer.startswith("!"), answer
+            found.append(np.frombuffer(base64.b64decode(answer), np.float32).reshape(1, *contract.size_hw))
+    finally:
+        browser.quit()
+    server, same_file = (
+        np.concatenate([cpu_engine("ONNX Runtime", path)(picture.image[None]) for picture in pictures])
+        for path in (SERVER, BROWSER)
+    )
+    exact = parity(same_file, np.stack(found), pictures)  # the same file in two runtimes
+    assert exact.max_difference <= TOLERANCES["fp32"].max_difference
+    told = parity(server, np.stack(found), pictures)
+    assert told.mean_difference <= TOLERANCES["int8-weights"].mean_difference
+    assert told.iou >= TOLERANCES["int8-weights"].iou
