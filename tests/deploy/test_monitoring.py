@@ -4,9 +4,14 @@ import json
 import re
 import shutil
 import subprocess
+import urllib.request
 
 import pytest
 import yaml
+
+from bgclient.web.metrics import Metrics
+from bgserver import canary
+from bgserver.errors import CanaryFailed
 
 
 def run(*command, cwd=None):
@@ -72,16 +77,10 @@ def metric_names(text):
 
 @pytest.mark.server
 def test_alerts_and_dashboard_ask_only_for_numbers_that_somebody_counts(server, examples, rules, dashboard):
-    import urllib.request
-
-    from bgclient import Client
-    from bgclient.errors import BgError
-    from bgclient.web.metrics import Metrics
-
-    with Client(server.grpc_url) as client:
-        client.cut(next(iter(examples.values())), thin=False)
-        with pytest.raises(BgError):
-            client.cut(b"no photo", thin=False)
+    for photo in (canary.photo(), next(iter(examples.values())).read_bytes()):
+        canary.infer(server.http_url, "cutout", photo, "cutout", timeout_s=120.0)
+    with pytest.raises(CanaryFailed, match="unknown_format"):
+        canary.infer(server.http_url, "cutout", b"no photo", "cutout", timeout_s=120.0)
     with urllib.request.urlopen(server.metrics_url, timeout=10) as answer:
         exposed = answer.read().decode() + Metrics().exposition().decode()
     counted = set(re.findall(r"^# TYPE (\S+)", exposed, re.MULTILINE))
