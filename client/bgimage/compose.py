@@ -143,10 +143,11 @@ class Frame:
         piece = layer[rows, columns]
         if not piece.size:
             return result
+        # Both ends are rounded, not the length: neighbouring pixels of the photo stay neighbours, and ``box_in`` agrees.
+        top, bottom = (round(self.top + row * self.scale) for row in (rows.start, rows.stop))
+        left, right = (round(self.left + column * self.scale) for column in (columns.start, columns.stop))
         if self.scale != 1:
-            size = (max(1, round(piece.shape[1] * self.scale)), max(1, round(piece.shape[0] * self.scale)))
-            piece = scaled(piece, size)
-        top, left = round(self.top + rows.start * self.scale), round(self.left + columns.start * self.scale)
+            piece = scaled(piece, (max(1, right - left), max(1, bottom - top)))
         piece = piece[max(0, -top) :, max(0, -left) :]
         target = result[
             max(0, top) : max(0, top) + piece.shape[0], max(0, left) : max(0, left) + piece.shape[1]
@@ -216,8 +217,8 @@ def blurred(pixels: NDArray[Any], matte: Matte, radius: float, frame: Frame) -> 
     radius = radius or 0.015 * max(matte.shape)
     k = max(factor(matte.shape, 2048), int(radius / 4), 1)
     k = min(k, *matte.shape)
-    light = _linear(unit(block_means(pixels, k)))
-    share = 1 - unit(block_means(matte, k))
+    light = _light(pixels, k)
+    share = (1 - unit(block_means(matte, k))) ** 4  # half-covered pixels show the people's colours too
     sigma = max(radius / k, 0.5)
     total = _spread(light * share[..., None], sigma)
     weight = _spread(share, sigma)[..., None]
@@ -237,6 +238,15 @@ def blurred(pixels: NDArray[Any], matte: Matte, radius: float, frame: Frame) -> 
         encoded, place, (frame.width, frame.height), flags=flags, borderMode=cv2.BORDER_REPLICATE
     )
     return backdrop
+
+
+def _light(pixels: NDArray[Any], k: int) -> Floats:
+    """Block means of the linear light of ``pixels``, in bands: float32."""
+    depth = np.iinfo(pixels.dtype).max
+    table = _linear(np.arange(depth + 1, dtype=np.float32) / np.float32(depth))
+    step = k * max(1, 64 // k)
+    bands = (pixels[top : top + step] for top in range(0, pixels.shape[0], step))
+    return np.concatenate([block_means(table[band], k) for band in bands])
 
 
 def _spread(values: Floats, sigma: float) -> Floats:

@@ -75,7 +75,7 @@ def finish(
     if options.clean:
         small = people.cleaned(small)
     small = people.chosen(small, options.people, photo.size_hw)
-    sure = people.confidence(small)
+    sure = people.confidence(_inside(small, options.region, photo.size_hw) if options.region else small)
     if sure == 0 or sure < options.min_confidence:
         small, sure = np.zeros_like(small), 0.0
         if options.require_person:
@@ -84,7 +84,10 @@ def finish(
             )
     if options.colors == "srgb":
         photo = _in_srgb(photo)
-    matte = shown = mattes.refined(photo, small, options.edges)
+    matte = mattes.refined(photo, small, options.edges)
+    if options.region:
+        matte = _inside(matte, options.region, photo.size_hw)
+    shown = matte
     if options.output == "inverse":
         shown = 255 - matte
     if photo.alpha is not None:
@@ -107,6 +110,21 @@ def finish(
         exif=metadata.without_gps(exif) if exif and options.drop_gps else exif,
         dpi=photo.dpi if options.keep_metadata else None,
     )
+
+
+def _inside(alpha: NDArray[Any], region: Box, size_hw: tuple[int, int]) -> NDArray[Any]:
+    """``alpha`` (h, w) of a photo of that size, 0 outside ``region``. ``OptionError`` where none of it is in the photo."""
+    (height, width), (rows, columns) = size_hw, alpha.shape
+    left, top, right, bottom = region
+    if left >= width or top >= height:
+        raise OptionError(f"region={region}: outside the photo of {width} x {height} pixels")
+    inside = np.zeros_like(alpha)
+    # a small pixel that is partly inside counts; what is shown is decided at full resolution
+    box = np.s_[
+        top * rows // height : -(-bottom * rows // height), left * columns // width : -(-right * columns // width)
+    ]
+    inside[box] = alpha[box]
+    return inside
 
 
 def _picture(

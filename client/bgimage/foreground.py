@@ -37,15 +37,17 @@ class SmoothColours:
     def of(cls, pixels: NDArray[Any], matte: Matte) -> SmoothColours:
         """From a photo, uint8 or uint16 (H, W, 3), and its matte, uint8 (H, W)."""
         k = factor(matte.shape, SIDE)
-        image, alpha = unit(block_means(pixels, k)), unit(thrice(block_means(matte, k)))
-        inside, outside = alpha * alpha, (1 - alpha) * (1 - alpha)
+        image, flat = unit(block_means(pixels, k)), unit(block_means(matte, k))
+        alpha = thrice(flat)
+        rest = 1 - alpha
+        inside, outside = flat * flat, (1 - flat) * (1 - flat)
         foreground = background = image
         for radius in RADII:
             foreground_mean = _weighted_mean(foreground, inside, radius)
             background_mean = _weighted_mean(background, outside, radius)
-            unexplained = image - alpha * foreground_mean - (1 - alpha) * background_mean
+            unexplained = image - alpha * foreground_mean - rest * background_mean
             foreground = (foreground_mean + alpha * unexplained).clip(0, 1)
-            background = (background_mean + (1 - alpha) * unexplained).clip(0, 1)
+            background = (background_mean + rest * unexplained).clip(0, 1)
         border = (1, 1, 1, 1, cv2.BORDER_REPLICATE)
         return cls(
             cv2.copyMakeBorder(foreground_mean, *border), cv2.copyMakeBorder(background_mean, *border), k
@@ -72,9 +74,10 @@ class SmoothColours:
 
 
 def _weighted_mean(colours: Floats, weights: Floats, radius: int) -> Floats:
+    """Mean of ``colours`` (h, w, 3) by ``weights`` (h, w) in the window around each pixel."""
     window = (2 * radius + 1, 2 * radius + 1)
-    total = cv2.blur(colours * weights, window)
-    mean: Floats = total / (cv2.blur(weights, window) + np.float32(1e-5))
+    mean: Floats = cv2.blur(colours * thrice(weights), window)
+    mean *= thrice(1 / (cv2.blur(weights, window) + np.float32(1e-5)))
     return mean
 
 

@@ -35,6 +35,8 @@ class Options:
     people: str | tuple[int, ...] = "all"
     """"all", "main" (the largest, most central part), the part at a point (x, y), or what lies in a box
     (left, top, right, bottom); pixels of the upright photo."""
+    region: tuple[int, int, int, int] | None = None
+    """Left, top, right, bottom, pixels of the upright photo: everything outside is background, even half a person."""
     edges: str = "fast"
     """"none" (bilinear), "fast" (guided by the photo) or "fine" (matting in the uncertain band, slower)."""
     decontaminate: bool = True
@@ -83,6 +85,11 @@ class Options:
             if not isinstance(getattr(self, field), bool):
                 raise OptionError(f"{field}={getattr(self, field)!r}: use true or false")
         self._set("people", self._checked_people())
+        if self.region is not None:
+            self._set("region", self._integers("region", self.region, (4,)))
+            left, top, right, bottom = self.region
+            if not (0 <= left < right and 0 <= top < bottom):
+                raise OptionError(f"region={self.region}: an empty box; use left < right and top < bottom")
         self._set("background", self._checked_background())
         self._set("position", self._checked_position())
         self._set("margin", str(self.margin))
@@ -156,15 +163,12 @@ class Options:
 
     def _checked_position(self) -> str | tuple[float, float]:
         value = self.position
-        if value in ("original", "center"):
+        if isinstance(value, str) and value in ("original", "center"):
             return value
-        if (
-            isinstance(value, str)
-            or len(value) != 2
-            or not all(isinstance(v, int | float) and 0 <= v <= 1 for v in value)
-        ):
+        numbers = value if isinstance(value, tuple | list) else ()
+        if len(numbers) != 2 or not all(isinstance(n, int | float) and 0 <= n <= 1 for n in numbers):
             raise OptionError(f'position={value!r}: use "original", "center" or (x, y) in 0..1')
-        return float(value[0]), float(value[1])
+        return float(numbers[0]), float(numbers[1])
 
     def margins(self, box_hw: tuple[int, int]) -> tuple[int, int, int, int]:
         """Pixels at top, right, bottom, left of people's box of that size; at most half of it or 500 each."""

@@ -82,7 +82,9 @@ def test_grey_palette_and_one_bit_become_rgb(saved):
     ramp = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (8, 1))
     grey = decode(saved(ramp, "PNG")).pixels
     np.testing.assert_array_equal(grey, np.repeat(ramp[..., None], 3, axis=2))
-    np.testing.assert_array_equal(decode(saved(Image.fromarray(ramp), "JPEG", quality=100)).pixels[..., 0], ramp)
+    np.testing.assert_array_equal(
+        decode(saved(Image.fromarray(ramp), "JPEG", quality=100)).pixels[..., 0], ramp
+    )
     palette = Image.fromarray(ramp).convert("P", palette=Image.Palette.ADAPTIVE, colors=64)
     np.testing.assert_array_equal(decode(saved(palette, "PNG")).pixels, grey)
     bits = Image.fromarray(ramp > 127)
@@ -92,7 +94,13 @@ def test_grey_palette_and_one_bit_become_rgb(saved):
 def test_existing_transparency_is_kept_in_every_form(saved, corners):
     alpha = np.tile(np.arange(60, dtype=np.uint8) * 4, (40, 1))
     for format in ("PNG", "WEBP", "TIFF"):
-        photo = decode(saved(np.dstack([corners, alpha]), format, **({"lossless": True, "exact": True} if format == "WEBP" else {})))
+        photo = decode(
+            saved(
+                np.dstack([corners, alpha]),
+                format,
+                **({"lossless": True, "exact": True} if format == "WEBP" else {}),
+            )
+        )
         np.testing.assert_array_equal(photo.alpha, alpha)
         np.testing.assert_array_equal(photo.pixels, corners)
     keyed = Image.fromarray(corners)

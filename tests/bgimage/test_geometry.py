@@ -32,9 +32,9 @@ def test_the_photo_fills_one_side_and_is_centred(size_hw, expected):
 def test_the_rectangle_lies_inside_and_keeps_the_aspect(height, width):
     box = Letterbox.fit((height, width), CONTRACT)
     assert max(box.height, box.width) == 320
-    assert 0 <= box.top
+    assert box.top >= 0
     assert box.top + box.height <= 320
-    assert 0 <= box.left
+    assert box.left >= 0
     assert box.left + box.width <= 320
     assert abs(box.height / box.width - height / width) <= height / width / min(box.height, box.width)
 

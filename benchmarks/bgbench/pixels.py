@@ -1,0 +1,388 @@
+"""What finishing costs and what it gains: `python -m bgbench.pixels speed | quality | table`.
+
+speed    ms of one core and peak memory per stage for JPEGs of 1, 12 and 48 megapixels, beside plain Pillow
+quality  refinement and decontamination on composites with exact mattes (``composites``; needs the training photos)
+table    writes the tables of docs/pixels.md from the newest result files
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from bgbench import environment
+from bgbench.composites import Composite, composites
+from bgbench.photos import SIZES_HW, photo
+from bgbench.results import Case, Result, Series
+from bgimage import foreground, matte
+from bgimage.codec import Photo, decode, encode, photo_from
+from bgimage.contract import Contract
+from bgimage.geometry import Letterbox
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "pixels"
+DOCUMENT = ROOT / "docs" / "pixels.md"
+REPEATS = {1: 7, 12: 5, 48: 2}
+COMPOSITES = 12
+BAND = (0.05, 0.95)
+"""Alpha between these is the edge band in which colours are compared."""
+
+Floats = NDArray[np.float32]
+
+
+# --- speed -------------------------------------------------------------------------------------------------------
+
+
+def small_alpha(megapixels: int) -> Floats:
+    """What a network would say of ``photos.photo``: GrabCut on the small picture, a little blurred. float32 (h, w)."""
+    box = Letterbox.fit(SIZES_HW[megapixels], Contract())
+    small = cv2.resize(photo(1), (box.width, box.height), interpolation=cv2.INTER_AREA)
+    mask = np.zeros(small.shape[:2], np.uint8)
+    around = (box.width // 8, box.height // 20, box.width * 5 // 8, box.height * 19 // 20)
+    cv2.setRNGSeed(0)
+    cv2.grabCut(small, mask, around, np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_RECT)
+    inside = ((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD)).astype(np.float32)
+    return cv2.GaussianBlur(inside, (0, 0), 0.8)
+
+
+def ours(jpeg: bytes, alpha: Floats, edges: str = "fast") -> Iterator[tuple[str, Any]]:
+    """The stages of the default path, one after the other: name and what is kept of it."""
+    decoded = decode(jpeg)
+    yield "decode", None
+    full = matte.refined(decoded, alpha, edges)
+    yield "refine", None
+    rgba = foreground.cutout(decoded.pixels, full)
+    yield "decontaminate", None
+    yield "png", len(encode(rgba))
+
+
+def pillow(jpeg: bytes, alpha: Floats) -> Iterator[tuple[str, Any]]:
+    """The plain pipeline: no edges, no decontamination, PNG at Pillow's default level."""
+    image = Image.open(io.BytesIO(jpeg)).convert("RGB")
+    yield "decode", None
+    full = Image.fromarray(np.rint(alpha * 255).astype(np.uint8)).resize(
+        image.size, Image.Resampling.BILINEAR
+    )
+    yield "refine", None
+    image.putalpha(full)
+    yield "decontaminate", None
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    yield "png", out.tell()
+
+
+PIPELINES: dict[str, Callable[[bytes, Floats], Iterator[tuple[str, Any]]]] = {"ours": ours, "Pillow": pillow}
+
+
+def alone(pipeline: str, megapixels: int, path: str) -> None:
+    """One pipeline in a process of its own: prints the processor's and the wall's ms per stage, and memory, as JSON."""
+    cv2.setNumThreads(1)
+    jpeg, alpha = Path(path).read_bytes(), np.load(path + ".npy")
+    for _ in PIPELINES[pipeline](_tiny(), cv2.resize(alpha, (32, 24))):  # imports and first calls
+        pass
+    before = _resident_mb()
+    repeats = REPEATS[megapixels] if pipeline == "ours" or megapixels == 1 else 1
+    cpu: dict[str, list[float]] = {}
+    wall: dict[str, list[float]] = {}
+    kept = 0
+    for _ in range(repeats):
+        processor, clock = time.process_time(), time.perf_counter()
+        for stage, value in PIPELINES[pipeline](jpeg, alpha):
+            cpu.setdefault(stage, []).append(1e3 * (time.process_time() - processor))
+            wall.setdefault(stage, []).append(1e3 * (time.perf_counter() - clock))
+            processor, clock = time.process_time(), time.perf_counter()
+            kept = value or kept
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"cpu": cpu, "wall": wall, "extra_mb": peak - before, "png_mb": kept / 1e6}))
+
+
+def _tiny() -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (64, 48)).save(out, "JPEG")
+    return out.getvalue()
+
+
+def _resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def speed(folder: Path) -> Iterator[Case]:
+    """Every pipeline at every size."""
+    for megapixels in SIZES_HW:
+        path = folder / f"{megapixels}mp.jpg"
+        if not path.exists():
+            bgr = cv2.cvtColor(photo(megapixels), cv2.COLOR_RGB2BGR)
+            path.write_bytes(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
+            np.save(f"{path}.npy", small_alpha(megapixels))
+        for name in PIPELINES:
+            command = [sys.executable, "-m", "bgbench.pixels", "alone", name, str(megapixels), str(path)]
+            with environment.watching() as watch:
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+            found = json.loads(done.stdout)
+            series = {stage: Series(unit="ms", values=values) for stage, values in found["cpu"].items()}
+            series |= {f"{stage}, wall": Series(unit="ms", values=v) for stage, v in found["wall"].items()}
+            series["extra memory"] = Series(unit="MB", values=[found["extra_mb"]])
+            series["png size"] = Series(unit="MB", values=[found["png_mb"]])
+            setting = {"pipeline": name, "megapixels": megapixels}
+            yield Case(
+                scenario="stages", setting=setting, tool="processor time", series=series, others=watch.others
+            )
+
+
+# --- quality -----------------------------------------------------------------------------------------------------
+
+
+def shrunk(truth: Floats) -> Floats:
+    """The exact matte at the network's size: the best that a network could say."""
+    box = Letterbox.fit((truth.shape[0], truth.shape[1]), Contract())
+    return cv2.resize(truth, (box.width, box.height), interpolation=cv2.INTER_AREA)
+
+
+def uncertain(truth: Floats) -> Floats:
+    """The same, blurred and with a contour that wanders by about a pixel, as a small network's does."""
+    alpha = shrunk(truth)
+    rng = np.random.default_rng(0)
+    dx, dy = (
+        15 * cv2.GaussianBlur(rng.normal(0, 1, alpha.shape).astype(np.float32), (0, 0), 6) for _ in "xy"
+    )
+    y, x = np.mgrid[: alpha.shape[0], : alpha.shape[1]].astype(np.float32)
+    moved = cv2.remap(alpha, x + dx, y + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.GaussianBlur(moved, (0, 0), 0.8)
+
+
+def sad(found: Floats, truth: Floats) -> float:
+    """Sum of absolute differences over 1,000 (Rhemann et al. 2009)."""
+    return float(np.abs(found - truth).sum() / 1000)
+
+
+def gradient_error(found: Floats, truth: Floats) -> float:
+    """Squared difference of the gradients' lengths, Gaussian of 1.4 pixels (Rhemann et al. 2009)."""
+
+    def slope(alpha: Floats) -> Floats:
+        smooth = cv2.GaussianBlur(alpha, (0, 0), 1.4)
+        return np.hypot(cv2.Sobel(smooth, cv2.CV_32F, 1, 0) / 8, cv2.Sobel(smooth, cv2.CV_32F, 0, 1) / 8)
+
+    return float(((slope(found) - slope(truth)) ** 2).sum())
+
+
+def colour_error(colours: NDArray[Any], exact: Composite, matte_used: NDArray[np.uint8]) -> float:
+    """Mean distance of the edge band's colours from the true foreground, grey levels, weighted by the true alpha."""
+    band = (exact.alpha > BAND[0]) & (exact.alpha < BAND[1]) & (matte_used > 0)
+    distance = np.abs(colours[band][:, :3].astype(np.float32) - exact.foreground[band]).mean(1)
+    return float(np.average(distance, weights=exact.alpha[band]))
+
+
+def quality(count: int = COMPOSITES) -> Iterator[Case]:
+    """Every way to refine and every way to colour, on exact composites."""
+    found: dict[tuple[str, str], dict[str, list[float]]] = {}
+
+    def note(alpha: str, method: str, **values: float) -> None:
+        for name, value in values.items():
+            found.setdefault((alpha, method), {}).setdefault(name, []).append(value)
+
+    for number, exact in enumerate(composites(count)):
+        picture = photo_from(exact.image)
+        for alpha, make in (("shrunk", shrunk), ("uncertain", uncertain)):
+            small = make(exact.alpha)
+            for edges in ("none", "fast", "fine"):
+                clock = time.process_time()
+                full = matte.refined(picture, small, edges)
+                spent = 1e3 * (time.process_time() - clock)
+                unit = matte.unit(full)
+                note(
+                    alpha,
+                    edges,
+                    sad=sad(unit, exact.alpha),
+                    gradient=gradient_error(unit, exact.alpha),
+                    ms=spent,
+                )
+                if edges == "fast":
+                    _colours(note, alpha, picture, full, exact, peer=number == 0)
+            if number == 0 and importlib.util.find_spec("pymatting"):
+                _closed_form_of_pymatting(note, alpha, picture, small, exact)
+    for (alpha, method), values in found.items():
+        units = {"ms": "ms"}
+        series = {name: Series(unit=units.get(name, "count"), values=v) for name, v in values.items()}
+        yield Case(
+            scenario="quality", setting={"alpha": alpha, "method": method}, tool="exact mattes", series=series
+        )
+
+
+def _colours(
+    note: Callable[..., None],
+    alpha: str,
+    picture: Photo,
+    full: NDArray[np.uint8],
+    exact: Composite,
+    peer: bool,
+) -> None:
+    clock = time.process_time()
+    clean = foreground.cutout(picture.pixels, full)
+    note(
+        alpha,
+        "colours: ours",
+        colour=colour_error(clean, exact, full),
+        ms=1e3 * (time.process_time() - clock),
+    )
+    note(alpha, "colours: left alone", colour=colour_error(picture.pixels, exact, full), ms=0.0)
+    if peer and importlib.util.find_spec("pymatting"):
+        from pymatting import estimate_foreground_ml
+
+        clock = time.process_time()
+        colours = estimate_foreground_ml(picture.pixels / 255, matte.unit(full).astype(np.float64)) * 255
+        spent = 1e3 * (time.process_time() - clock)
+        note(alpha, "colours: pymatting, multilevel", colour=colour_error(colours, exact, full), ms=spent)
+
+
+def _closed_form_of_pymatting(
+    note: Callable[..., None], alpha: str, picture: Photo, small: Floats, exact: Composite
+) -> None:
+    """pymatting's closed-form matting with a trimap from the bilinear matte: what rembg's `-a` does."""
+    from pymatting import estimate_alpha_cf
+
+    full = matte.unit(matte.bilinear(small, picture.pixels.shape[:2]))
+    trimap = np.full(full.shape, 0.5)
+    trimap[cv2.erode((full > 0.95).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0] = 1
+    trimap[cv2.dilate((full > 0.05).astype(np.uint8), np.ones((5, 5), np.uint8)) == 0] = 0
+    clock = time.process_time()
+    found = estimate_alpha_cf(picture.pixels / 255, trimap).astype(np.float32)
+    spent = 1e3 * (time.process_time() - clock)
+    note(
+        alpha,
+        "pymatting, closed form",
+        sad=sad(found, exact.alpha),
+        gradient=gradient_error(found, exact.alpha),
+        ms=spent,
+    )
+
+
+# --- tables ------------------------------------------------------------------------------------------------------
+
+
+def tables(results: Path = RESULTS) -> dict[str, str]:
+    """Markdown by name, of every result file: those of one name that were measured last win."""
+    found = {}
+    for path in sorted(results.glob("*.json"), key=lambda one: Result.read(one).started):
+        result = Result.read(path)
+        if any(result.of("stages")):
+            found["speed"] = _speed_table(result)
+        if any(result.of("quality")):
+            found["quality"] = _quality_table(result)
+    return found
+
+
+def _speed_table(result: Result) -> str:
+    stages = ("decode", "refine", "decontaminate", "png")
+    lines = [
+        f"{result.environment['cpu']['model']}, {result.started[:10]}; "
+        "ms of processor time on one core, least of all runs.",
+        "",
+        "| | decode | refine | decontaminate | PNG | together | wall | extra memory | a pixel | PNG size |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for case in result.of("stages"):
+        least = [min(case.series[stage].values) for stage in stages]
+        wall = sum(min(case.series[f"{stage}, wall"].values) for stage in stages)
+        height, width = SIZES_HW[case.setting["megapixels"]]
+        memory = case.value("extra memory")
+        cells = [f"{value:.0f}" for value in (*least, sum(least), wall)]
+        cells += [
+            f"{memory:.0f} MB",
+            f"{memory * 2**20 / height / width:.1f} B",
+            f"{case.value('png size'):.1f} MB",
+        ]
+        lines.append(f"| {case.setting['megapixels']} MP, {case.setting['pipeline']} | {' | '.join(cells)} |")
+    busy = [case.others for case in result.of("stages") if case.others is not None]
+    lines += ["", f"Other programs used {min(busy):.0%} to {max(busy):.0%} of the machine's cores meanwhile."]
+    return "\n".join(lines)
+
+
+def _quality_table(result: Result) -> str:
+    names = {"none": "bilinear", "fast": '`edges="fast"`', "fine": '`edges="fine"`'}
+    lines = [
+        "| small alpha | refinement | SAD | gradient error | ms | composites |",
+        "|---|---|---|---|---|---|",
+    ]
+    colours = [
+        "| small alpha | colours | error in the edge band, levels | ms | composites |",
+        "|---|---|---|---|---|",
+    ]
+    for case in result.of("quality"):
+        mean = {name: float(np.mean(series.values)) for name, series in case.series.items()}
+        count = len(case.series["ms"].values)
+        method, alpha = case.setting["method"], case.setting["alpha"]
+        if method.startswith("colours: "):
+            cells = f"{mean['colour']:.1f} | {mean['ms']:.0f} | {count}"
+            colours.append(f"| {alpha} | {method.removeprefix('colours: ')} | {cells} |")
+        else:
+            cells = f"{mean['sad']:.2f} | {mean['gradient']:.0f} | {mean['ms']:.0f} | {count}"
+            lines.append(f"| {alpha} | {names.get(method, method)} | {cells} |")
+    return "\n".join([*lines, "", *colours])
+
+
+def write_tables(document: Path = DOCUMENT) -> None:
+    """Put the tables between their marks in the document."""
+    text = document.read_text(encoding="utf-8")
+    for name, table in tables().items():
+        head, _, rest = text.partition(f"<!-- {name} -->\n")
+        _, mark, tail = rest.partition(f"<!-- /{name} -->")
+        if not mark:
+            raise ValueError(
+                f"{document} has no place for the table {name!r}: <!-- {name} --> ... <!-- /{name} -->"
+            )
+        text = f"{head}<!-- {name} -->\n{table}\n{mark}{tail}"
+    document.write_text(text, encoding="utf-8")
+
+
+def _measure(name: str, cases: Iterator[Case]) -> None:
+    cv2.setNumThreads(1)
+    clock = time.monotonic()
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    result = Result(set="pixels", started=now, environment=environment.record())
+    for case in cases:
+        print(
+            case.setting,
+            {key: round(float(np.mean(one.values)), 2) for key, one in case.series.items()},
+            flush=True,
+        )
+        result.cases.append(case)
+    result.seconds = round(time.monotonic() - clock, 1)
+    result.write(RESULTS / f"{name}-{environment.device()}.json")
+
+
+def main(words: list[str]) -> int:
+    """Run one command."""
+    if words[:1] == ["alone"]:
+        alone(words[1], int(words[2]), words[3])
+    elif words == ["speed"]:
+        folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "bgbench" / "pixels"
+        folder.mkdir(parents=True, exist_ok=True)
+        _measure("speed", speed(folder))
+    elif words == ["quality"]:
+        _measure("quality", quality())
+    elif words == ["table"]:
+        write_tables()
+    else:
+        print(__doc__, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,109 @@
+"""Mattes at full resolution: what must hold for any photo."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bgimage import matte
+from bgimage._cv import set_threads
+from bgimage.codec import photo_from
+from bgimage.tiles import block_means, enlarged, squares
+
+RED, GREEN = np.array((254.0, 0, 0)), np.array((0, 255.0, 0))
+
+
+def scene(truth):
+    """A red thing on green, mixed by ``truth`` (H, W): a photo."""
+    return photo_from(np.rint(truth[..., None] * RED + (1 - truth[..., None]) * GREEN).astype(np.uint8))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 7))
+def test_every_block_mean_is_the_mean_of_its_block(height, width, k):
+    image = np.random.default_rng(height * width).random((height, width, 3)).astype(np.float32)
+    means = block_means(image, k)
+    assert means.shape == (-(-height // k), -(-width // k), 3)
+    for y in (0, means.shape[0] - 1):
+        for x in (0, means.shape[1] - 1):
+            block = image[y * k : (y + 1) * k, x * k : (x + 1) * k]
+            np.testing.assert_allclose(means[y, x], block.mean((0, 1)), atol=1e-5)
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 100))
+def test_squares_cover_every_pixel_once(height, width, side):
+    count = np.zeros((height, width), np.int32)
+    for area in squares((height, width), side):
+        count[area] += 1
+    assert (count == 1).all()
+
+
+@given(st.integers(1, 6), st.floats(-1, 1), st.floats(-1, 1))
+def test_a_slope_stays_a_slope_when_it_is_enlarged(k, across, down):
+    y, x = np.mgrid[:9, :7].astype(np.float32)
+    large = enlarged(across * x + down * y, k)
+    assert large.shape == (7 * k, 5 * k)
+    y, x = np.mgrid[: 7 * k, : 5 * k]
+    place_x, place_y = (x + 0.5) / k - 0.5 + 1, (y + 0.5) / k - 0.5 + 1
+    np.testing.assert_allclose(large, across * place_x + down * place_y, atol=1e-3)
+
+
+@pytest.mark.parametrize("edges", ["none", "fast", "fine"])
+@pytest.mark.parametrize("level", [0.0, 1.0])
+@pytest.mark.parametrize("size_hw", [(1, 1), (3, 500), (37, 41), (900, 700), (1500, 2100)])
+def test_a_matte_of_one_value_stays_that_value(edges, level, size_hw):
+    noise = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), np.uint8)
+    found = matte.refined(photo_from(noise), np.full((24, 32), level, np.float32), edges)
+    assert found.shape == size_hw
+    assert found.dtype == np.uint8
+    assert set(np.unique(found)) == {round(level * 255)}
+
+
+def test_background_that_the_network_is_sure_of_is_fully_transparent():
+    noise = np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)
+    alpha = np.full((240, 320), 0.02, np.float32)
+    alpha[100:140, 100:140] = 0.98
+    found = matte.refined(photo_from(noise), alpha)
+    assert not found[:150].any()
+    assert (found[290:310, 290:310] == 255).all()
+
+
+@pytest.mark.parametrize("size_hw", [(700, 933), (1031, 777), (1999, 2003)])
+def test_edges_stand_where_the_photo_has_them(size_hw):
+    """A straight, slightly leaning edge: the matte crosses one half within half a pixel of the truth."""
+    height, width = size_hw
+    y, x = np.mgrid[:height, :width]
+    where = width * 0.4 + 0.1 * y
+    truth = np.clip(where - x + 0.5, 0, 1).astype(np.float32)
+    photo = scene(truth)
+    import cv2
+
+    small = cv2.resize(
+        truth, (round(320 * width / max(size_hw)), round(320 * height / max(size_hw))), interpolation=3
+    )
+    found = matte.refined(photo, small) / 255
+    width_found = found[20:-20].sum(1)
+    assert np.abs(width_found - truth[20:-20].sum(1)).max() < 0.5
+
+
+def test_the_answer_does_not_depend_on_threads_and_repeats_exactly():
+    y, x = np.mgrid[:1100, :1300]
+    truth = np.clip((400 - np.hypot(y - 500, x - 600)) / 4, 0, 1).astype(np.float32)
+    photo, small = scene(truth), truth[::4, ::4].copy()
+    found = []
+    for threads in (1, 2, 2):
+        set_threads(threads)
+        found.append(matte.refined(photo, small, "fine"))
+    set_threads(-1)
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[1], found[2])
+
+
+def test_sixteen_bits_refine_like_eight():
+    y, x = np.mgrid[:500, :600]
+    truth = np.clip((200 - np.hypot(y - 250, x - 300)) / 4, 0, 1).astype(np.float32)
+    photo = scene(truth)
+    deep = photo_from(photo.pixels.astype(np.uint16) * 257)
+    small = truth[::2, ::2].copy()
+    difference = matte.refined(photo, small).astype(int) - matte.refined(deep, small)
+    assert np.abs(difference).max() <= 1
