@@ -15,6 +15,7 @@ class CutOptions(TypedDict, total=False):
 
     output: Literal["cutout", "matte", "inverse"]
     people: str | tuple[int, ...]
+    region: tuple[int, int, int, int] | None
     edges: Literal["none", "fast", "fine"]
     decontaminate: bool
     clean: bool

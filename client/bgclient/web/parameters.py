@@ -90,7 +90,7 @@ class Wanted:
             behind = (255, 255, 255, 255)  # JPEG has no transparency
         return Options(
             output="matte" if self.channels == "alpha" else "cutout",
-            people="all" if self.roi is None else self._box(size_hw),
+            region=None if self.roi is None else self._box(size_hw),
             background=behind,
             max_pixels=MAX_PIXELS[self.size],
             crop=self.crop,

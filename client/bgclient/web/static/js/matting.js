@@ -122,12 +122,12 @@ export function foregroundAt(rgba, matte, width, height, low) {
   });
 }
 
-/** Frame of everything above one half, or null. */
+/** Frame of everything above a tenth, so that hair counts, or null. */
 export function boxOf(matte, width, height) {
   let left = width, top = height, right = -1, bottom = -1;
   for (let y = 0, i = 0; y < height; y++) {
     for (let x = 0; x < width; x++, i++) {
-      if (matte[i] <= 127) continue;
+      if (matte[i] <= 25) continue;
       if (x < left) left = x;
       if (x > right) right = x;
       if (y < top) top = y;
