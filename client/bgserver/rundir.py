@@ -70,9 +70,10 @@ class RunDir:
         base = _base()
         try:
             path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
-            run = cls(path, (path / "lock").open("w"))
-            fcntl.flock(run.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            run = cls(path, (path / "new").open("w"))
             try:
+                fcntl.flock(run.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                (path / "new").rename(path / "lock")  # a lock that nobody holds would invite another's sweep
                 run._lay_out(installation, repository)
             except BaseException:
                 run.remove()
