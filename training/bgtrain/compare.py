@@ -37,7 +37,8 @@ def read_result(path: Path) -> dict[str, Any]:
 
 def found(result: dict[str, Any], group: str) -> dict[str, Any] | None:
     """The summary of a pool or slice."""
-    return result["pools"].get(group) or result["slices"].get(group)
+    summary: dict[str, Any] | None = result["pools"].get(group) or result["slices"].get(group)
+    return summary
 
 
 def gain(result: dict[str, Any], over: dict[str, Any]) -> tuple[float, float, int]:

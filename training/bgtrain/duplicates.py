@@ -68,8 +68,8 @@ def near_duplicates(fingerprints: Sequence[Fingerprint]) -> list[Pair]:
         other = np.ascontiguousarray(second.details[:, ::-1]) if mirrored else second.details
         likeness = max(_likeness(first.details, other), _likeness(other, first.details))
         if likeness >= SAME:
-            names = (f"{one.split}/{one.key}" for one in (first, second))
-            found.append(Pair(*names, round(likeness, 3), mirrored))
+            names = [f"{one.split}/{one.key}" for one in (first, second)]
+            found.append(Pair(names[0], names[1], round(likeness, 3), mirrored))
     return sorted(found, key=lambda pair: -pair.likeness)
 
 

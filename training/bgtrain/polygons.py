@@ -12,7 +12,6 @@ the damage ``refined`` undoes.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import sys
 import time
@@ -24,6 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bgimage import codec
 from bgtrain import metrics
 from bgtrain.shards import Shards
 
@@ -60,7 +60,8 @@ def refined(photo: NDArray[np.uint8], mask: Mask, *, reach: float = REACH) -> Ma
         return mask
     colours = np.ascontiguousarray(photo[rows, columns])
     cv2.setRNGSeed(0)  # GrabCut starts its clusters at random
-    cv2.grabCut(colours, states, None, np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK)
+    unused = (0, 0, 1, 1)
+    cv2.grabCut(colours, states, unused, np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK)
     result = mask.copy()
     result[rows, columns] = (states == cv2.GC_FGD) | (states == cv2.GC_PR_FGD)
     return result
@@ -105,7 +106,7 @@ def measure(
     raw: dict[tuple[str, float], list[tuple[float, ...]]] = {}
     seconds = 0.0
     for row in shards.rows:
-        photo = cv2.imdecode(np.frombuffer(shards.photo(row.key), np.uint8), cv2.IMREAD_COLOR_RGB)
+        photo = codec.decode(shards.photo(row.key)).pixels.astype(np.uint8, copy=False)
         matte = shards.matte(row.key)
         if matte is None:
             continue
@@ -183,8 +184,8 @@ def main(argv: list[str] | None = None) -> int:
     pools = args.pool or ["ccp", "pennfudan"]
     with Shards(args.data, split=args.split, pools=pools) as shards:
         if args.photos is not None:
-            by_pool = (filter(lambda row, pool=pool: row.pool == pool, shards.rows) for pool in pools)
-            shards.rows = [row for rows in by_pool for row in itertools.islice(rows, args.photos)]
+            by_pool = [[row for row in shards.rows if row.pool == pool] for pool in pools]
+            shards.rows = [row for rows in by_pool for row in rows[: args.photos]]
         found = measure(shards, reach=args.reach)
     print(markdown(found))
     if args.json is not None:

@@ -34,8 +34,8 @@ def fitted(picture: Picture, side: int) -> Picture:
 
 def on_colour(photo: Picture, alpha: Alpha, colour: tuple[int, int, int] = GREEN) -> Picture:
     """The photo's people over a plain colour."""
-    share = alpha[..., None]
-    return np.asarray(photo * share + np.float32(colour) * (1 - share) + 0.5).astype(np.uint8)
+    share, paint = alpha[..., None], np.array(colour, np.float32)
+    return (paint + share * (photo - paint) + 0.5).astype(np.uint8)
 
 
 def errors_on(photo: Picture, alpha: Alpha, truth: Alpha) -> Picture:
