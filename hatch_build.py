@@ -19,7 +19,8 @@ class WebAssets(BuildHookInterface[Any]):
         spec = importlib.util.spec_from_file_location(
             "assets", Path(self.root) / "client/bgclient/web/assets.py"
         )
-        assert spec and spec.loader
+        assert spec
+        assert spec.loader
         assets = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(assets)
         if (assets.VENDOR / "ort-wasm-simd-threaded.wasm").is_file():

@@ -391,6 +391,8 @@ def test_settings_come_from_the_environment():
     )
     assert (settings.api_keys, settings.fetch_urls, settings.wait_s) == (("a", "b"), True, 2.5)
     assert Settings.from_environment({}) == Settings()
+    assert Settings.from_environment({"BGCLIENT_WEB_PORT": "9000"}) == Settings(), "that is the command's"
+    assert Settings.from_environment(settings.to_environment()) == settings
     assert "a-key" not in repr(Settings(api_keys=("a-key",)))
 
 

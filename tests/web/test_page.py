@@ -23,8 +23,8 @@ from .support import opened, picture
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 CHROMEDRIVER = shutil.which("chromedriver")
@@ -99,7 +99,8 @@ class Visit:
                const files = new DataTransfer();
                files.items.add(new File([bytes], arguments[0], {type: "image/jpeg"}));
                for (const kind of ["dragenter", "dragover", "drop"])
-                 document.body.dispatchEvent(new DragEvent(kind, {bubbles: true, cancelable: true, dataTransfer: files}));""",
+                 document.body.dispatchEvent(
+                   new DragEvent(kind, {bubbles: true, cancelable: true, dataTransfer: files}));""",
             name,
             base64.b64encode(data).decode(),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -332,18 +333,22 @@ def serve(
 ) -> None:
     """Run the app until it is told to stop. Behind a proxy on this machine, its X-Forwarded-For is believed.
 
-    With several ``workers`` the settings come from the environment, as each process makes its own app; rates and
-    concurrency count for each.
+    With several ``workers`` each process makes its own app; rates and concurrency count for each.
     """
     import uvicorn
+    from uvicorn.config import LOGGING_CONFIG
 
+    if workers > 1 and settings:
+        os.environ.update(settings.to_environment())  # the only way into the processes that uvicorn starts
     app: Any = "bgclient.web:create_app" if workers > 1 else create_app(settings)
+    loggers = {**LOGGING_CONFIG["loggers"], "bgclient.web": {"handlers": ["default"], "level": "INFO"}}
     uvicorn.run(
         app,
         factory=workers > 1,
         host=host,
         port=port,
         workers=workers,
+        log_config={**LOGGING_CONFIG, "loggers": loggers},
         access_log=False,  # ours has the request's id
         server_header=False,
         timeout_graceful_shutdown=30,

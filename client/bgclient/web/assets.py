@@ -1,4 +1,4 @@
-"""Puts what "on this device" needs beside the page: ONNX Runtime's WebAssembly build from npm. Run when a wheel is built.
+"""Puts ONNX Runtime for WebAssembly, from npm, beside the page: "on this device" needs it.
 
 ``python client/bgclient/web/assets.py [--network FILE]`` needs npm once; nothing is fetched when the page runs. Only
 the standard library: the wheel's build runs it before anything is installed.

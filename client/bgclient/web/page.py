@@ -19,7 +19,7 @@ ON_DEVICE = (
     "vendor/ort-wasm-simd-threaded.mjs",
     "network.onnx",
 )
-"""What "on this device" needs: ``make web-assets`` and the wheel's build fetch the runtime, ``bgexport`` makes the network."""
+"""What "on this device" needs. ``make web-assets`` and a wheel's build fetch the runtime; ``bgexport`` makes the network."""
 
 
 def missing_assets() -> list[str]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 _PREFIX = "BGCLIENT_WEB_"
+_OF_THE_COMMAND = {f"{_PREFIX}{name}" for name in ("HOST", "PORT", "WORKERS")}
+"""Where ``serve`` listens: not the app's business, but containers name it alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,11 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
         """Settings as the environment states them. ``ValueError`` names what is wrong, never a key."""
         known = {f"{_PREFIX}{field.name.upper()}": field for field in dataclasses.fields(cls)}
-        given = {name: text for name, text in environment.items() if name.startswith(_PREFIX)}
+        given = {
+            name: text
+            for name, text in environment.items()
+            if name.startswith(_PREFIX) and name not in _OF_THE_COMMAND
+        }
         unknown = sorted(set(given) - set(known))
         if unknown:
             raise ValueError(f"{', '.join(unknown)}: unknown; there are {', '.join(known)}")
@@ -81,6 +87,16 @@ class Settings:
             except ValueError:
                 raise ValueError(f"{name}={text!r}: not a {field.type}") from None
         return cls(**values)
+
+    def to_environment(self) -> dict[str, str]:
+        """What ``from_environment`` reads the same settings from."""
+        named = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                text = ",".join(value) if isinstance(value, tuple) else str(value)
+                named[f"{_PREFIX}{field.name.upper()}"] = text
+        return named
 
 
 def _boolean(text: str) -> bool:
