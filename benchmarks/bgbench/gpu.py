@@ -8,7 +8,7 @@ that the same GPU reached in the same run.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bgbench import floors
 from bgbench.errors import ToolMissing
@@ -86,7 +86,7 @@ def _case(
     import torch
 
     setting = {"network": name, "mode": mode, "precision": precision, "batch": batch}
-    cost = floors.count(_graph(bench, name, net), batch=batch, bytes_per_value=BYTES[precision])
+    cost = floors.count(bench.exported(name), batch=batch, bytes_per_value=BYTES[precision])
     floor_ms = 1e3 * peaks.floor_s(cost, fused=True)
     series = {
         "floor, fused": Series(unit="ms", values=[floor_ms]),
@@ -104,26 +104,13 @@ def _case(
     return Case(scenario="network, GPU", setting=setting, tool="CUDA events", series=series)
 
 
-def _graph(bench: Bench, name: str, net: torch.nn.Module) -> Any:
-    """The exported network, made once a run."""
-    import onnx
-
-    from bgexport.graph import export_graph
-
-    path = bench.cache / "networks" / f"{name}.onnx"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        onnx.save(export_graph(net.cpu().float(), bench.contract), path)
-    return onnx.load(path)
-
-
 def _runner(bench: Bench, name: str, net: torch.nn.Module, mode: str, precision: str, batch: int) -> Run:
     """A run on the GPU, warmed up."""
     import torch
 
     height, width = bench.contract.size_hw
     if mode == "ONNX Runtime CUDA":
-        return _onnxruntime(bench, name, net, precision, batch)
+        return _onnxruntime(bench, name, precision, batch)
     kind = {"FP32": torch.float32, "FP16": torch.float16, "BF16": torch.bfloat16}[precision]
     placed = net.to("cuda", kind, memory_format=torch.channels_last)
     image = torch.zeros(batch, 3, height, width, device="cuda", dtype=kind).to(
@@ -149,9 +136,10 @@ def _runner(bench: Bench, name: str, net: torch.nn.Module, mode: str, precision:
     return graph.replay
 
 
-def _onnxruntime(bench: Bench, name: str, net: torch.nn.Module, precision: str, batch: int) -> Run:
+def _onnxruntime(bench: Bench, name: str, precision: str, batch: int) -> Run:
     """ONNX Runtime's CUDA provider, input and output bound to the GPU; FP16 by converting the graph, no BF16."""
     import numpy as np
+    import onnx
     import onnxruntime
 
     from bgexport.precision import fp16
@@ -162,7 +150,7 @@ def _onnxruntime(bench: Bench, name: str, net: torch.nn.Module, precision: str, 
         )
     if precision == "BF16":
         raise ToolMissing("ONNX Runtime's CUDA provider has no BF16 convolutions")
-    model = _graph(bench, name, net)
+    model = onnx.load(bench.exported(name))
     if precision == "FP16":
         model = fp16(model)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CUDAExecutionProvider"])

@@ -36,6 +36,8 @@ from bgserver import engines, model_repository
 
 WHERE = ("client", "server")
 """Who finishes the picture: the thin client, or the server that is sent the whole photo."""
+COMPARED = ("fc-densenet56", "fc-densenet103", "unet")
+"""Networks whose floors stand beside the served one's."""
 BUDGET_MS = 500.0
 """Of the 95th percentile, in the search for the best setting."""
 
@@ -85,6 +87,21 @@ class Bench:
         """The ONNX file that is served."""
         return model_repository() / "tiramisu_onnx" / "1" / "model.onnx"
 
+    def exported(self, name: str) -> Path:
+        """ONNX file of a network of ``bgtrain.networks`` with random weights, at the served network's input size."""
+        import onnx
+
+        from bgexport.graph import export_graph
+        from bgtrain import networks
+
+        net = networks.build(name).eval()
+        weights = sum(one.numel() for one in net.parameters())
+        path = self.cache / "networks" / f"{name}-{weights}-{self.contract.size_hw[0]}.onnx"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            onnx.save(export_graph(net, self.contract), path)
+        return path
+
     def photos(self, megapixels: int, count: int = 4) -> list[bytes]:
         """Encoded photos."""
         return photos.jpegs(megapixels, count, self.cache)
@@ -131,19 +148,7 @@ def machine_floor(bench: Bench) -> Iterator[Case]:
         },
         others=watch.others,
     )
-    from bgexport.graph import export_graph
-    from bgtrain import networks
-
-    models: dict[str, Any] = {"served network": bench.network}
-    for name in ("fc-densenet56", "fc-densenet103", "unet"):
-        if name in networks.NAMES:
-            path = bench.cache / "networks" / f"{name}.onnx"
-            if not path.exists():
-                import onnx
-
-                path.parent.mkdir(parents=True, exist_ok=True)
-                onnx.save(export_graph(networks.build(name).eval(), bench.contract), path)
-            models[name] = path
+    models = {"served network": bench.network, **{name: bench.exported(name) for name in COMPARED}}
     for name, path in models.items():
         cost = floors.count(path)
         engine = engines.onnxruntime_engine(path, threads=_cores())
