@@ -163,7 +163,10 @@ class Expected:
         pixels = _pixels(encoded)
         if pixels.shape != self.pixels.shape:
             return "wrong"
-        return "close" if np.abs(_visible(pixels) - _visible(self.pixels)).max() <= LEVELS else "wrong"
+        # in strips: what is measured is the memory of the client, not that of this comparison
+        strips = (slice(top, top + 64) for top in range(0, len(pixels), 64))
+        same = all(np.abs(_visible(pixels[s]) - _visible(self.pixels[s])).max() <= LEVELS for s in strips)
+        return "close" if same else "wrong"
 
 
 def _pixels(encoded: bytes) -> NDArray[Any]:

@@ -25,8 +25,8 @@ the first small test photo that came back after the last that did not; 0 where n
 their deadline of 120 s."""
 
 _KINDS = {
-    "cut-out": "cut-outs, the same bytes",
-    "close": "cut-outs, within two grey levels",
+    "cut-out": "cut-outs of the same bytes",
+    "close": "cut-outs within two grey levels",
     "refused": "bad photos refused",
     "cancelled": "cancelled by the caller",
     "wrong": "**wrong**",
@@ -146,7 +146,7 @@ def draw_memory(result: Result, soak: Case, faults: list[Case], path: Path) -> N
     for name, values in {"server": server, "client": client, "server's part of /dev/shm": shared}.items():
         axes.plot(times, values, label=name, linewidth=1.4)
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=8, loc="center right")
+    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=3)
     figure.savefig(path, dpi=130)
 
 
@@ -175,5 +175,5 @@ def draw_latencies(result: Result, soak: Case, faults: list[Case], path: Path) -
             label="test photo that failed",
         )
     axes.set_yscale("log")
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
     figure.savefig(path, dpi=130)
