@@ -24,7 +24,8 @@ def test_a_perfect_matte_has_no_error():
     truth = cv2.GaussianBlur(square(20, 20, 50), (0, 0), 3)
     scores = metrics.score(truth, truth)
     assert (scores.iou, scores.boundary_iou) == (1, 1)
-    assert (scores.mae, scores.sad, scores.mse, scores.gradient, scores.connectivity) == (0, 0, 0, 0, 0)
+    assert (scores.mae, scores.sad, scores.mse, scores.connectivity) == (0, 0, 0, 0)
+    assert scores.gradient == pytest.approx(0, abs=1e-9)  # filters round by the alignment of their input
 
 
 def test_the_errors_of_a_shifted_square_are_those_on_paper():
@@ -64,11 +65,8 @@ def test_boundary_iou_sees_what_iou_hides_on_large_shapes():
 
 def test_gradient_error_punishes_a_blurred_edge_and_not_the_exact_one():
     truth = square(20, 20, 50)
-    assert (
-        metrics.gradient_error(cv2.GaussianBlur(truth, (0, 0), 4), truth)
-        > metrics.gradient_error(truth, truth)
-        == 0
-    )
+    assert metrics.gradient_error(truth.copy(), truth) == pytest.approx(0, abs=1e-9)
+    assert metrics.gradient_error(cv2.GaussianBlur(truth, (0, 0), 4), truth) > 0.05
 
 
 def test_gradient_filters_have_the_published_norm():

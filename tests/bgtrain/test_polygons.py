@@ -177,14 +177,8 @@ def test_photos_left_out_are_in_no_split(leaky):
 
 @pytest.mark.shared
 @pytest.mark.slow
-def test_the_training_photos_have_no_near_duplicates_across_splits(shared_data):
-    with shards.Shards(shared_data) as packed:
-        assert inspect.find_duplicates(packed) == []
-    with shards.Shards(shared_data, left_out=(), pools=["ccp"]) as packed:
+def test_every_near_duplicate_across_splits_of_the_training_photos_is_left_out(shared_data):
+    with shards.Shards(shared_data, left_out=()) as packed:
         found = inspect.find_duplicates(packed)
-    assert {pair.first.split("/")[1] for pair in found} == {
-        "ccp_ccp_0197",
-        "ccp_ccp_0616",
-        "ccp_ccp_0907",
-        "ccp_ccp_0984",
-    }
+    assert {"train/ccp_ccp_0907", "train/neg_davis_drift-chicane_00013"} <= {pair.first for pair in found}
+    assert {pair.first.split("/")[1] for pair in found} <= shards.key_list("left_out.txt")
