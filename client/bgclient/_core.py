@@ -57,7 +57,7 @@ class ServerInfo:
     version: str | None = None
     """Triton's version."""
     models: Mapping[str, str] = field(default_factory=dict)
-    """State of every model of its repository: "READY", "UNAVAILABLE", ..."""
+    """State of every model of its repository: "READY", "UNAVAILABLE", ...; empty where it keeps that to itself."""
     network: str | None = None
     """The model that holds the network."""
     backend: str | None = None
@@ -237,20 +237,13 @@ class BaseClient:
 
         reply = yield from self._infer(link, deadline, prepare)
         watch.lap("ask")
-        (picture,) = reply.answer.output("cutout").items()
-        facts = json.loads(reply.answer.output("facts").items()[0])
-        placed = (
-            options.crop
-            or options.canvas
-            or options.scale
-            or options.position != "original"
-            or options.max_pixels
-        )
-        whole = (
-            options.output != "inverse" and options.background is None and not options.shadow and not placed
-        )
-        box = tuple(facts["box"]) if facts["box"] else None
-        return self._cutout_of(Encoded(picture, box, facts["confidence"], whole), watch, reply)
+        try:
+            (picture,) = reply.answer.output("cutout").items()
+            facts = json.loads(reply.answer.output("facts").items()[0])
+            box, confidence = facts["box"] and tuple(facts["box"]), float(facts["confidence"])
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise ServerFault(f"{reply.endpoint} answers {self._cutout!r} with nonsense: {error}") from error
+        return self._cutout_of(Encoded(picture, box, confidence, _holds_matte(options)), watch, reply)
 
     def _request(self, model: str, output: str, tensors: list[tuple[str, bytes]], *more: str) -> Request:
         inputs = tuple(Tensor.of_bytes(name, [data]) for name, data in tensors)
@@ -285,7 +278,8 @@ class BaseClient:
                     link.contracts.pop(endpoint, None)  # another server may answer there next time
                 pause_s = 0.0 if link.balancer.others(tried) else self._retry.pause_s(tries)
                 if not error.retryable or tries == self._retry.attempts or pause_s >= deadline.left_s:
-                    raise _last_word(error, tried, deadline) from error
+                    said = _last_word(error, tried, deadline)
+                    raise said from (None if said is error else error)
                 yield Pause(pause_s)
             except BgError:
                 link.balancer.succeeded(endpoint)  # the photo or the option is at fault
@@ -389,8 +383,7 @@ class BaseClient:
         try:
             said["ready"] = (yield _ask(endpoint, _wire.ready_query(), deadline)).get("ready", False)
             said["version"] = (yield _ask(endpoint, _wire.server_query(), deadline)).get("version")
-            index = yield _ask(endpoint, _wire.models_query(), deadline)
-            said["models"] = {m["name"]: m.get("state", "NOT LOADED") for m in index.get("models", [])}
+            said["models"] = yield from self._models(endpoint, deadline)
             said["contract"] = yield from self._contract(link, endpoint, deadline)
             ensemble = (yield _ask(endpoint, _wire.config_query(self._matte), deadline))["config"]
             for step in ensemble.get("ensemble_scheduling", {}).get("step", []):
@@ -400,6 +393,13 @@ class BaseClient:
         except BgError as error:
             said["error"] = error
         return ServerInfo(**said)
+
+    def _models(self, endpoint: Endpoint, deadline: Deadline) -> Flow[dict[str, str]]:
+        try:
+            index = yield _ask(endpoint, _wire.models_query(), deadline)
+        except AccessDenied:  # a server open to others keeps its repository to itself
+            return {}
+        return {model["name"]: model.get("state", "NOT LOADED") for model in index.get("models", [])}
 
     def _ready_flow(self, link: Connections) -> Flow[bool]:
         """``Client.ready``."""
@@ -443,11 +443,11 @@ class _Reply:
 
 
 def _ask(endpoint: Endpoint, message: Request | _wire.Query, deadline: Deadline) -> Ask:
-    """An ``Ask`` that ends with the deadline; a query also with its own, much shorter one."""
+    """An ``Ask`` that ends with the deadline."""
     left_s = deadline.left_s
     if left_s <= 0:
         raise DeadlineExceeded(f"no answer from {endpoint} in time")
-    return Ask(endpoint, message, left_s if isinstance(message, Request) else min(left_s, message.timeout_s))
+    return Ask(endpoint, message, left_s)
 
 
 def _last_word(error: TransportError, tried: list[Endpoint], deadline: Deadline) -> TransportError:
@@ -478,6 +478,13 @@ def _network_of(config: Mapping[str, Any]) -> dict[str, Any]:
         "backend": f"{backend} (python)" if runtime == "model.py" else backend,
         "devices": tuple(sorted(kind.removeprefix("KIND_").lower() for kind in kinds)),
     }
+
+
+def _holds_matte(options: Options) -> bool:
+    """True where the alpha of the finished picture is the people's matte, pixel by pixel of the photo."""
+    changed = options.output == "inverse" or options.background is not None or options.shadow
+    placed = options.crop or options.canvas or options.scale or options.position != "original"
+    return not (changed or placed or options.max_pixels)
 
 
 def _decoded(source: bytes | Photo, limits: Limits) -> Photo:

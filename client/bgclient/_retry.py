@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -43,7 +44,7 @@ class Deadline:
     """The moment a whole call must be over."""
 
     def __init__(self, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        if not timeout_s > 0:
+        if not 0 < timeout_s < math.inf:
             raise ValueError(f"timeout_s={timeout_s!r}: use a number of seconds above 0")
         self.timeout_s = timeout_s
         self._clock = clock

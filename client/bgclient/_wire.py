@@ -146,7 +146,6 @@ class Query:
     """Of the gRPC request."""
     body: Mapping[str, Any] | None = None
     """Of the HTTP request."""
-    timeout_s: float = 5.0
 
 
 def server_query() -> Query:

@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
@@ -101,6 +102,8 @@ class Client(BaseClient):
             case Pause(seconds):
                 return cancel.sleep(seconds)
             case Ask(endpoint, message, timeout_s):
+                if link.closed:
+                    raise CallCancelled(CLOSED)
                 with self._lock:
                     if endpoint not in link.transports:
                         link.transports[endpoint] = self._connector.connect(endpoint, self._wiring)
@@ -133,7 +136,9 @@ class Client(BaseClient):
             NoPersonFound: with ``require_person=True``.
             TransportError: the server cannot be reached, is busy, too slow, or broken.
         """
-        return self._run(lambda link: self._cut_flow(link, photo, where, timeout_s, dict(options)))
+        return self._run(
+            partial(self._cut_flow, photo=photo, where=where, timeout_s=timeout_s, options=dict(options))
+        )
 
     def cut_many(
         self,
@@ -164,7 +169,9 @@ class Client(BaseClient):
         def one(numbered: tuple[int, P]) -> Outcome[P]:
             index, photo = numbered
             try:
-                start = lambda link: self._cut_flow(link, photo, where, timeout_s, dict(options))  # noqa: E731
+                start = partial(
+                    self._cut_flow, photo=photo, where=where, timeout_s=timeout_s, options=dict(options)
+                )
                 return Outcome(index, photo, self._run(start, cancel))
             except BgError as error:
                 return Outcome(index, photo, error=error)
@@ -200,6 +207,7 @@ class Client(BaseClient):
             call.order()
         if link is not None:
             drive(self._farewell_flow(link), lambda step: self._perform(link, step, Cancel()))
+            link.closed = True
             for transport in link.transports.values():
                 transport.close()
 
@@ -287,7 +295,9 @@ class AsyncClient(BaseClient):
         timeout_s: float | None = None,
         **options: Unpack[CutOptions],
     ) -> Cutout:
-        return await self._run(lambda link: self._cut_flow(link, photo, where, timeout_s, dict(options)))
+        return await self._run(
+            partial(self._cut_flow, photo=photo, where=where, timeout_s=timeout_s, options=dict(options))
+        )
 
     @_twin(Client.cut_many)
     def cut_many(  # noqa: D102
@@ -316,7 +326,10 @@ class AsyncClient(BaseClient):
 
         async def one(index: int, photo: P) -> Outcome[P]:
             try:
-                cutout = await self._run(lambda link: self._cut_flow(link, photo, where, timeout_s, options))
+                start = partial(
+                    self._cut_flow, photo=photo, where=where, timeout_s=timeout_s, options=options
+                )
+                cutout = await self._run(start)
                 outcome = Outcome(index, photo, cutout)
             except BgError as error:
                 outcome = Outcome(index, photo, error=error)

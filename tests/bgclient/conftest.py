@@ -155,6 +155,8 @@ class WireServer:
         self.forgotten = []
         """Regions that were unregistered."""
         self.began = threading.Event()
+        self.restricted = False
+        """Keep the repository to itself, as a server behind an admin key does."""
         self.noticed = threading.Event()
         """Set when the client went away during an inference."""
 
@@ -247,6 +249,9 @@ class GrpcServer(WireServer):
                 return pb.ServerMetadataResponse(name="wire", version="0")
 
             def RepositoryIndex(self, message, context):  # noqa: N802
+                if outer.restricted:
+                    text = "This protocol is restricted, expecting header 'triton-grpc-protocol-key'"
+                    context.abort(grpc.StatusCode.UNAVAILABLE, text)
                 response = pb.RepositoryIndexResponse()
                 response.models.add(name="matte", state="READY")
                 return response
@@ -315,6 +320,8 @@ class HttpServer(WireServer):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 parts = self.path.strip("/").split("/")[1:]
+                if parts == ["repository", "index"] and outer.restricted:
+                    return self._send(b'{"error": "This API is restricted, expecting header \'key\'"}', 403)
                 if parts == ["repository", "index"]:
                     return self._send(b'[{"name": "matte", "state": "READY"}]')
                 outer.headers.append({name.lower(): value for name, value in self.headers.items()})

@@ -165,9 +165,8 @@ def test_threads_share_one_client_and_get_their_own_photos_back(server, examples
         wrong = []
 
         def work(name):
-            for _ in range(3):
-                if difference(client.cut(examples[name]).pixels, alone[name]) > TOLERANCE:
-                    wrong.append(name)
+            cutouts = (client.cut(examples[name]) for _ in range(3))
+            wrong.extend(name for cutout in cutouts if difference(cutout.pixels, alone[name]) > TOLERANCE)
 
         threads = [threading.Thread(target=work, args=[name]) for name in names * 2]
         for thread in threads:
@@ -272,3 +271,19 @@ def test_a_client_survives_the_restart_of_its_server(server, portrait, tmp_path)
         client.close()
     finally:
         second.stop()
+
+
+def test_serve_runs_until_it_is_told_to_stop(root, portrait, tmp_path):
+    ports = ["--grpc-port", "0", "--http-port", "0", "--metrics-port", "0"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "bgclient", "serve", "--threads", "2", *ports],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(root / "client")},
+    ) as serving:
+        address = serving.stdout.readline().split()[1]
+        done = bgclient(root, "cut", portrait, tmp_path / "out.png", "--timeout", "120", BGCLIENT_URL=address)
+        serving.terminate()
+        assert serving.wait(60) == 0
+    assert done.returncode == 0, done.stderr
+    assert decode((tmp_path / "out.png").read_bytes()).alpha is not None

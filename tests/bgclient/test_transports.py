@@ -15,6 +15,7 @@ from bgclient.errors import (
     CallCancelled,
     DeadlineExceeded,
     ServerBusy,
+    ServerFault,
     ServerUnavailable,
     TransportError,
 )
@@ -184,3 +185,22 @@ def test_a_certificate_that_cannot_be_read_is_an_error_of_ours(twin, photo, tls,
     client = twin.client(f"{scheme}127.0.0.1:1", tls=tls)
     with pytest.raises(AccessDenied, match=r"\.pem"):
         twin.do(client.cut(photo))
+
+
+def test_a_server_that_keeps_its_repository_to_itself_is_described_all_the_same(twin, wire):
+    wire.restricted = True
+    client = twin.client(wire.url)
+    (info,) = twin.do(client.info())
+    assert info.error is None
+    assert info.models == {}
+    assert info.network == "fake_network"
+    twin.do(client.close())
+
+
+@pytest.mark.parametrize("facts", [b"", b"{}", b"[]", b"no json", b'{"box": 7, "confidence": null}'])
+def test_facts_that_are_nonsense_are_a_fault_of_the_server(twin, fake, photo, monkeypatch, facts):
+    from bgimage.finish import Finished
+
+    monkeypatch.setattr(Finished, "facts", lambda self: facts)
+    with pytest.raises(ServerFault, match="nonsense"):
+        twin.do(twin.client(connector=fake).cut(photo, where="server"))

@@ -284,7 +284,7 @@ def test_a_place_of_finishing_that_does_not_exist_is_refused(twin, fake, photo, 
         twin.do(twin.client(connector=fake).cut(photo, where=where))
 
 
-@pytest.mark.parametrize("timeout_s", [0, -1, float("nan")])
+@pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf")])
 def test_a_timeout_that_is_none_is_refused(twin, fake, photo, timeout_s):
     with pytest.raises(ValueError, match="timeout_s"):
         twin.client(connector=fake, timeout_s=timeout_s)

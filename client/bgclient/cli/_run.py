@@ -89,11 +89,13 @@ class Cutter:
             return Done(job, cutout)
         except BgError as error:
             return Done(job, error=error)
-        except FileExistsError:  # another run was faster; a single photo was checked beforehand
-            return Done(job, skipped=True)
         except BrokenPipeError:
             raise
         except OSError as error:
+            if isinstance(error, FileExistsError) and job.target is not None and job.target.exists():
+                return Done(
+                    job, skipped=True
+                )  # another run was faster; a single photo was checked beforehand
             return Done(job, error=TargetError(f"{error.filename or job.target}: {error.strerror or error}"))
 
     def _cut(self, job: Job) -> Cutout:

@@ -47,6 +47,8 @@ def serve(
             metrics_port=metrics_port,
             threads=threads,
             log=log,
+            # Others may ask for cut-outs, not for the repository or for memory of this machine.
+            admin_key=None if host in ("127.0.0.1", "::1", "localhost") else "generate",
             on_event=_tell,
         )
     except ValueError as error:

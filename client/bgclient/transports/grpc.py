@@ -7,6 +7,7 @@ flight is a future that another thread can cancel.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,25 @@ _CHANNEL = (
     # Two clients in one process are two connections: closing one leaves the other alone.
     ("grpc.use_local_subchannel_pool", 1),
 )
+
+
+_entering = threading.Lock()
+"""Held while a thread starts or cancels a call, and around ``fork``: gRPC's own handlers give up, and the child hangs,
+when a fork meets a thread inside gRPC's core. Waiting for a result is no such thing: that is a Python condition.
+"""
+
+
+def _release_in_child() -> None:
+    global _entering
+    _entering = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(
+        before=lambda: _entering.acquire(),
+        after_in_parent=lambda: _entering.release(),
+        after_in_child=_release_in_child,
+    )
 
 
 def _credentials(tls: TLS) -> grpc.ChannelCredentials:
@@ -123,27 +143,36 @@ class GrpcTransport:
 
     def infer(self, request: Request, timeout_s: float, cancel: Cancel) -> Answer:
         """Run one inference; ``cancel``, Ctrl-C and the deadline reach the server."""
-        with _typed(self._endpoint):
-            call = self._stub.ModelInfer.future(
-                _message(request), timeout=timeout_s, metadata=(*self._metadata, *request.headers.items())
-            )
-            with cancel.watched(call.cancel):
-                try:
-                    return _answer(request.model, call.result())
-                except BaseException:
-                    call.cancel()
-                    raise
+        metadata = (*self._metadata, *request.headers.items())
+        return _answer(
+            request.model, self._call("ModelInfer", _message(request), timeout_s, metadata, cancel)
+        )
 
     def query(self, query: Query, timeout_s: float) -> dict[str, Any]:
         """Ask about the server."""
         message = getattr(service_pb2, f"{query.rpc}Request")(**query.fields)
+        return _fields(self._call(query.rpc, message, timeout_s, self._metadata, Cancel()))
+
+    def _call(self, rpc: str, message: Any, timeout_s: float, metadata: Any, cancel: Cancel) -> Any:
         with _typed(self._endpoint):
-            response = getattr(self._stub, query.rpc)(message, timeout=timeout_s, metadata=self._metadata)
-        return _fields(response)
+            with _entering:
+                call = getattr(self._stub, rpc).future(message, timeout=timeout_s, metadata=metadata)
+
+            def end() -> None:
+                with _entering:
+                    call.cancel()
+
+            with cancel.watched(end):
+                try:
+                    return call.result()
+                except BaseException:
+                    end()
+                    raise
 
     def close(self) -> None:
         """Close the channel; calls in flight are cancelled."""
-        self._channel.close()
+        with _entering:
+            self._channel.close()
 
 
 class AsyncGrpcTransport:
