@@ -68,8 +68,9 @@ BUSY_SHARE = 0.02
 HURRIED_DRAIN_S = 2.0
 """For a server with a dead or stuck model: such a one never drains, and healthy requests are done by then."""
 
-ADMIN_INTERFACES = "model-repository,model-config,shared-memory,statistics,trace,logging"
-"""Closed by ``admin_key``; photos, metadata and health stay open."""
+ADMIN_INTERFACES = "model-repository,shared-memory,statistics,trace,logging"
+"""Closed by ``admin_key``; photos, metadata, health, and the configurations with the contract that clients read stay
+open."""
 
 
 def tell(event: str, **facts: object) -> None:

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
 
 from bgserver import canary, errors
 
@@ -210,4 +212,13 @@ def test_administrative_interfaces_ask_for_the_key(tiny):
     key = {canary.ADMIN_HEADER: server.admin_key}
     assert canary.request(server.http_url, "GET", statistics, headers=key)[0] == 200
     assert canary.request(server.http_url, "POST", "/v2/repository/index")[0] == 403
+    assert (
+        canary.request(server.http_url, "GET", "/v2/models/cutout/config")[0] == 200
+    )  # clients read the contract there
+    with triton.InferenceServerClient(server.grpc_url) as client:
+        assert client.get_model_config("cutout").config.name == "cutout"
+        with pytest.raises(InferenceServerException, match="UNAVAILABLE"):
+            client.get_model_repository_index()
+        key = {f"triton-grpc-protocol-{canary.ADMIN_HEADER}": server.admin_key}
+        assert [m.name for m in client.get_model_repository_index(headers=key).models] == ["cutout"]
     assert echo(server, canary.photo()) == canary.photo()
