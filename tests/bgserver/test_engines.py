@@ -4,8 +4,10 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
+from bgimage.contract import Contract
 from bgserver import engines
 from bgserver.errors import EngineMissing
 from bgserver.strict import Tensor
@@ -19,14 +21,21 @@ def model(root):
 
 
 @pytest.fixture(scope="module")
-def images():
-    return {"image": np.random.default_rng(0).integers(0, 256, (2, 3, 320, 320), np.uint8)}
+def size_hw(model):
+    """Height and width of the network's input, as its contract has them."""
+    metadata = onnxruntime.InferenceSession(model).get_modelmeta().custom_metadata_map
+    return Contract.from_json(metadata["contract"]).size_hw
 
 
-def test_onnx_runtime_tells_the_network_s_tensors(model):
+@pytest.fixture(scope="module")
+def images(size_hw):
+    return {"image": np.random.default_rng(0).integers(0, 256, (2, 3, *size_hw), np.uint8)}
+
+
+def test_onnx_runtime_tells_the_network_s_tensors(model, size_hw):
     engine = engines.onnxruntime_engine(model, threads=1)
-    assert engine.inputs == {"image": Tensor("TYPE_UINT8", (-1, 3, 320, 320))}
-    assert engine.outputs == {"alpha": Tensor("TYPE_FP32", (-1, 1, 320, 320))}
+    assert engine.inputs == {"image": Tensor("TYPE_UINT8", (-1, 3, *size_hw))}
+    assert engine.outputs == {"alpha": Tensor("TYPE_FP32", (-1, 1, *size_hw))}
 
 
 @needs_openvino
@@ -92,8 +101,6 @@ def test_an_engine_that_is_not_installed_is_an_error(monkeypatch, model):
 
 
 def test_cuda_is_never_replaced_by_the_cpu(model):
-    import onnxruntime
-
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime has CUDA")
     for name, device in (("cuda", None), ("auto", 0)):
