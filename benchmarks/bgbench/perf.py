@@ -246,7 +246,7 @@ class PerfAnalyzer:
         concurrency: int | None = None,
         rate: float | None = None,
         window_ms: int = 2000,
-        trials: int = 6,
+        trials: int = 5,
         count: int | None = None,
         shared_memory_bytes: int | None = None,
         export: bool = True,
