@@ -143,6 +143,7 @@ _CAUSES: tuple[tuple[str, type[ServerError], str], ...] = (
         NetworkMissing,
         "model {0} has no version to serve; its folder needs a numbered folder with the network in it",
     ),
+    (r"TritonModelException: (.+?)(?:\\n|\n|$)", ModelRefused, "{0}"),
 )
 
 
