@@ -1,8 +1,9 @@
-"""What finishing costs and what it gains: `python -m bgbench.pixels speed | quality | table`.
+"""What finishing costs and what it gains: `python -m bgbench.pixels speed | quality | table | crops`.
 
 speed    ms of one core and peak memory per stage for JPEGs of 1, 12 and 48 megapixels, beside plain Pillow
 quality  refinement and decontamination on composites with exact mattes (``composites``; needs the training photos)
 table    writes the tables of docs/pixels.md from the newest result files
+crops    writes the pictures of docs/pixels.md
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from bgbench.photos import SIZES_HW, photo
 from bgbench.results import Case, Result, Series
 from bgimage import foreground, matte
 from bgimage.codec import Photo, decode, encode, photo_from
+from bgimage.compose import over
 from bgimage.contract import Contract
 from bgimage.geometry import Letterbox
 
@@ -38,7 +40,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "pixels"
 DOCUMENT = ROOT / "docs" / "pixels.md"
 REPEATS = {1: 7, 12: 5, 48: 2}
-COMPOSITES = 12
+COMPOSITES = 6
 BAND = (0.05, 0.95)
 """Alpha between these is the edge band in which colours are compared."""
 
@@ -52,12 +54,16 @@ def small_alpha(megapixels: int) -> Floats:
     """What a network would say of ``photos.photo``: GrabCut on the small picture, a little blurred. float32 (h, w)."""
     box = Letterbox.fit(SIZES_HW[megapixels], Contract())
     small = cv2.resize(photo(1), (box.width, box.height), interpolation=cv2.INTER_AREA)
-    mask = np.zeros(small.shape[:2], np.uint8)
     around = (box.width // 8, box.height // 20, box.width * 5 // 8, box.height * 19 // 20)
+    return cv2.GaussianBlur(grab_cut(small, around), (0, 0), 0.8)
+
+
+def grab_cut(picture: NDArray[np.uint8], around: tuple[int, int, int, int]) -> Floats:
+    """1 inside, 0 outside, from a rectangle (left, top, width, height): float32 (h, w)."""
+    mask = np.zeros(picture.shape[:2], np.uint8)
     cv2.setRNGSeed(0)
-    cv2.grabCut(small, mask, around, np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_RECT)
-    inside = ((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD)).astype(np.float32)
-    return cv2.GaussianBlur(inside, (0, 0), 0.8)
+    cv2.grabCut(picture, mask, around, np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_RECT)
+    return ((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD)).astype(np.float32)
 
 
 def ours(jpeg: bytes, alpha: Floats, edges: str = "fast") -> Iterator[tuple[str, Any]]:
@@ -350,6 +356,42 @@ def write_tables(document: Path = DOCUMENT) -> None:
     document.write_text(text, encoding="utf-8")
 
 
+# --- pictures ----------------------------------------------------------------------------------------------------
+
+CROPS = {"astronaut": (140, 0, 360, 165), "grace_hopper": (290, 40, 510, 205)}
+"""Left, top, right, bottom of the heads in two public domain photos (NASA; US Navy)."""
+SMALL = 128
+"""Long side of the matte that is enlarged, a quarter of these photos'."""
+
+
+def write_crops(folder: Path) -> None:
+    """One strip a photo: photo, bilinear, fast, fine, each but the first on one plain colour."""
+    import matplotlib.cbook
+    from skimage import data
+
+    pictures = {
+        "astronaut": data.astronaut(),
+        "grace_hopper": np.asarray(
+            Image.open(matplotlib.cbook.get_sample_data("grace_hopper.jpg")).convert("RGB")
+        ),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, pixels in pictures.items():
+        scale = 2 * SMALL / max(pixels.shape[:2])
+        half = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        height, width = half.shape[:2]
+        inside = grab_cut(half, (width // 20, height // 50, width * 9 // 10, height * 24 // 25))
+        small = cv2.resize(inside, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        left, top, right, bottom = CROPS[name]
+        strip = [pixels[top:bottom, left:right]]
+        for edges, clean in (("none", False), ("fast", True), ("fine", True)):
+            full = matte.refined(photo_from(pixels), small, edges)
+            strip.append(over(foreground.cutout(pixels, full, clean), (60, 170, 120))[top:bottom, left:right])
+        joined = np.hstack([np.pad(part, ((0, 0), (0, 4), (0, 0)), constant_values=255) for part in strip])
+        large = cv2.resize(joined[:, :-4], None, fx=1.8, fy=1.8, interpolation=cv2.INTER_CUBIC)
+        (folder / f"pixels-{name}.webp").write_bytes(encode(large, "webp", quality=88))
+
+
 def _measure(name: str, cases: Iterator[Case]) -> None:
     cv2.setNumThreads(1)
     clock = time.monotonic()
@@ -376,6 +418,8 @@ def main(words: list[str]) -> int:
         _measure("speed", speed(folder))
     elif words == ["quality"]:
         _measure("quality", quality())
+    elif words == ["crops"]:
+        write_crops(DOCUMENT.parent / "images")
     elif words == ["table"]:
         write_tables()
     else:

@@ -143,7 +143,7 @@ class Frame:
         piece = layer[rows, columns]
         if not piece.size:
             return result
-        # Both ends are rounded, not the length: neighbouring pixels of the photo stay neighbours, and ``box_in`` agrees.
+        # Both ends are rounded, not the length: so ``box_in`` agrees.
         top, bottom = (round(self.top + row * self.scale) for row in (rows.start, rows.stop))
         left, right = (round(self.left + column * self.scale) for column in (columns.start, columns.stop))
         if self.scale != 1:
