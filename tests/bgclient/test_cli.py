@@ -410,7 +410,8 @@ def test_info_says_what_runs_where(bgclient, grpc_server):
     done = bgclient("info")
     assert done.status == 0
     assert f"server   {grpc_server.url}: ready" in done.out.decode()
-    assert "sees 320 x 320 pixels" in done.out.decode()
+    height, width = grpc_server.fake.contract.size_hw
+    assert f"sees {width} x {height} pixels" in done.out.decode()
     said = json.loads(bgclient("info", "--json").out)
     assert said["servers"][0]["network"] == "fake_network"
     assert said["servers"][0]["contract"]["fingerprint"] == grpc_server.fake.contract.fingerprint
