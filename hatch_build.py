@@ -23,7 +23,7 @@ class WebAssets(BuildHookInterface[Any]):
         assert spec.loader
         assets = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(assets)
-        if (assets.VENDOR / "ort-wasm-simd-threaded.wasm").is_file():
+        if (assets.VENDOR / "ort-wasm-simd-threaded.wasm.gz").is_file():
             return
         try:
             assets.fetch_runtime()

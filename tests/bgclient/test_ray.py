@@ -99,7 +99,18 @@ def cluster():
     """Ray on this machine with two workers."""
     ray = pytest.importorskip("ray", reason="the extra 'ray' is not installed")
     pytest.importorskip("ray.data", reason="the extra 'ray' is not installed")
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False)
+    for last in (False, False, True):
+        try:
+            ray.init(
+                num_cpus=2, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False
+            )
+            break
+        except (
+            Exception
+        ):  # Ray gives its own processes 15 seconds to start, which a busy machine may not keep
+            ray.shutdown()
+            if last:
+                raise
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield ray
     ray.shutdown()

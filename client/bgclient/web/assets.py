@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import gzip
 import hashlib
 import json
 import shutil
@@ -24,7 +25,7 @@ SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRM
 
 _FILES = {
     "package/dist/ort.wasm.bundle.min.mjs": "ort.wasm.bundle.min.mjs",
-    "package/dist/ort-wasm-simd-threaded.wasm": "ort-wasm-simd-threaded.wasm",
+    "package/dist/ort-wasm-simd-threaded.wasm": "ort-wasm-simd-threaded.wasm.gz",
     "package/dist/ort-wasm-simd-threaded.mjs": "ort-wasm-simd-threaded.mjs",
 }
 _LICENCE = """onnxruntime-web {version}, https://github.com/microsoft/onnxruntime
@@ -90,8 +91,8 @@ def _unpack(archive: Path, folder: Path) -> list[Path]:
                 source = None
             if source is None:
                 raise AssetError(f"{archive.name} has no {member}")
-            with source, open(folder / name, "wb") as target:
-                shutil.copyfileobj(source, target)
+            data = source.read()
+            (folder / name).write_bytes(gzip.compress(data, mtime=0) if name.endswith(".gz") else data)
             written.append(folder / name)
     licence = folder / "ort.LICENSE"  # the archive has none
     licence.write_text(_LICENCE.format(version=VERSION), encoding="utf-8")

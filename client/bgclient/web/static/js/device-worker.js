@@ -7,7 +7,6 @@ ort.env.wasm.wasmPaths = new URL("../vendor/", import.meta.url).href;
 // half of the cores: its threads spin while they wait, and the page is there too
 ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, Math.ceil((navigator.hardwareConcurrency || 1) / 2)) : 1;
 
-const SIDE = 320; // of the network's picture
 const GREY = 127; // around the photo
 let session = null;
 
@@ -36,12 +35,14 @@ async function cut(file) {
     throw Object.assign(new Error(file.name), { code: "invalid_file_type" });
   }
   const { width, height } = bitmap;
-  const inner = letterbox(width, height, SIDE);
-  const seen = pixelsOf(bitmap, SIDE, SIDE, inner, `rgb(${GREY} ${GREY} ${GREY})`);
-  const image = new ort.Tensor("uint8", planar(seen.data, SIDE * SIDE), [1, 3, SIDE, SIDE]);
-  const { alpha } = await (await network()).run({ image });
+  const net = await network();
+  const side = net.inputMetadata[0].shape[3]; // of the network's square picture
+  const inner = letterbox(width, height, side);
+  const seen = pixelsOf(bitmap, side, side, inner, `rgb(${GREY} ${GREY} ${GREY})`);
+  const image = new ort.Tensor("uint8", planar(seen.data, side * side), [1, 3, side, side]);
+  const { alpha } = await net.run({ image });
 
-  const low = coefficients(seen.data, alpha.data, SIDE, inner);
+  const low = coefficients(seen.data, alpha.data, side, inner);
   const whole = pixelsOf(bitmap, width, height);
   bitmap.close();
   const { data } = whole;

@@ -98,6 +98,7 @@ async function cut(photo) {
     photo.state = "failed";
     photo.error = error instanceof Refused ? error : new Refused("failed", String(error));
     announce(t("photoFailed", { name: photo.name, why: sentence(photo.error) }));
+    if (photo.error.code === "failed") console.error(photo.name, photo.error);
     if (photo.error.code === "auth_failed") askForKey();
   }
   refresh(photo);
@@ -109,7 +110,7 @@ async function cut(photo) {
 const count = (state) => photos.filter((photo) => photo.state === state).length;
 
 function sentence(error) {
-  if (error.code === "failed" || !known(error.code)) return `${t("failed")}. ${error.message}`;
+  if (!known(error.code)) return `${t("failed")}. ${error.message}`;
   return t(error.code, { limit: Math.round(facts.max_upload_bytes / 2 ** 20) });
 }
 
