@@ -98,7 +98,7 @@ def test_a_placed_layer_has_the_frames_size_and_nothing_around_it(
     assert not found[: max(0, box_top - 1)].any()
     assert not found[:, : max(0, box_left - 1)].any()
     assert not found[bottom + 1 :].any()
-    inner = found[box_top + 1 : bottom - 1, box_left + 1 : right - 1]
+    inner = found[box_top + 1 : max(0, bottom - 1), box_left + 1 : max(0, right - 1)]
     assert (inner == 255).all()
 
 
