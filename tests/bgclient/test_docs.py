@@ -13,7 +13,9 @@ def examples_of(path):
     return re.findall(r"^```python\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
 
 
-def test_the_examples_of_the_client_s_page_run_one_after_another(root, run_python, grpc_server, jpeg, tmp_path):
+def test_the_examples_of_the_client_s_page_run_one_after_another(
+    root, run_python, grpc_server, jpeg, tmp_path
+):
     blocks = examples_of(root / "docs" / "client.md")
     assert len(blocks) >= 9
     for name in ("me.jpg", "you.jpg"):
@@ -22,7 +24,9 @@ def test_the_examples_of_the_client_s_page_run_one_after_another(root, run_pytho
     script = "\n".join([f"import os; os.chdir({str(tmp_path)!r})", *blocks])
     done = run_python(script, BGCLIENT_URL=grpc_server.url)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert {"me.png", "me.webp", "me-on-white.jpg", "0.png", "1.png"} <= {path.name for path in tmp_path.iterdir()}
+    assert {"me.png", "me.webp", "me-on-white.jpg", "0.png", "1.png"} <= {
+        path.name for path in tmp_path.iterdir()
+    }
     assert "broken_photo" in done.stdout
 
 
