@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from bgbench import environment
-from bgbench.errors import ToolMissing
+from bgbench.errors import BenchError, ToolMissing
 from bgbench.results import Case, Result
 from bgimage.errors import BgError
 
@@ -112,9 +112,11 @@ def rivals(
     target = out or BENCHMARKS / "results" / f"{result.environment['device']}-rivals.json"
     work: list[tuple[str, Iterator[Case]]] = []
     if speed:
-        work.append(("speed", measure.speed(chosen, cache, repeat=repeat)))
+        work += [(f"speed of {one.name}", measure.speed(one, cache, repeat=repeat)) for one in chosen]
     if quality:
-        work.append(("quality", measure.quality(chosen, cache, data=data, every=every)))
+        work += [
+            (f"quality of {one.name}", measure.quality(one, cache, data=data, every=every)) for one in chosen
+        ]
     _collect(result, target, iter(work))
     print(target)
 
@@ -157,15 +159,29 @@ def _started(set: str, network: Path) -> Result:
 
 
 def _collect(result: Result, target: Path, work: Iterator[tuple[str, Iterator[Case]]]) -> None:
-    """Run the scenarios; what is measured is on disk after each case."""
+    """Run the scenarios; what is measured is on disk after each case, and one that fails does not stop the others."""
     began = time.monotonic()
     for name, cases in work:
-        for case in cases:
+        for case in _until_failure(result, name, cases):
             result.cases.append(case)
             result.seconds = round(time.monotonic() - began, 1)
             result.write(target)
             doubts = f"  [{'; '.join(case.doubts)}]" if case.doubts else ""
             print(f"{result.seconds:6.0f} s  {name}: {_shown(case)}{doubts}", file=sys.stderr, flush=True)
+    if result.cases:
+        result.write(target)
+    if result.failures:
+        raise BenchError(
+            f"{len(result.failures)} of the scenarios failed, see above; the rest is in {target}"
+        )
+
+
+def _until_failure(result: Result, name: str, cases: Iterator[Case]) -> Iterator[Case]:
+    try:
+        yield from cases
+    except BgError as error:
+        result.failures.append(f"{name}: {type(error).__name__}: {error}")
+        print(f"{name} failed: {error}", file=sys.stderr)
 
 
 def _shown(case: Case) -> str:

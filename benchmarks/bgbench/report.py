@@ -131,6 +131,7 @@ def _machine(result: Result) -> list[str]:
             f"While cases were measured, programs other than ours used {np.median(others):.0%} "
             f"of the cores (median over cases; at most {max(others):.0%})."
         )
+    lines += [f"**Not measured**: {failure}" for failure in result.failures]
     return ["\n".join(lines)]
 
 

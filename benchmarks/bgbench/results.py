@@ -104,6 +104,8 @@ class Result:
     cases: list[Case] = field(default_factory=list)
     seconds: float = 0.0
     """The whole run."""
+    failures: list[str] = field(default_factory=list)
+    """Scenarios that could not be measured, and why."""
     schema: int = SCHEMA
 
     def of(self, scenario: str, **setting: Any) -> Iterator[Case]:

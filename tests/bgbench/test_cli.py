@@ -46,3 +46,29 @@ def test_the_gpu_set_refuses_a_machine_without_a_gpu(tmp_path, capsys):
     assert main(["run", "--set", "gpu", "--only", "gpu_networks", "--out", str(out)]) == 1
     assert "needs a CUDA build of PyTorch and an NVIDIA GPU" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_scenario_that_fails_is_told_and_the_others_are_measured(tmp_path, monkeypatch, capsys):
+    from bgbench import scenarios
+    from bgbench.errors import ToolFailed
+    from bgbench.results import Case, Result, Series
+
+    def broken(bench):
+        raise ToolFailed("the tool broke")
+        yield
+
+    def whole(bench):
+        yield Case(
+            scenario="s", setting={}, tool="timer", series={"latency": Series(unit="ms", values=[1.0])}
+        )
+
+    network = tmp_path / "none.onnx"
+    monkeypatch.setattr(scenarios.Bench, "network", network)
+    monkeypatch.setattr(scenarios.Bench, "served", type("Served", (), {"describe": lambda self: {}})())
+    monkeypatch.setitem(scenarios.SETS, "cpu", (broken, whole))
+    out = tmp_path / "r.json"
+    assert main(["run", "--out", str(out)]) == 1
+    assert "broken failed: the tool broke" in capsys.readouterr().err
+    written = Result.read(out)
+    assert [case.scenario for case in written.cases] == ["s"]
+    assert written.failures == ["broken: ToolFailed: the tool broke"]

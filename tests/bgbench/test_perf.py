@@ -117,6 +117,13 @@ def test_an_unstable_point_is_said_and_has_no_row(tmp_path):
     assert measured.notes[0].startswith("unstable: perf_analyzer saw no three windows")
 
 
+def test_no_answer_within_a_window_is_unstable_too(tmp_path):
+    measured = tool(tmp_path, 'echo "No valid requests recorded within time interval." >&2; exit 3').measure(
+        "net", "x", concurrency=1
+    )
+    assert measured.notes[0].startswith("unstable")
+
+
 def test_failed_requests_are_an_error_with_the_tool_s_last_words(tmp_path):
     failing = tool(tmp_path, 'echo "error: failed to get model metadata" >&2; exit 99')
     with pytest.raises(ToolFailed, match="ended with 99: error: failed to get model metadata"):
