@@ -33,7 +33,7 @@ the whole picture, because a sum of thousands of FP16 values loses their last bi
 TARGETS = ("gpu", "cpu")
 """For what INT8 is made."""
 
-CALIBRATION_PHOTOS = 100
+CALIBRATION_PHOTOS = 50
 """Twenty of each pool with people, of the train split: what is quoted is measured on photos that set no scale."""
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
+from bgclient.web import assets
 from bgexport.engines import cpu_engine
 from bgexport.graph import check_graph, contract_of, metadata
 from bgexport.limits import MAX_BROWSER_BYTES, TOLERANCES
@@ -58,10 +59,15 @@ def test_the_web_page_and_the_server_have_the_same_weights_in_two_megabytes() ->
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """The page's files on a loopback port."""
-    if not (STATIC / "vendor" / "ort-wasm-simd-threaded.wasm").is_file():
-        pytest.skip("ONNX Runtime for the browser is not there; make web-assets fetches it from npm")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An empty page, the network and ONNX Runtime for the browser on a loopback port."""
+    folder = tmp_path_factory.mktemp("page")
+    try:
+        assets.fetch_runtime(folder / "vendor")
+    except assets.AssetError as error:
+        pytest.skip(str(error))
+    shutil.copy(BROWSER, folder)
+    (folder / "index.html").write_text("<!doctype html><title>parity</title>")
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | {".mjs": "text/javascript"}
@@ -70,7 +76,7 @@ def address() -> Iterator[str]:
             pass
 
     with http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(STATIC))
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
     ) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -98,7 +104,7 @@ def test_the_browser_gives_the_alpha_that_the_server_gives(
     found = []
     try:
         browser.set_script_timeout(300)
-        browser.get(f"{address}/icon.svg")  # any page of this origin
+        browser.get(f"{address}/")
         for picture in pictures:
             pixels = base64.b64encode(picture.image.tobytes()).decode()
             answer = browser.execute_async_script(RUN, pixels, [1, 3, *contract.size_hw])

@@ -20,6 +20,12 @@ ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "benchmarks" / "results" / "engines").glob("*.json"))
 
 
+@pytest.fixture(autouse=True)
+def exported_once(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export takes seconds, and ``test_graph`` has shown that it always gives the same bytes."""
+    monkeypatch.setattr(release, "onnx_bytes", lambda checkpoint: exported.read_bytes())
+
+
 def released(folder: Path, checkpoint: Checkpoint, pictures: list[Picture]) -> release.Release:
     return release.release(
         checkpoint,
