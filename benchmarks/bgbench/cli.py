@@ -62,7 +62,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="result file; default: results/DEVICE-SET.json")] = None,
 ) -> None:
     """Measure, and write one result file."""
-    from bgbench.scenarios import SETS, Bench
+    from bgbench.scenarios import SETS, WITHOUT_SERVER, Bench
 
     scenarios = [one for one in SETS[_known(set, SETS)] if not only or one.__name__ in only]
     if not scenarios:
@@ -72,9 +72,7 @@ def run(
         result = _started(set, bench.network)
         if {"in_flight", "served_network"} & {one.__name__ for one in scenarios}:
             bench.perf  # noqa: B018  a missing tool is told before minutes of measuring
-        if any(
-            one.__name__ not in ("machine_floor", "bare_network", "parts", "first_call") for one in scenarios
-        ):
+        if any(one.__name__ not in WITHOUT_SERVER for one in scenarios):
             result.environment["server"] = bench.served.describe()
         target = out or BENCHMARKS / "results" / f"{result.environment['device']}-{set}.json"
         _collect(result, target, ((one.__name__, one(bench)) for one in scenarios))

@@ -76,7 +76,8 @@ def gpu_ensemble(bench: Bench) -> Iterator[Case]:
                 scenarios.many_users,
             ):
                 for case in scenario(own):
-                    case.setting["variant"] = variant
+                    ran = own.served.describe()["models"][own.served.network]
+                    case.setting.update(variant=variant, backend=f"{ran['backend']} {ran['runtime']}")
                     yield case
 
 

@@ -568,3 +568,5 @@ SETS: dict[str, Sequence[Scenario]] = {
     ),
     "gpu": (machine_floor, gpu_networks, parts, gpu_ensemble, first_call, settings_under_budget),
 }
+WITHOUT_SERVER = ("machine_floor", "bare_network", "parts", "first_call", "gpu_networks", "gpu_ensemble")
+"""Scenarios that need no server, or start their own."""
