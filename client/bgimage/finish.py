@@ -113,7 +113,7 @@ def finish(
 
 
 def _inside(alpha: NDArray[Any], region: Box, size_hw: tuple[int, int]) -> NDArray[Any]:
-    """``alpha`` (h, w) of a photo of that size, 0 outside ``region``. ``OptionError`` where none of it is in the photo."""
+    """``alpha`` (h, w) of a photo of that size, 0 outside ``region``; ``OptionError`` where that is no part of it."""
     (height, width), (rows, columns) = size_hw, alpha.shape
     left, top, right, bottom = region
     if left >= width or top >= height:
@@ -121,7 +121,8 @@ def _inside(alpha: NDArray[Any], region: Box, size_hw: tuple[int, int]) -> NDArr
     inside = np.zeros_like(alpha)
     # a small pixel that is partly inside counts; what is shown is decided at full resolution
     box = np.s_[
-        top * rows // height : -(-bottom * rows // height), left * columns // width : -(-right * columns // width)
+        top * rows // height : -(-bottom * rows // height),
+        left * columns // width : -(-right * columns // width),
     ]
     inside[box] = alpha[box]
     return inside

@@ -76,7 +76,9 @@ def shrunk(photo: Photo | Pixels, contract: Contract) -> NDArray[np.uint8]:
         small = _resized(laid, box, shrinks)
     if pixels.dtype == np.uint16:
         small = small / np.float32(257)
-    result: NDArray[np.uint8] = small if small.dtype == np.uint8 else np.rint(small).clip(0, 255).astype(np.uint8)
+    result: NDArray[np.uint8] = (
+        small if small.dtype == np.uint8 else np.rint(small).clip(0, 255).astype(np.uint8)
+    )
     return result
 
 
