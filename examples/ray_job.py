@@ -90,11 +90,12 @@ def main(arguments: list[str] | None = None) -> int:
         fn_constructor_kwargs={"url": given.url, **cutter_options()},
         batch_size=given.batch,
         compute=ray.data.ActorPoolStrategy(size=given.workers),
+        num_cpus=0.5,  # it waits for the server half of the time, and somebody must read the photos meanwhile
     )
     if given.format == "png":
         writer = {"folder_uri": absolute(given.out), "source": source}
         compute = ray.data.ActorPoolStrategy(size=1)
-        rows = cutouts.map(PngWriter, fn_constructor_kwargs=writer, compute=compute).take_all()
+        rows = cutouts.map(PngWriter, fn_constructor_kwargs=writer, compute=compute, num_cpus=0).take_all()
     else:
         cutouts.write_parquet(out, filesystem=to_files, mode="append")
         parts = list(listed(to_files, out, (".parquet",)))
