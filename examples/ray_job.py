@@ -97,10 +97,10 @@ def main(arguments: list[str] | None = None) -> int:
         compute = ray.data.ActorPoolStrategy(size=1)
         rows = cutouts.map(PngWriter, fn_constructor_kwargs=writer, compute=compute, num_cpus=0).take_all()
     else:
+        earlier = set(listed(to_files, out, (".parquet",)))
         cutouts.write_parquet(out, filesystem=to_files, mode="append")
-        parts = list(listed(to_files, out, (".parquet",)))
+        parts = sorted(set(listed(to_files, out, (".parquet",))) - earlier)
         rows = pyarrow.dataset.dataset(parts, filesystem=to_files).to_table(["path", "error"]).to_pylist()
-        rows = [row for row in rows if row["path"] in set(left)]
     failures = sorted((row["path"], row["error"]) for row in rows if row["error"])
     for path, error in failures:
         print(f"{path}: {error}", file=sys.stderr)
