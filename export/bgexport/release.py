@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,7 @@ def release(
     """
     path = models / repository.ONNX_NETWORK / "1" / "model.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
-    new, small = path.with_suffix(".new"), browser.with_suffix(".new")
+    new, small = (final.with_suffix(f".{os.getpid()}.new") for final in (path, browser))
     try:
         new.write_bytes(onnx_bytes(checkpoint))
         small.write_bytes(browser_bytes(onnx.load(new)))

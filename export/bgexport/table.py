@@ -105,7 +105,8 @@ def table(result: Result) -> str:
     lines = [
         f"{env['cpu']['model']}, {env['cpu']['cores']} cores ({', '.join(env['cpu']['vector'])}), load average "
         f"{env['load_1min_before']:.1f} before and {env['load_1min_after']:.1f} after; {env['photos']} labelled test "
-        f"photos; {result.started}, network {env['network']['sha256'][:12]}.",
+        f"photos; {result.started}; network {env['network']['sha256'][:12]}, "
+        f"{'x'.join(map(str, env['network']['size_hw']))} pixels.",
         "",
         "| precision | engine | MB | ms, batch 1 | ms, batch 8 | CPU ms a photo, batch 1 / 8 | max, mean \\|Δalpha\\| "
         "| IoU to PyTorch, worst | IoU to labels | accepted |",
