@@ -88,9 +88,7 @@ class Machine:
             query = ["nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader"]
             told = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
             if told.returncode == 0 and told.stdout.strip():
-                gpu, _, capability = (
-                    part.strip() for part in told.stdout.splitlines()[0].rpartition(",")
-                )
+                gpu, _, capability = (part.strip() for part in told.stdout.splitlines()[0].rpartition(","))
         return cls(
             tensorrt_version=_libnvinfer_version() if tensorrt_version is None else tensorrt_version,
             gpu=gpu,
@@ -122,7 +120,9 @@ def check(
     """
     record = PlanRecord.read(plan)
     if (found := _sha256(plan)) != record.plan_sha256:
-        raise PlanDamaged(f"{plan} is not the file that was built ({found[:12]}, not {record.plan_sha256[:12]})")
+        raise PlanDamaged(
+            f"{plan} is not the file that was built ({found[:12]}, not {record.plan_sha256[:12]})"
+        )
     if contract_fingerprint is not None and contract_fingerprint != record.contract_fingerprint:
         raise PlanForOtherNetwork(
             f"{plan} has contract {record.contract_fingerprint}, the configuration {contract_fingerprint}; {REBUILD}"
@@ -139,7 +139,9 @@ def _check_tensorrt(record: PlanRecord, machine: Machine) -> None:
     if record.builder == "tensorrt-rtx":
         raise PlanForOtherTensorRT(f"built by TensorRT-RTX, which Triton's backend cannot load; {REBUILD}")
     if not there:
-        raise PlanForOtherTensorRT(f"built by TensorRT {record.tensorrt_version}, and there is no TensorRT here")
+        raise PlanForOtherTensorRT(
+            f"built by TensorRT {record.tensorrt_version}, and there is no TensorRT here"
+        )
     fits = built[:1] == there[:1] and there >= built if record.version_compatible else there == built
     if not fits:
         kind = "version-compatible " if record.version_compatible else ""
@@ -150,7 +152,9 @@ def _check_tensorrt(record: PlanRecord, machine: Machine) -> None:
 
 def _check_gpu(record: PlanRecord, machine: Machine) -> None:
     if not machine.gpu:
-        raise PlanForOtherGpu(f"built for {record.gpu or record.compute_capability}, and there is no GPU here")
+        raise PlanForOtherGpu(
+            f"built for {record.gpu or record.compute_capability}, and there is no GPU here"
+        )
     same_capability = record.compute_capability == machine.compute_capability
     fits = {
         "none": same_capability and record.gpu == machine.gpu,
@@ -198,7 +202,9 @@ def main(argv: list[str] | None = None) -> int:
     except PlanRefused as error:
         print(error.message(), file=sys.stderr)
         return 1
-    print(f"{given.plan}: {record.precision}, batch 1..{record.batches[2]}, TensorRT {record.tensorrt_version}")
+    print(
+        f"{given.plan}: {record.precision}, batch 1..{record.batches[2]}, TensorRT {record.tensorrt_version}"
+    )
     return 0
 
 
