@@ -70,6 +70,7 @@ def run(
         raise ToolMissing(f"no scenario called {' or '.join(only or [])}; set {set} has {known}")
     with Bench(cache, variant=variant, effort=effort) as bench:
         result = _started(set, bench.network)
+        result.environment["effort"] = effort
         if {"in_flight", "served_network"} & {one.__name__ for one in scenarios}:
             bench.perf  # noqa: B018  a missing tool is told before minutes of measuring
         if any(one.__name__ not in WITHOUT_SERVER for one in scenarios):
