@@ -48,9 +48,9 @@ def median_interval(values: Sequence[float], draws: int = 1000) -> tuple[float, 
 
 def drift(values: Sequence[float]) -> float:
     """Spread of the medians of the first, middle and last third over the median of all; 0 below six values."""
-    if len(values) < 6:
-        return 0.0
     array = np.asarray(values, np.float64)
+    if len(array) < 6 or not np.median(array):
+        return 0.0
     medians = [float(np.median(third)) for third in np.array_split(array, 3)]
     return (max(medians) - min(medians)) / float(np.median(array))
 

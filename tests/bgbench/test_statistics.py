@@ -33,6 +33,7 @@ def test_a_series_that_slows_down_has_drifted_and_a_noisy_one_has_not():
     assert drift([10.0] * 6 + [11.0] * 6 + [13.0] * 6) == pytest.approx(3 / 11)
     assert drift([9.0, 11.0] * 9) == pytest.approx(0.0)
     assert drift([1.0, 100.0]) == 0.0  # too few values to say
+    assert drift([0.0] * 9) == 0.0
 
 
 def test_the_knee_is_where_throughput_for_its_latency_is_greatest():
