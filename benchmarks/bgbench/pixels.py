@@ -1,7 +1,8 @@
 """What finishing costs and what it gains: `python -m bgbench.pixels speed | quality | table | crops`.
 
 speed    ms of one core and peak memory per stage for JPEGs of 1, 12 and 48 megapixels, beside plain Pillow
-quality  refinement and decontamination on composites with exact mattes (``composites``; needs the training photos)
+quality  refinement and decontamination on composites with exact mattes (``composites``; needs the training photos;
+         pymatting is compared where it is installed)
 table    writes the tables of docs/pixels.md from the newest result files
 crops    writes the pictures of docs/pixels.md
 """
@@ -202,7 +203,7 @@ def quality(count: int = COMPOSITES) -> Iterator[Case]:
         for name, value in values.items():
             found.setdefault((alpha, method), {}).setdefault(name, []).append(value)
 
-    for number, exact in enumerate(composites(count)):
+    for exact in composites(count):
         picture = photo_from(exact.image)
         for alpha, make in (("shrunk", shrunk), ("uncertain", uncertain)):
             small = make(exact.alpha)
@@ -219,8 +220,8 @@ def quality(count: int = COMPOSITES) -> Iterator[Case]:
                     ms=spent,
                 )
                 if edges == "fast":
-                    _colours(note, alpha, picture, full, exact, peer=number == 0)
-            if number == 0 and importlib.util.find_spec("pymatting"):
+                    _colours(note, alpha, picture, full, exact)
+            if importlib.util.find_spec("pymatting"):
                 _closed_form_of_pymatting(note, alpha, picture, small, exact)
     for (alpha, method), values in found.items():
         units = {"ms": "ms"}
@@ -231,12 +232,7 @@ def quality(count: int = COMPOSITES) -> Iterator[Case]:
 
 
 def _colours(
-    note: Callable[..., None],
-    alpha: str,
-    picture: Photo,
-    full: NDArray[np.uint8],
-    exact: Composite,
-    peer: bool,
+    note: Callable[..., None], alpha: str, picture: Photo, full: NDArray[np.uint8], exact: Composite
 ) -> None:
     clock = time.process_time()
     clean = foreground.cutout(picture.pixels, full)
@@ -247,7 +243,7 @@ def _colours(
         ms=1e3 * (time.process_time() - clock),
     )
     note(alpha, "colours: left alone", colour=colour_error(picture.pixels, exact, full), ms=0.0)
-    if peer and importlib.util.find_spec("pymatting"):
+    if importlib.util.find_spec("pymatting"):
         from pymatting import estimate_foreground_ml
 
         clock = time.process_time()
