@@ -69,9 +69,9 @@ class Encoded:
     @property
     def format(self) -> str:
         """What ``data`` is, told from its first bytes."""
-        from bgimage.codec import probe
+        from bgimage.codec import sniff
 
-        return probe(self.data, self._limits).format
+        return sniff(self.data)
 
     @property
     def _limits(self) -> Limits:

@@ -32,7 +32,18 @@ from bgimage.errors import (
     UnknownFormat,
 )
 
-__all__ = ["FORMATS", "Limits", "Photo", "PhotoInfo", "Pixels", "decode", "encode", "photo_from", "probe"]
+__all__ = [
+    "FORMATS",
+    "Limits",
+    "Photo",
+    "PhotoInfo",
+    "Pixels",
+    "decode",
+    "encode",
+    "photo_from",
+    "probe",
+    "sniff",
+]
 
 FORMATS = ("jpeg", "png", "webp", "avif", "heic", "tiff", "bmp", "gif")
 """What ``decode`` reads; HEIC with the extra ``heif``."""
@@ -124,8 +135,8 @@ class _TimedBytes(io.BytesIO):
         return super().read(size)
 
 
-def _sniff(data: bytes) -> str:
-    """Name of the format that the first bytes announce."""
+def sniff(data: bytes) -> str:
+    """Name of the format that the first bytes announce, one of ``FORMATS``; ``UnknownFormat`` for any other."""
     head = data[:64]
     if head.startswith(b"\xff\xd8\xff"):
         return "jpeg"
@@ -225,7 +236,7 @@ def _header(data: bytes, limits: Limits) -> tuple[str, Any, int]:
         raise PhotoTooLarge(
             f"{len(data)} bytes, allowed are {limits.max_bytes}; scale it down or compress it more"
         )
-    format = _sniff(data)
+    format = sniff(data)
     image = _open(data, format, limits)
     width, height = image.size
     _check_size((height, width), limits)
