@@ -9,6 +9,7 @@ from bgimage.errors import BgError
 
 COMMANDS = {
     "train": "train a network from a recipe",
+    "calibrate": "make a trained network decisive: sharpen its logits on the validation photos",
     "evaluate": "score a network, or any tool's alphas, on labelled photos",
     "compare": "one table of several evaluations",
     "coco": "filter COCO to people worth cutting out",

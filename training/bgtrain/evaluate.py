@@ -399,9 +399,7 @@ def worst_sheet(
     rows = {row.key: row for row in shards.rows}
     cells = []
     shown = [
-        one
-        for one in judged
-        if one.label not in PERSON_LABELS or rows[one.key].person_fraction >= SMALLEST
+        one for one in judged if one.label not in PERSON_LABELS or rows[one.key].person_fraction >= SMALLEST
     ]
     for one in sorted(shown, key=lambda one: -one.badness)[:count]:
         data = shards.photo(one.key)
