@@ -44,9 +44,9 @@ class Run:
 
     @property
     def throughput(self) -> float:
-        """Answers a second, from the first arrival to the last answer."""
+        """Answers a second, from the start of the run to the last answer."""
         done = [one for one in self.done_s if one is not None]
-        return len(done) / (max(done) - self.due_s[0]) if len(done) > 1 else 0.0
+        return len(done) / max(done) if done else 0.0
 
     @property
     def notes(self) -> list[str]:

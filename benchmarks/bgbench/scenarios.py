@@ -364,9 +364,9 @@ async def _sweep(bench: Bench, where: str) -> list[Case]:
 
         await call(data[0])
         most = await load.closed_loop(call, data, users=4, duration_s=bench.seconds(8))
-        for share in (0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 1.05):
+        for share in (0.3, 0.5, 0.7, 0.85, 1.0):
             rate = max(0.2, share * most.throughput)
-            arrivals = load.poisson_arrivals(rate, bench.seconds(10), seed=round(100 * share))
+            arrivals = load.poisson_arrivals(rate, bench.seconds(15), seed=round(100 * share))
             before = bench.served.statistics()
             with watching() as watch:
                 run = await load.open_loop(call, data, arrivals, max_waiting=40, patience_s=30)

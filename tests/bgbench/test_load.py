@@ -89,7 +89,7 @@ def test_an_idle_server_answers_in_its_service_time():
     assert found.latencies_ms == pytest.approx([20, 20, 20])
     assert found.lateness_ms == pytest.approx([0, 0, 0])
     assert found.notes == []
-    assert found.throughput == pytest.approx(3 / 1.02)
+    assert found.throughput == pytest.approx(3 / 1.52)
 
 
 def test_a_server_that_cannot_keep_up_is_called_saturated_and_the_run_ends():
