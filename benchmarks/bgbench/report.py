@@ -126,7 +126,9 @@ def _machine(result: Result) -> list[str]:
             f"Engine: {server.get('engine') or 'as the backend chooses'}."
         )
     if env.get("effort", 1.0) != 1.0:
-        lines.append(f"Durations and repetitions: {env['effort']:.0%} of a full run's (`--effort {env['effort']:g}`).")
+        lines.append(
+            f"Durations and repetitions: {env['effort']:.0%} of a full run's (`--effort {env['effort']:g}`)."
+        )
     if others:
         lines.append(
             f"Before the run {env['load_1min_before']} programs wanted a core (1-minute load). "
