@@ -14,6 +14,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
 
 from bgbench.results import Case, Result
 
@@ -35,6 +36,7 @@ def _figure(title: str, width: float = 7.0, height: float = 4.0, panels: int = 1
     for axis in axes[0]:
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.25)
+        axis.set_axisbelow(True)
     return figure, list(axes[0])
 
 
@@ -44,6 +46,14 @@ def _save(figure: Any, path: Path) -> Path:
     figure.savefig(path, dpi=110, facecolor=PAPER, metadata={"Software": None})
     plt.close(figure)
     return path
+
+
+def _plain(axis: Axes) -> None:
+    """Numbers as they are written, on a logarithmic axis too."""
+    for ticks in (axis.xaxis, axis.yaxis):
+        if ticks.get_scale() == "log":
+            ticks.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            ticks.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def load_curve(result: Result, path: Path) -> Path | None:
@@ -69,6 +79,7 @@ def load_curve(result: Result, path: Path) -> Path | None:
                     "knee", (case.value("arrivals"), axis.get_ylim()[1]), color=COLOURS[where], ha="center"
                 )
     axis.set(xlabel="photos arriving a second", ylabel="milliseconds", yscale="log")
+    _plain(axis)
     axis.legend(frameon=False, fontsize=8)
     return _save(figure, path)
 
@@ -123,6 +134,8 @@ def megapixels(result: Result, path: Path) -> Path | None:
             base = [low + value for low, value in zip(base, values, strict=True)]
         axis.set(title="thin client" if where == "client" else "server path", ylabel="seconds")
         axis.grid(axis="x", visible=False)
+    for axis in axes:
+        axis.set_ylim(0, max(one.get_ylim()[1] for one in axes))
     axes[0].legend(frameon=False, fontsize=8)
     return _save(figure, path)
 
@@ -152,4 +165,5 @@ def pareto(removers: Sequence[Remover], ours: str, groups: str, path: Path) -> P
         )
     axis.set(xlabel="photos a second", ylabel=f"IoU ({groups})", xscale="log")
     axis.margins(x=0.25)
+    _plain(axis)
     return _save(figure, path)

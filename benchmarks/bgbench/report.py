@@ -11,7 +11,7 @@ import numpy as np
 
 from bgbench import plots
 from bgbench.errors import BrokenResult
-from bgbench.results import Case, Result, Series
+from bgbench.results import OTHERS_LIMIT, Case, Result, Series
 from bgbench.rivals import OURS, RIVALS
 from bgtrain.evaluate import MARKED_LIMIT
 
@@ -289,13 +289,17 @@ def _network(result: Result) -> str:
     ]
     note = (
         "Over bare: time a photo beyond that of the fastest bare engine; for one request in flight by latency at the "
-        "same batch size, for several by throughput against the best bare batch size."
+        "same batch size, for several by throughput against the best bare batch size. "
+        "Left out where other programs disturbed either."
     )
     return _table("The network alone, bare and behind the server", rows, note)
 
 
 def _over_bare(case: Case, bare: Sequence[Case]) -> str:
-    """What the server adds to the network, in per cent."""
+    """What the server adds to the network, in per cent; nothing where either was disturbed: that would be noise."""
+    bare = [one for one in bare if (one.others or 0) <= OTHERS_LIMIT]
+    if (case.others or 0) > OTHERS_LIMIT:
+        return ""
     same = [one for one in bare if one.setting["batch"] == case.setting["batch"]]
     if case.setting["in flight"] > 1 and bare and "throughput" in case.series:
         return f"{max(one.value('throughput') for one in bare) / case.value('throughput') - 1:+.0%}"
