@@ -24,7 +24,9 @@ from bgtrain.train import Validation
 
 GAINS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 NEAR_BEST = 1.03
-"""A softer answer is preferred while its error is at most this many times the best."""
+"""A softer answer is preferred while its error is at most this many times the best ..."""
+NO_ERROR = 1e-4
+"""... or not worth speaking of."""
 
 
 def last_convolution(model: nn.Module) -> nn.Conv2d:
@@ -53,7 +55,7 @@ def best_gain(alpha: Tensor, truth: Tensor) -> tuple[float, dict[float, float]]:
     """
     logits = torch.logit(alpha, eps=1e-6)
     errors = {gain: float((torch.sigmoid(gain * logits) - truth).abs().mean()) for gain in GAINS}
-    limit = NEAR_BEST * min(errors.values())
+    limit = max(NEAR_BEST * min(errors.values()), NO_ERROR)
     return next(gain for gain in GAINS if errors[gain] <= limit), errors
 
 
