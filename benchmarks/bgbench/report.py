@@ -388,6 +388,7 @@ def _rivals(result: Result, drawn: _Drawn) -> list[str]:
     speed = {case.setting["rival"]: case for case in result.of("rival speed")}
     rows: Rows = []
     removers = []
+    raw: dict[str, list[list[float]]] = {}
     for name in dict.fromkeys(case.setting["rival"] for case in result.cases):
         rival, timed = TITLES[name], speed.get(name)
         ious = {
@@ -411,6 +412,7 @@ def _rivals(result: Result, drawn: _Drawn) -> list[str]:
         rows.append({**row, "licence": rival.licence, DOUBTS: _doubts(timed) if timed else ""})
         counted = [ious[group].values for group in PARETO_GROUPS if group in ious]
         if timed and len(counted) == len(PARETO_GROUPS):
+            raw[name] = counted
             error = float(np.sqrt(sum(np.var(one, ddof=1) / len(one) for one in counted)) / len(counted))
             iou = float(np.mean([np.mean(one) for one in counted]))
             removers.append(plots.Remover(name, rival.title, iou, error, 1 / timed.value("cutout")))
@@ -435,29 +437,33 @@ def _rivals(result: Result, drawn: _Drawn) -> list[str]:
             "pareto",
             "IoU against photos a second",
         ),
-        _verdict(removers, groups),
+        _verdict(removers, raw, groups),
     ]
 
 
-def _verdict(removers: Sequence[plots.Remover], groups: str) -> str:
-    """Whether anybody is both faster and better, or where not."""
+def _verdict(removers: Sequence[plots.Remover], raw: dict[str, list[list[float]]], groups: str) -> str:
+    """Whether anybody is faster or better. ``raw``: each remover's IoUs a group, on the same photos in one order."""
     ours = next((one for one in removers if one.name == OURS.name), None)
     if ours is None or len(removers) < 2:
         return ""
-    lines = [f"Against {ours.title} (IoU {ours.iou:.3f}, {groups}; {ours.photos_s:.2f} photos/s):"]
+    lines = [
+        f"Against {ours.title} (IoU {ours.iou:.3f}, {groups}; {ours.photos_s:.2f} photos/s), photo by photo:",
+        "",
+    ]
     for one in sorted((one for one in removers if one is not ours), key=lambda one: -one.iou):
-        noise = 2 * float(np.hypot(one.error, ours.error))
-        better = (
-            "as good within two standard errors"
-            if abs(one.iou - ours.iou) <= noise
-            else "better"
-            if one.iou > ours.iou
-            else "worse"
-        )
+        noise = 2 * _paired_error(raw[one.name], raw[ours.name])
+        close = abs(one.iou - ours.iou) <= noise
+        better = "no difference on these photos" if close else "better" if one.iou > ours.iou else "worse"
         factor = one.photos_s / ours.photos_s
         pace = f"{factor:.1f} times as fast" if factor >= 1 else f"{1 / factor:.1f} times slower"
         lines.append(f"- {one.title}: IoU {one.iou:.3f} ({better}), {pace}.")
     return "\n".join(lines)
+
+
+def _paired_error(one: list[list[float]], other: list[list[float]]) -> float:
+    """Standard error of the difference of two means over groups, photo by photo."""
+    differences = [np.subtract(a, b) for a, b in zip(one, other, strict=True)]
+    return float(np.sqrt(sum(np.var(group, ddof=1) / len(group) for group in differences)) / len(differences))
 
 
 # --- cells -------------------------------------------------------------------------------------------------------
