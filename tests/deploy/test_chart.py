@@ -97,9 +97,8 @@ def test_the_check_sees_a_kind_that_is_gone_and_a_misspelt_field(render):
     assert schema_errors([scaler | {"spec": scaler["spec"] | {"maxReplica": 3}}], "1.37") != []
 
 
-def test_helm_finds_nothing_to_complain_of(deploy):
-    helm = pytest.importorskip("helm_python", reason="needs helm-python-sdk (extra deploy)")
-    found = helm.lint(str(deploy / "helm" / "bgclient"))
+def test_helm_finds_nothing_to_complain_of(helm):
+    found = helm("lint")["found"]
     assert found["errors"] == []
     assert [m["error"] for m in found["messages"]] == ["icon is recommended"]
 
@@ -118,8 +117,7 @@ def test_helm_finds_nothing_to_complain_of(deploy):
     ids=json.dumps,
 )
 def test_a_wrong_value_is_refused_instead_of_ignored(render, wrong):
-    helm = pytest.importorskip("helm_python")
-    with pytest.raises(helm.HelmError):
+    with pytest.raises(ValueError, match=r"schema|execution error"):
         render(**wrong)
 
 
