@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from bgtrain import baselines, tiramisu
+from bgtrain import baselines, pretrained, tiramisu
 
-NAMES = (*tiramisu.PAPER, *tiramisu.FAST, *baselines.NETWORKS)
+NAMES = (*tiramisu.PAPER, *tiramisu.FAST, *pretrained.LITE, *baselines.NETWORKS)
 
 
 def build(name: str, classes: int = 1) -> nn.Module:
@@ -16,6 +16,8 @@ def build(name: str, classes: int = 1) -> nn.Module:
     """
     if name in tiramisu.PAPER or name in tiramisu.FAST:
         return tiramisu.build(name, classes)
+    if name in pretrained.LITE:
+        return pretrained.build(name, classes)
     if name in baselines.NETWORKS:
         return baselines.NETWORKS[name](classes)
     raise ValueError(f"no network {name!r}; use one of {', '.join(NAMES)}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from bgimage.contract import Contract
 from bgimage.errors import BgError
+from bgtrain import pretrained
 from bgtrain.augment import AugmentConfig
 from bgtrain.data import DataConfig
 from bgtrain.losses import LossConfig
@@ -30,6 +31,8 @@ class OptimizerConfig:
     """adamw or rmsprop (the paper's)."""
     lr: float = 2e-3
     """Learning rate after the warm-up."""
+    encoder_lr: float = 1.0
+    """Learning rate of a pretrained way down, as a fraction of ``lr``."""
     weight_decay: float = 0.02
     """Decoupled for adamw, L2 for rmsprop; not applied to biases and normalisation."""
     schedule: str = "cosine"
@@ -89,6 +92,8 @@ class Recipe:
     """Steps between checkpoints to resume from."""
     patience: int = 0
     """Validations without a better score before the run stops; 0 never stops."""
+    imagenet: bool = False
+    """Begin with the published ImageNet weights of the way down (``tiramisu-lite`` alone has them)."""
     freeze_batchnorm: bool = False
     """Use and keep the running statistics (fine-tuning at full size with small batches)."""
     precision: str = "auto"
@@ -97,6 +102,9 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.network not in NAMES:
             raise RecipeError(f"network={self.network!r}: unknown; use one of {', '.join(NAMES)}")
+        if self.imagenet and self.network not in pretrained.LITE:
+            known = ", ".join(pretrained.LITE)
+            raise RecipeError(f"imagenet=true: {self.network!r} has no published weights; only {known}")
         if not self.phases:
             raise RecipeError("phases is empty: add at least one [[phases]] with size, steps and batch")
         if self.precision not in ("auto", "fp32", "bf16"):

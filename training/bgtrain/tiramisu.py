@@ -86,7 +86,8 @@ def build(name: str, classes: int = 1) -> nn.Module:
     raise ValueError(f"no network {name!r}; use one of {', '.join([*PAPER, *FAST])}")
 
 
-def _he_uniform(module: nn.Module) -> None:
+def he_uniform(module: nn.Module) -> None:
+    """He et al. 2015 for convolutions, zero biases; for ``Module.apply``."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
         if module.bias is not None:
@@ -168,7 +169,7 @@ class FCDenseNet(nn.Module):
             channels = block.outputs
             self.up.append(block)
         self.classify = nn.Conv2d(channels, classes, 1)
-        self.apply(_he_uniform)
+        self.apply(he_uniform)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: normalised float (N, 3, H, W) -> logits (N, classes, H, W)."""
@@ -256,7 +257,7 @@ class FastTiramisu(nn.Module):
         self.head_full = nn.Sequential(
             ConvBNReLU(config.head // 2 + 3, config.head), nn.Conv2d(config.head, classes, 3, padding=1)
         )
-        self.apply(_he_uniform)
+        self.apply(he_uniform)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: normalised float (N, 3, H, W) -> logits (N, classes, H, W)."""

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from bgimage.geometry import network_input
-from bgtrain import checkpoint, networks
+from bgtrain import checkpoint, networks, pretrained
 from bgtrain import recipe as recipes
 from bgtrain.data import Crops, StepSampler, load_split
 from bgtrain.losses import matting_loss
@@ -82,15 +82,16 @@ def learning_rate(step: int, total: int, images: int, config: OptimizerConfig) -
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     """AdamW or RMSprop; biases and normalisation do not decay."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        share = config.encoder_lr if name.startswith("encoder.") else 1.0
+        if parameter.requires_grad:
+            groups.setdefault((share, decay), []).append(parameter)
+    described = [{"params": p, "weight_decay": d, "lr_share": s} for (s, d), p in groups.items()]
     if config.name == "rmsprop":
-        return torch.optim.RMSprop(groups, lr=config.lr, alpha=0.99)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99))
+        return torch.optim.RMSprop(described, lr=config.lr, alpha=0.99)
+    return torch.optim.AdamW(described, lr=config.lr, betas=(0.9, 0.99))
 
 
 def normalise(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -211,6 +212,8 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         self.recipe, self.out, self.root, self.place, self.workers = recipe, out, root, place, workers
         self.model = networks.build(recipe.network).to(place.device, memory_format=torch.channels_last)
+        if recipe.imagenet:
+            pretrained.load_imagenet(self.model.encoder, recipe.contract.mean, recipe.contract.std)
         self.step = self.best_step = 0
         self.best = -1.0
         if start is not None and not (out / "last.pt").exists():
@@ -271,7 +274,8 @@ class Trainer:
         # dropout draws from a generator that depends on the step alone: a resumed run draws the same
         torch.manual_seed(self.recipe.seed * 1_000_003 + self.step * self.place.world + self.place.rank)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.recipe.steps, images, config)
+            rate = learning_rate(self.step, self.recipe.steps, images, config)
+            group["lr"] = rate * group["lr_share"]
         self.parallel.train()
         if self.recipe.freeze_batchnorm:
             for module in self.model.modules():
