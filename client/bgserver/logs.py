@@ -2,8 +2,11 @@
 
     {"time": "2026-11-22T19:05:56.123456Z", "level": "info", "source": "server.cc:676", "message": "..."}
     {"time": "2026-11-22T19:05:57.000001Z", "level": "info", "event": "ready", "http": 8000, ...}
+    {"time": "2026-11-22T19:06:03.200000Z", "level": "info", "source": "serving.py:89", "model": "preprocess",
+     "request_id": "order-17", "outcome": "ok", "ms": 11.6}
 
-Lines that are not tritonserver's (a Python traceback, the dynamic loader) keep the level "error" and have no source.
+What a model says as a JSON object becomes fields of the line. Lines that are not tritonserver's (a Python traceback, the
+dynamic loader) keep the level "error" and have no source.
 Neither photos nor options are ever logged by this project's models.
 """
 
@@ -16,7 +19,9 @@ import re
 import sys
 import threading
 from collections.abc import Mapping
-from typing import IO, Any
+from typing import IO, Any, TypeVar
+
+T = TypeVar("T")
 
 LEVELS = {"I": "info", "W": "warning", "E": "error", "F": "fatal", "V": "debug"}
 _GLOG = re.compile(r"([IWEFV])(\d\d)(\d\d) (\d\d:\d\d:\d\d\.\d+) \d+ ([\w.]+:\d+)\] (.*)", re.DOTALL)
@@ -35,13 +40,22 @@ def of_line(line: str) -> dict[str, Any]:
         return {"time": now(), "level": "error", "message": line.rstrip()}
     level, month, day, time, source, message = found.groups()
     year = datetime.datetime.now(datetime.UTC).year
-    message = message[1:-1] if len(message) > 1 and message[0] == message[-1] == '"' else message
+    said = _parsed(message, str, message)  # newer servers write their messages as JSON strings
     return {
+        **_parsed(said, dict, {"message": said}),
         "time": f"{year}-{month}-{day}T{time}Z",
         "level": LEVELS[level],
         "source": source,
-        "message": message,
     }
+
+
+def _parsed(text: str, kind: type[T], otherwise: T) -> T:
+    """``text`` as JSON where it is a ``kind``."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return otherwise
+    return value if isinstance(value, kind) else otherwise
 
 
 def of_event(event: Mapping[str, Any]) -> dict[str, Any]:

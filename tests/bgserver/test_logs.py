@@ -19,6 +19,18 @@ def test_a_line_of_tritonserver_becomes_time_level_source_and_message():
     }
 
 
+def test_what_a_model_says_as_an_object_becomes_fields_that_cannot_hide_where_it_came_from():
+    said = json.dumps({"model": "preprocess", "request_id": 'a "b"\n', "level": "fatal"})
+    fields = logs.of_line(f"I1122 19:05:56.123456 4711 serving.py:89] {json.dumps(said)}\n")
+    assert fields.pop("time").endswith("-11-22T19:05:56.123456Z")
+    assert fields == {
+        "level": "info",
+        "source": "serving.py:89",
+        "model": "preprocess",
+        "request_id": 'a "b"\n',
+    }
+
+
 def test_a_line_of_somebody_else_is_an_error_with_its_text_kept():
     fields = logs.of_line("stub: error while loading shared libraries: libpython3.11.so.1.0\n")
     assert fields["level"] == "error"

@@ -1,0 +1,89 @@
+"""What both Python models do around their work: one response a request, whatever happens, and a line in the log."""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bgimage.contract import Contract
+from bgimage.errors import BgError
+from bgimage.meters import Meters
+
+STUCK_S = 120
+"""A request that takes longer ends this process: a stuck model becomes a dead one, which is noticed."""
+
+MAX_ID = 128
+"""Characters of a request's id that are logged; anybody may send any."""
+
+
+class PhotoModel:
+    """Base of a ``TritonPythonModel``, which says what it answers.
+
+    A bad photo is its own request's INVALID_ARGUMENT. Everything else that goes wrong is that request's INTERNAL: the
+    traceback names paths, so it stays in the server's log.
+    """
+
+    triton: ClassVar[Any]
+    """The module ``triton_python_backend_utils``."""
+    failure: ClassVar[str]
+    """What a caller is told when this model is at fault."""
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Triton's: once, before the first request."""
+        parameters = json.loads(args["model_config"])["parameters"]
+        self.contract = Contract.from_json(parameters["contract"]["string_value"])
+        self.meters = Meters(self.triton.MetricFamily, args["model_name"])
+        self._name = args["model_name"]
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Triton's: one response a request."""
+        return [self._response(request) for request in requests]
+
+    def answer(self, request: Any) -> Mapping[str, NDArray[Any]]:
+        """The outputs by name.
+
+        Raises:
+            BgError: a photo, or its options, cannot be used.
+        """
+        raise NotImplementedError
+
+    def tensor(self, request: Any, name: str) -> NDArray[Any] | None:
+        """An input; None where the caller left it out."""
+        found = self.triton.get_input_tensor_by_name(request, name)
+        return None if found is None else np.asarray(found.as_numpy())
+
+    def _response(self, request: Any) -> Any:
+        faulthandler.dump_traceback_later(STUCK_S, exit=True)
+        began = time.perf_counter()
+        status = self.triton.TritonError
+        try:
+            if request.is_cancelled():
+                outcome, said = "cancelled", ("the client cancelled", status.CANCELLED)
+            else:
+                tensors = [self.triton.Tensor(name, array) for name, array in self.answer(request).items()]
+                outcome, said = "ok", None
+        except BgError as error:
+            self.meters.refusal(error)
+            outcome, said = error.code, (error.message(), status.INVALID_ARG)
+        except Exception:
+            self.triton.Logger.log_error(traceback.format_exc())
+            outcome, said = "error", (f"error: {self.failure}", status.INTERNAL)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+        self._log(request.request_id(), outcome, 1e3 * (time.perf_counter() - began))
+        if said is None:
+            return self.triton.InferenceResponse(tensors)
+        return self.triton.InferenceResponse(error=status(*said))
+
+    def _log(self, request_id: str, outcome: str, ms: float) -> None:
+        """One line of JSON; none for a request without an id, such as the watchdog's test photos."""
+        if request_id:
+            facts = {"model": self._name, "request_id": request_id[:MAX_ID], "outcome": outcome}
+            self.triton.Logger.log_info(json.dumps(facts | {"ms": round(ms, 1)}))
