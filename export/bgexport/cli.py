@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 """The checkout."""
 MODELS = ROOT / "model_repository"
-BROWSER = ROOT / "client/bgclient/web/static/network.onnx"
+PAGE = ROOT / "client/bgclient/web/static/network.onnx"
+SMALL = ROOT / "training/weights/tiramisu-fast.pt"
 PARITY_PHOTOS = 25
 """Five of each pool with people."""
 
@@ -112,7 +113,7 @@ def onnx(
     source = loaded(checkpoint)
     out.write_bytes(release.onnx_bytes(source, dynamic_size=dynamic_size))
     say(
-        release.parity_with_torch(source, [out], parity_photos(source.contract, photos)),
+        release.parity_with_torch(source, out, parity_photos(source.contract, photos)),
         report,
         model=out.name,
     )
@@ -264,20 +265,29 @@ def repository(
 @app.command()
 def release(
     checkpoint: CheckpointPath,
+    browser: Annotated[
+        Path, typer.Option(help="checkpoint of the web page's network", exists=True, dir_okay=False)
+    ] = SMALL,
     photos: Photos = None,
     models: Models = MODELS,
     card: Annotated[Path, typer.Option(help="model card to update")] = ROOT / "docs" / "model-card.md",
-    browser: Annotated[Path, typer.Option(help="network of the web page")] = BROWSER,
+    page: Annotated[Path, typer.Option(help="file that the web page loads")] = PAGE,
 ) -> None:
-    """Make a checkpoint the network of repository and web page: ONNX files, configs, facts of the model card."""
+    """Make a checkpoint the served network, and a small one the browser's: ONNX files, configs, model card."""
     from bgexport.release import release
     from bgexport.repository import Serving
 
-    source = loaded(checkpoint)
-    pictures = parity_photos(source.contract, photos)
-    done = release(source, pictures, models=models, card=card, browser=browser, serving=Serving.read())
+    done = release(
+        loaded(checkpoint),
+        loaded(browser),
+        lambda contract: parity_photos(contract, photos),
+        models=models,
+        card=card,
+        page=page,
+        serving=Serving.read(),
+    )
     say(done.checks)
-    for path in (done.model, *done.configs, done.card, done.browser):
+    for path in (done.model, *done.configs, done.card, done.page):
         print(path)
 
 

@@ -1,10 +1,14 @@
-"""From a checkpoint to the committed network: ONNX file, configs and the model card's facts, checked on the way."""
+"""From two checkpoints to the committed networks, checked on the way.
+
+The server's becomes ``model.onnx``, every config and the model card's facts; the browser's becomes the file that the
+web page loads. They may differ in everything, size included: each file carries its own contract.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +22,7 @@ from bgexport.errors import TooLarge
 from bgexport.limits import MAX_BROWSER_BYTES, TOLERANCES
 from bgexport.photos import Picture, adversarial
 from bgexport.verify import verify
+from bgimage.contract import Contract
 from bgtrain.checkpoint import Checkpoint
 
 LICENCE = "Apache-2.0; trained on photos under mixed terms, see the model card"
@@ -40,9 +45,10 @@ def onnx_bytes(checkpoint: Checkpoint, *, dynamic_size: bool = False) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def browser_bytes(model: onnx.ModelProto) -> bytes:
-    """What onnxruntime-web loads: ``model`` with INT8 weights, of which it needs no kernels of its own."""
-    return bytes(precision.int8_weights(model).SerializeToString(deterministic=True))
+def browser_bytes(checkpoint: Checkpoint) -> bytes:
+    """What onnxruntime-web loads: the network with INT8 weights, of which it needs no kernels of its own."""
+    full = onnx.load_from_string(onnx_bytes(checkpoint))
+    return bytes(precision.int8_weights(full).SerializeToString(deterministic=True))
 
 
 def weights_sha256(checkpoint: Checkpoint) -> str:
@@ -54,16 +60,11 @@ def weights_sha256(checkpoint: Checkpoint) -> str:
     return digest.hexdigest()
 
 
-def parity_with_torch(
-    checkpoint: Checkpoint, models: Sequence[Path], photos: Sequence[Picture]
-) -> list[Check]:
-    """Both CPU engines with each of ``models`` against PyTorch, on ``photos`` and on adversarial pictures."""
+def parity_with_torch(checkpoint: Checkpoint, model: Path, photos: Sequence[Picture]) -> list[Check]:
+    """Both CPU engines with ``model`` against PyTorch, on ``photos`` and on adversarial pictures."""
+    kind = graph.metadata(onnx.load(model))["precision"]
+    engines = {f"{name} {kind}": (cpu_engine(name, model), TOLERANCES[kind]) for name in CPU_ENGINES}
     made = adversarial(checkpoint.contract, photos[:2])
-    engines = {}
-    for model in models:
-        kind = graph.metadata(onnx.load(model))["precision"]
-        for name in CPU_ENGINES:
-            engines[f"{name} {kind}"] = cpu_engine(name, model), TOLERANCES[kind]
     return verify(engines, torch_engine(checkpoint.model(), checkpoint.contract), photos, made)
 
 
@@ -74,40 +75,42 @@ class Release:
     model: Path
     configs: list[Path]
     card: Path
-    browser: Path
+    page: Path
     checks: list[Check]
 
 
 def release(
-    checkpoint: Checkpoint,
-    photos: Sequence[Picture],
+    served: Checkpoint,
+    browser: Checkpoint,
+    photos: Callable[[Contract], Sequence[Picture]],
     *,
     models: Path,
     card: Path,
-    browser: Path,
+    page: Path,
     serving: repository.Serving,
 ) -> Release:
-    """Make ``checkpoint`` the repository's network. Nothing changes where a check fails.
+    """Make ``served`` the repository's network and ``browser`` the page's. Nothing changes where a check fails.
 
-    ``models`` is the model repository, ``card`` the model card, whose facts are replaced and whose prose is kept,
-    ``browser`` the file that the web page loads.
+    ``photos`` gives the pictures to compare on, for either contract; ``models`` is the model repository, ``card`` the
+    model card, whose facts are replaced and whose prose is kept, ``page`` the file that the web page loads.
     """
     path = models / repository.ONNX_NETWORK / "1" / "model.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
-    new, small = (final.with_suffix(f".{os.getpid()}.new") for final in (path, browser))
+    new, small = (final.with_suffix(f".{os.getpid()}.new") for final in (path, page))
     try:
-        new.write_bytes(onnx_bytes(checkpoint))
-        small.write_bytes(browser_bytes(onnx.load(new)))
+        new.write_bytes(onnx_bytes(served))
+        small.write_bytes(browser_bytes(browser))
         checks = [
-            *parity_with_torch(checkpoint, (new, small), photos),
+            *parity_with_torch(served, new, photos(served.contract)),
+            *parity_with_torch(browser, small, photos(browser.contract)),
             Check("browser: bytes", small.stat().st_size, MAX_BROWSER_BYTES, TooLarge),
         ]
         require(checks)
         new.replace(path)
-        small.replace(browser)
+        small.replace(page)
     finally:
         new.unlink(missing_ok=True)
         small.unlink(missing_ok=True)
-    configs = repository.write(models, checkpoint.contract, serving)
-    update_card(card, checkpoint, onnx.load(path), path)
-    return Release(path, configs, card, browser, checks)
+    configs = repository.write(models, served.contract, serving)
+    update_card(card, served, path, browser, page)
+    return Release(path, configs, card, page, checks)

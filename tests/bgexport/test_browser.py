@@ -1,4 +1,4 @@
-"""The web page's network in a real headless Chromium, against the server's engine with the server's network."""
+"""The web page's network in a real headless Chromium, against the server's engine with the same network."""
 
 import base64
 import functools
@@ -14,16 +14,20 @@ import onnx
 import pytest
 
 from bgclient.web import assets
+from bgexport import release
 from bgexport.engines import cpu_engine
 from bgexport.graph import check_graph, contract_of, metadata
 from bgexport.limits import MAX_BROWSER_BYTES, TOLERANCES
 from bgexport.photos import from_folder
 from bgexport.repository import ONNX_NETWORK
 from bgexport.verify import parity
+from bgtrain import checkpoint
+from bgtrain.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[2]
 STATIC = ROOT / "client" / "bgclient" / "web" / "static"
 BROWSER, SERVER = STATIC / "network.onnx", ROOT / "model_repository" / ONNX_NETWORK / "1" / "model.onnx"
+WEIGHTS = ROOT / "training" / "weights"
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -52,11 +56,30 @@ const [pixels, shape, done] = arguments;
 """
 
 
-def test_the_web_page_and_the_server_have_the_same_weights_in_two_megabytes() -> None:
-    small, served = onnx.load(BROWSER), onnx.load(SERVER)
-    check_graph(small, contract_of(served))
-    assert metadata(small) == metadata(served) | {"precision": "int8-weights"}
+def published(network: Path) -> Checkpoint:
+    """The committed checkpoint whose weights ``network`` has."""
+    wanted = metadata(onnx.load(network))["weights_sha256"]
+    found = {release.weights_sha256(one): one for one in map(checkpoint.load, WEIGHTS.glob("*.pt"))}
+    assert wanted in found, f"{network} was made of no checkpoint in {WEIGHTS}"
+    return found[wanted]
+
+
+@pytest.mark.parametrize(("network", "precision"), [(SERVER, "fp32"), (BROWSER, "int8-weights")])
+def test_both_committed_networks_are_made_of_committed_checkpoints(network: Path, precision: str) -> None:
+    model, source = onnx.load(network), published(network)
+    check_graph(model, source.contract)
+    assert metadata(model)["network"] == source.network
+    assert metadata(model)["precision"] == precision
+
+
+def test_the_page_loads_at_most_two_megabytes_and_frames_photos_as_its_network_was_trained() -> None:
     assert BROWSER.stat().st_size <= MAX_BROWSER_BYTES
+    contract = contract_of(onnx.load(BROWSER))
+    worker = (STATIC / "js" / "device-worker.js").read_text()
+    assert f"const GREY = {contract.pad_value};" in worker
+    assert "inputMetadata[0].shape[3]" in worker  # the side is the file's own
+    assert contract.size_hw[0] == contract.size_hw[1]
+    assert (contract.fit, contract.channel_order) == ("letterbox", "RGB")
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +111,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.mark.browser
 @pytest.mark.slow
-def test_the_browser_gives_the_alpha_that_the_server_gives(
+def test_the_browser_gives_the_alpha_that_the_servers_engine_gives(
     address: str, examples: dict[str, Path], tmp_path: Path
 ) -> None:
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
@@ -97,7 +120,8 @@ def test_the_browser_gives_the_alpha_that_the_server_gives(
         pytest.skip(
             "no chromium and chromedriver on PATH; on Debian: apt-get install chromium chromium-driver"
         )
-    contract = contract_of(onnx.load(SERVER))
+    source = published(BROWSER)
+    contract = source.contract
     pictures = from_folder(contract, next(iter(examples.values())).parent)[:3]
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
@@ -115,12 +139,14 @@ def test_the_browser_gives_the_alpha_that_the_server_gives(
             found.append(np.frombuffer(base64.b64decode(answer), np.float32).reshape(1, *contract.size_hw))
     finally:
         browser.quit()
-    server, same_file = (
+    full = tmp_path / "full.onnx"
+    full.write_bytes(release.onnx_bytes(source))
+    in_fp32, same_file = (
         np.concatenate([cpu_engine("ONNX Runtime", path)(picture.image[None]) for picture in pictures])
-        for path in (SERVER, BROWSER)
+        for path in (full, BROWSER)
     )
     exact = parity(same_file, np.stack(found), pictures)  # the same file in two runtimes
     assert exact.max_difference <= TOLERANCES["fp32"].max_difference
-    told = parity(server, np.stack(found), pictures)
+    told = parity(in_fp32, np.stack(found), pictures)
     assert told.mean_difference <= TOLERANCES["int8-weights"].mean_difference
     assert told.iou >= TOLERANCES["int8-weights"].iou

@@ -1,6 +1,7 @@
 """A release: everything that follows from a checkpoint, or nothing where a check fails; and the generated documents."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
@@ -11,7 +12,7 @@ from bgbench.results import Result
 from bgexport import graph, release, table
 from bgexport.card import BEGIN, END
 from bgexport.errors import NoPhotos, RepositoryDiffers, TooLarge
-from bgexport.photos import Picture, from_folder, labelled
+from bgexport.photos import from_folder, labelled
 from bgexport.repository import Serving, check
 from bgimage.contract import Contract
 from bgtrain.checkpoint import Checkpoint
@@ -20,40 +21,62 @@ ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "benchmarks" / "results" / "engines").glob("*.json"))
 
 
-@pytest.fixture(autouse=True)
-def exported_once(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def both(exported: Path, checkpoint: Checkpoint, browser_checkpoint: Checkpoint) -> dict[Contract, bytes]:
     """An export takes seconds, and ``test_graph`` has shown that it always gives the same bytes."""
-    monkeypatch.setattr(release, "onnx_bytes", lambda checkpoint: exported.read_bytes())
+    return {
+        checkpoint.contract: exported.read_bytes(),
+        browser_checkpoint.contract: release.onnx_bytes(browser_checkpoint),
+    }
 
 
-def released(folder: Path, checkpoint: Checkpoint, pictures: list[Picture]) -> release.Release:
-    return release.release(
+@pytest.fixture
+def released(
+    both: dict[Contract, bytes],
+    checkpoint: Checkpoint,
+    browser_checkpoint: Checkpoint,
+    examples: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[], release.Release]:
+    monkeypatch.setattr(release, "onnx_bytes", lambda checkpoint: both[checkpoint.contract])
+    photos = next(iter(examples.values())).parent
+    return lambda: release.release(
         checkpoint,
-        pictures[:3],
-        models=folder / "models",
-        card=folder / "docs" / "model-card.md",
-        browser=folder / "network.onnx",
+        browser_checkpoint,
+        lambda contract: from_folder(contract, photos)[:3],
+        models=tmp_path / "models",
+        card=tmp_path / "docs" / "model-card.md",
+        page=tmp_path / "network.onnx",
         serving=Serving.read(),
     )
 
 
 def test_a_release_writes_network_configs_card_and_the_browsers_network(
-    checkpoint: Checkpoint, pictures: list[Picture], tmp_path: Path
+    released: Callable[[], release.Release],
+    checkpoint: Checkpoint,
+    browser_checkpoint: Checkpoint,
+    tmp_path: Path,
 ) -> None:
-    done = released(tmp_path, checkpoint, pictures)
+    done = released()
     check(tmp_path / "models", checkpoint.contract, Serving.read())
     with pytest.raises(RepositoryDiffers):
         check(tmp_path / "models", Contract(), Serving.read())
-    assert graph.metadata(onnx.load(done.browser))["precision"] == "int8-weights"
+    served, browser = onnx.load(done.model), onnx.load(done.page)
+    assert graph.contract_of(served) == checkpoint.contract
+    graph.check_graph(browser, browser_checkpoint.contract)
+    assert graph.metadata(browser)["precision"] == "int8-weights"
+    assert graph.metadata(browser)["weights_sha256"] == release.weights_sha256(browser_checkpoint)
     assert all(one.passed for one in done.checks)
     card = done.card.read_text()
-    assert graph.sha256_of(done.model) in card
-    assert checkpoint.contract.fingerprint in card
+    for path, source in ((done.model, checkpoint), (done.page, browser_checkpoint)):
+        assert graph.sha256_of(path) in card
+        assert source.contract.fingerprint in card
     assert "| score | 0.5 |" in card
     # people's prose survives the next release, stale facts do not
     head, _, tail = card.partition(BEGIN)
     done.card.write_text(f"{head}{BEGIN}stale{END}\n\n## Data\n\nPhotos.\n")
-    released(tmp_path, checkpoint, pictures)
+    released()
     again = done.card.read_text()
     assert "stale" not in again
     assert again.endswith("## Data\n\nPhotos.\n")
@@ -61,14 +84,14 @@ def test_a_release_writes_network_configs_card_and_the_browsers_network(
 
 
 def test_a_failed_check_leaves_the_served_network_alone(
-    checkpoint: Checkpoint, pictures: list[Picture], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    released: Callable[[], release.Release], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served = tmp_path / "models" / "tiramisu_onnx" / "1" / "model.onnx"
     served.parent.mkdir(parents=True)
     served.write_bytes(b"as before")
     monkeypatch.setattr(release, "MAX_BROWSER_BYTES", 10)
     with pytest.raises(TooLarge, match="browser: bytes"):
-        released(tmp_path, checkpoint, pictures)
+        released()
     assert served.read_bytes() == b"as before"
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [served]
 

@@ -279,8 +279,8 @@ class FastTiramisu(nn.Module):
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Number of trained values."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+    """Number of weights, those that are kept frozen included."""
+    return sum(p.numel() for p in model.parameters())
 
 
 def multiply_accumulates(model: nn.Module, size_hw: Sequence[int]) -> int:
