@@ -34,10 +34,17 @@ def examples():
 
 
 @pytest.fixture(scope="session")
-def server():
+def server_log(tmp_path_factory):
+    """Where ``server`` writes its log."""
+    return tmp_path_factory.mktemp("server") / "log"
+
+
+@pytest.fixture(scope="session")
+def server(server_log):
     """The real tritonserver over the repository's models, once for the whole run."""
     bgserver = pytest.importorskip("bgserver")
-    with bgserver.Server("cpu", threads=2, canary_timeout_s=60.0, start_timeout_s=300.0) as running:
+    settings = {"threads": 2, "canary_timeout_s": 60.0, "start_timeout_s": 300.0}
+    with bgserver.Server("cpu", log=server_log, **settings) as running:
         yield running
 
 

@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import time
-import uuid
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -32,7 +31,7 @@ from bgclient.errors import (
 )
 from bgclient.fetch import Fetcher
 from bgclient.sources import PhotoLike, load
-from bgclient.telemetry import Hooks, NoHooks
+from bgclient.telemetry import Hooks, NoHooks, id_of_this_call
 from bgclient.transports import TLS, Connector, Network, Wiring
 
 if TYPE_CHECKING:
@@ -183,16 +182,17 @@ class BaseClient:
             raise ValueError(f"where={where!r}: use 'client' or 'server'")
         wanted = Options.of(**options)
         deadline = Deadline(self._timeout_s if timeout_s is None else timeout_s)
-        with self._hooks.span("bgclient.cut", where=where) as span:
+        request_id = id_of_this_call()
+        with self._hooks.span("bgclient.cut", where=where, request_id=request_id) as span:
             cut = self._thin if where == "client" else self._thick
-            cutout = yield from cut(link, photo, wanted, deadline)
+            cutout = yield from cut(link, photo, wanted, deadline, request_id)
             span.set(
                 server=cutout.timings.server, tries=cutout.timings.tries, sent_bytes=cutout.timings.sent_bytes
             )
             return cutout
 
     def _thin(
-        self, link: Connections, photo: PhotoLike, options: Options, deadline: Deadline
+        self, link: Connections, photo: PhotoLike, options: Options, deadline: Deadline, request_id: str
     ) -> Flow[Cutout]:
         """Send what the network sees, get its alpha, finish here."""
         from bgimage.finish import finish
@@ -209,8 +209,9 @@ class BaseClient:
                 small[contract.fingerprint] = yield Work(partial(_seen, source, contract, self._limits))
             watch.lap("shrink")
             height, width = contract.size_hw
-            data = small[contract.fingerprint]
-            return self._request(self._matte, "alpha", [("photo", data)]), {"alpha": 4 * height * width}
+            tensors = [("photo", small[contract.fingerprint])]
+            request = self._request(request_id, self._matte, tensors, "alpha")
+            return request, {"alpha": 4 * height * width}
 
         reply = yield from self._infer(link, deadline, prepare)
         watch.lap("ask")
@@ -220,7 +221,7 @@ class BaseClient:
         return self._cutout_of(finished, watch, reply)
 
     def _thick(
-        self, link: Connections, photo: PhotoLike, options: Options, deadline: Deadline
+        self, link: Connections, photo: PhotoLike, options: Options, deadline: Deadline, request_id: str
     ) -> Flow[Cutout]:
         """Send the whole photo, get the finished picture."""
         from bgclient.results import Encoded
@@ -233,7 +234,7 @@ class BaseClient:
         def prepare(contract: Contract) -> Flow[tuple[Request, dict[str, int]]]:
             yield from ()
             tensors = [("photo", data), ("options", options.to_json().encode())]
-            return self._request(self._cutout, "cutout", tensors, "facts"), {}
+            return self._request(request_id, self._cutout, tensors, "cutout", "facts"), {}
 
         reply = yield from self._infer(link, deadline, prepare)
         watch.lap("ask")
@@ -245,10 +246,9 @@ class BaseClient:
             raise ServerFault(f"{reply.endpoint} answers {self._cutout!r} with nonsense: {error}") from error
         return self._cutout_of(Encoded(picture, box, confidence, _holds_matte(options)), watch, reply)
 
-    def _request(self, model: str, output: str, tensors: list[tuple[str, bytes]], *more: str) -> Request:
+    def _request(self, id: str, model: str, tensors: list[tuple[str, bytes]], *outputs: str) -> Request:
         inputs = tuple(Tensor.of_bytes(name, [data]) for name, data in tensors)
-        outputs = tuple(Output(name) for name in (output, *more))
-        return Request(model, inputs, outputs, id=uuid.uuid4().hex, headers=self._hooks.headers())
+        return Request(model, inputs, tuple(map(Output, outputs)), id, self._hooks.headers())
 
     @staticmethod
     def _cutout_of(finished: Any, watch: _Stopwatch, reply: _Reply) -> Cutout:
@@ -260,6 +260,7 @@ class BaseClient:
             tries=reply.tries,
             sent_bytes=reply.sent_bytes,
             server=str(reply.endpoint),
+            request_id=reply.request_id,
         )
         return Cutout(finished, timings)
 
@@ -308,7 +309,7 @@ class BaseClient:
                 raise NetworkChanged(
                     f"{endpoint} answers {name} {shape}, its contract said {contract.size_hw}"
                 )
-        return _Reply(endpoint, contract, answer, tries, sent_bytes)
+        return _Reply(endpoint, contract, answer, tries, sent_bytes, request.id)
 
     def _contract(self, link: Connections, endpoint: Endpoint, deadline: Deadline) -> Flow[Contract]:
         """The network's contract, asked for once per endpoint and kept while it answers."""
@@ -440,6 +441,7 @@ class _Reply:
     answer: Answer
     tries: int
     sent_bytes: int
+    request_id: str
 
 
 def _ask(endpoint: Endpoint, message: Request | _wire.Query, deadline: Deadline) -> Ask:

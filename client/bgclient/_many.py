@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -21,6 +22,7 @@ def ordered(
 ) -> Iterator[R]:
     """``function`` of every item, in the order of ``items``, which are taken no faster than results are fetched.
 
+    Each call sees the context variables of this thread (a trace, a request's id), as a task of asyncio does.
     ``on_done`` is called in this thread with each result as it gets ready; ``on_stop`` when the loop ends, in whatever
     way, before the threads are waited for.
     """
@@ -31,7 +33,7 @@ def ordered(
     try:
         while True:
             for item in source:
-                queue.append(workers.submit(function, item))
+                queue.append(workers.submit(copy_context().run, function, item))
                 unseen.add(queue[-1])
                 if len(queue) == in_flight:
                     break

@@ -53,6 +53,8 @@ class Timings:
     """Size of the photo that was uploaded."""
     server: str
     """Address of the server that answered."""
+    request_id: str
+    """What the server's log knows this call by."""
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,45 @@
-"""What happens in a call, for whoever wants to watch: spans for OpenTelemetry, or any other ``Hooks``."""
+"""What happens in a call, for whoever wants to watch: an id that client and server log, spans for OpenTelemetry."""
 
 from __future__ import annotations
 
+import re
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 from bgclient.errors import BgError
 
 Attribute = str | int | float | bool
+
+_given: ContextVar[str | None] = ContextVar("bgclient.request_id", default=None)
+_ID = re.compile(r"[!-~]{1,128}")
+
+
+@contextmanager
+def request_id(given: str) -> Iterator[None]:
+    """Calls inside carry this id, in every try: the server's log says under it what became of them.
+
+    >>> with request_id("order-17"):
+    ...     cut("me.jpg").timings.request_id
+    'order-17'
+
+    Raises:
+        ValueError: it is not 1 to 128 visible ASCII characters.
+    """
+    if not _ID.fullmatch(given):
+        raise ValueError(f"request_id({given[:128]!r}): use 1 to 128 visible ASCII characters")
+    before = _given.set(given)
+    try:
+        yield
+    finally:
+        _given.reset(before)
+
+
+def id_of_this_call() -> str:
+    """The id that ``request_id`` gave, else a new one."""
+    return _given.get() or uuid.uuid4().hex
 
 
 class Span(Protocol):

@@ -5,8 +5,8 @@
     {"time": "2026-11-22T19:06:03.200000Z", "level": "info", "source": "serving.py:89", "model": "preprocess",
      "request_id": "order-17", "outcome": "ok", "ms": 11.6}
 
-What a model says as a JSON object becomes fields of the line. Lines that are not tritonserver's (a Python traceback, the
-dynamic loader) keep the level "error" and have no source.
+What a model says as a JSON object becomes fields of the line. Lines that are not tritonserver's (a Python traceback,
+the dynamic loader) keep the level "error" and have no source.
 Neither photos nor options are ever logged by this project's models.
 """
 

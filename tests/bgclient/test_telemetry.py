@@ -2,7 +2,7 @@
 
 import pytest
 
-from bgclient import Retry
+from bgclient import Client, Retry
 from bgclient.errors import ServerBusy, ServerFault
 from bgclient.testing import FakeServer
 
@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from bgclient.telemetry import OpenTelemetryHooks
+from bgclient.telemetry import OpenTelemetryHooks, request_id
 
 
 @pytest.fixture
@@ -58,3 +58,43 @@ def test_the_server_can_continue_the_trace(twin, wire, spans, hooks, photo):
     twin.do(client.close())
     ask = spans.get_finished_spans()[0]
     assert f"{ask.context.trace_id:032x}" in wire.headers[0]["traceparent"]
+
+
+def test_an_id_of_the_caller_s_goes_with_every_try_and_every_photo(twin, photo, spans, hooks):
+    fake = FakeServer()
+    fake.fail(ServerBusy("full"))
+    client = twin.client(connector=fake, hooks=hooks, retry=Retry(first_s=0.0, most_s=0.0))
+
+    def call():
+        with request_id("order-17"):
+            return client.cut(photo) if twin.name == "Client" else named_cut(client, photo)
+
+    assert twin.do(call()).timings.request_id == "order-17"
+    assert [request.id for _, request in fake.requests] == ["order-17"] * 2
+    assert spans.get_finished_spans()[-1].attributes["bgclient.request_id"] == "order-17"
+
+
+async def named_cut(client, photo):
+    with request_id("order-17"):
+        return await client.cut(photo)
+
+
+def test_the_photos_of_a_run_carry_the_id_into_its_threads(photo):
+    fake = FakeServer()
+    with Client("fake:8001", connector=fake) as client, request_id("run-3"):
+        assert all(outcome.ok for outcome in client.cut_many([photo] * 5, in_flight=3))
+    assert {request.id for _, request in fake.requests} == {"run-3"}
+
+
+def test_without_one_every_call_has_an_id_of_its_own(twin, photo):
+    fake = FakeServer()
+    client = twin.client(connector=fake)
+    made = [twin.do(client.cut(photo)).timings.request_id for _ in range(2)]
+    assert made == [request.id for _, request in fake.requests]
+    assert len(set(made)) == 2
+
+
+@pytest.mark.parametrize("bad", ["", "two words", "x" * 129, "line\nbreak", "ü"])
+def test_an_id_that_would_break_a_log_is_refused(bad):
+    with pytest.raises(ValueError, match="visible ASCII"), request_id(bad):
+        pass

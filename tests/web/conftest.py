@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -17,7 +17,7 @@ pytest.importorskip("fastapi", reason="the extra 'web' is not installed")
 
 from bgclient.web import Settings, create_app
 
-from .support import client_of
+from .support import client_of, listening_on_loopback
 
 
 @pytest.fixture
@@ -49,22 +49,5 @@ async def http(app_with) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 def listening(app_with) -> Iterator[Callable[..., str]]:
     """Serves an app with the given settings on a loopback port; gives its address."""
-    import uvicorn
-
-    running: list[tuple[uvicorn.Server, threading.Thread]] = []
-
-    def start(**settings) -> str:
-        config = uvicorn.Config(app_with(**settings), host="127.0.0.1", port=0, log_level="warning")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, daemon=True)
-        thread.start()
-        while not server.started:
-            assert thread.is_alive(), "the app did not start"
-            thread.join(0.01)
-        running.append((server, thread))
-        return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-
-    yield start
-    for server, thread in running:
-        server.should_exit = True
-        thread.join(10)
+    with ExitStack() as running:
+        yield lambda **settings: running.enter_context(listening_on_loopback(app_with(**settings)))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import logging
+import re
 
 import httpx
 import pytest
@@ -12,6 +15,7 @@ from bgclient.errors import DownloadFailed, ServerBusy, ServerUnavailable, UrlRe
 from bgclient.web import Settings
 from bgclient.web.errors import Refusal
 from bgclient.web.limits import Gate, RateLimit, network_of
+from bgclient.web.logs import JsonFormatter
 
 from .support import client_of, picture
 
@@ -94,8 +98,42 @@ async def test_errors_carry_the_id_and_the_log_has_it(http, caplog):
         "not_found",
         "abc-2",
     )
-    assert "abc-2 GET other 404" in caplog.text
+    fields = caplog.records[-1].fields
+    assert fields.pop("ms") >= 0
+    assert fields == {"request_id": "abc-2", "method": "GET", "route": "other", "status": 404}
     assert (await http.get("/v1.0/removebg")).status_code == 405
+
+
+async def test_the_id_of_a_request_is_that_of_its_inference(http, fake_server):
+    for _ in range(2):
+        assert (await post(http, headers={"x-request-id": "abc-3"})).status_code == 200
+    assert (await post(http)).headers["x-request-id"] == fake_server.requests[-1][1].id
+    assert [request.id for _, request in fake_server.requests][-3:-1] == ["abc-3"] * 2
+
+
+def test_the_log_is_a_json_object_a_line():
+    logger, out = logging.getLogger("bgclient.web.test"), io.StringIO()
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(JsonFormatter())
+    logger.addHandler(handler)
+    try:
+        logger.warning("%s is\nbusy", "triton:8001", extra={"fields": {"request_id": "abc-4"}})
+        try:
+            raise ZeroDivisionError("of nothing")
+        except ZeroDivisionError:
+            logger.critical("it failed", exc_info=True)
+    finally:
+        logger.removeHandler(handler)
+    first, second = map(json.loads, out.getvalue().splitlines())
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", first.pop("time"))
+    assert first == {
+        "level": "warning",
+        "source": "bgclient.web.test",
+        "message": "triton:8001 is\nbusy",
+        "request_id": "abc-4",
+    }
+    assert (second["level"], second["message"]) == ("fatal", "it failed")
+    assert "ZeroDivisionError: of nothing" in second["traceback"]
 
 
 async def test_every_answer_has_the_security_headers(http):

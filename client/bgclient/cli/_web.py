@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import Annotated
 
 import typer
@@ -34,5 +35,6 @@ def web(
         settings = dataclasses.replace(settings, url=url or settings.url)
     except ValueError as error:
         raise Ending(Status.USAGE, str(error)) from error
-    say(f"http://{host}:{port}")
+    if sys.stderr.isatty():  # elsewhere stderr is a log of JSON lines
+        say(f"http://{host}:{port}")
     serve(settings, host=host, port=port, workers=workers)

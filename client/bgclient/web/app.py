@@ -29,6 +29,7 @@ from bgclient.web.errors import Refusal, refusal_of
 from bgclient.web.frame import Frame
 from bgclient.web.health import Canary
 from bgclient.web.limits import Gate, RateLimit, network_of
+from bgclient.web.logs import LOGGING
 from bgclient.web.metrics import CONTENT_TYPE, Metrics
 from bgclient.web.settings import Settings
 from bgimage.codec import Limits, PhotoInfo, probe
@@ -224,7 +225,8 @@ class Service:
         assert isinstance(error, BgError)
         refusal = refusal_of(error)
         if isinstance(error, TransportError) or refusal.status >= 500:
-            _log.warning("%s %s", request.state.request_id, error.message())
+            fields = {"request_id": request.state.request_id, "code": error.code}
+            _log.warning("%s", error, extra={"fields": fields})
         return await self.refused(request, refusal)
 
     async def lost(self, request: Request, error: Exception) -> Response:
@@ -336,19 +338,17 @@ def serve(
     With several ``workers`` each process makes its own app; rates and concurrency count for each.
     """
     import uvicorn
-    from uvicorn.config import LOGGING_CONFIG
 
     if workers > 1 and settings:
         os.environ.update(settings.to_environment())  # the only way into the processes that uvicorn starts
     app: Any = "bgclient.web:create_app" if workers > 1 else create_app(settings)
-    loggers = {**LOGGING_CONFIG["loggers"], "bgclient.web": {"handlers": ["default"], "level": "INFO"}}
     uvicorn.run(
         app,
         factory=workers > 1,
         host=host,
         port=port,
         workers=workers,
-        log_config={**LOGGING_CONFIG, "loggers": loggers},
+        log_config=LOGGING,
         access_log=False,  # ours has the request's id
         server_header=False,
         timeout_graceful_shutdown=30,

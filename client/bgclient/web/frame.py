@@ -11,6 +11,7 @@ import uuid
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bgclient.telemetry import request_id as calls_carry
 from bgclient.web.errors import Refusal
 from bgclient.web.metrics import Metrics
 
@@ -95,19 +96,22 @@ class Frame:
 
         self._metrics.in_flight.inc()
         try:
-            await self._app(scope, listen, speak)
+            with calls_carry(request_id):
+                await self._app(scope, listen, speak)
         except Exception:
-            _log.exception("%s failed", request_id)
+            _log.exception("%s failed", request_id, extra={"fields": {"request_id": request_id}})
             if status:
                 raise  # half an answer is out; the server ends the connection
             await _refuse(speak, _INTERNAL)
         finally:
             self._metrics.in_flight.dec()
-            route = _route(scope)
+            method, route, status = _method(scope), _route(scope), status or 499
             seconds = time.perf_counter() - began
-            self._metrics.requests.labels(route, _method(scope), str(status or 499)).inc()
+            self._metrics.requests.labels(route, method, str(status)).inc()
             self._metrics.seconds.labels(route).observe(seconds)
-            _log.info("%s %s %s %d %.0f ms", request_id, _method(scope), route, status or 499, seconds * 1e3)
+            fields = {"request_id": request_id, "method": method, "route": route, "status": status}
+            fields["ms"] = round(1e3 * seconds, 1)
+            _log.info("%s %s %d", method, route, status, extra={"fields": fields})
 
 
 def _framed(request_id: str, present: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -63,7 +63,7 @@ class Canary:
         try:
             await self._client.cut(_photo(), timeout_s=self._timeout_s, edges="none")
         except BgError as raised:
-            _log.warning("canary failed: %s", raised.message())
+            _log.warning("canary failed: %s", raised, extra={"fields": {"code": raised.code}})
             error = raised.code
         return Health(error is None, (time.perf_counter() - began) * 1e3, error)
 

@@ -1,0 +1,126 @@
+"""A headless Chromium and the page as a visitor sees it."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import time
+
+import pytest
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+from selenium.webdriver.common.by import By  # noqa: E402
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+CHROMEDRIVER = shutil.which("chromedriver")
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--lang=en-US",
+]
+WAIT_S = 180
+
+
+def started(folder):
+    """A browser with its profile and its downloads in ``folder``."""
+    if not (CHROMIUM and CHROMEDRIVER):
+        pytest.skip(
+            "no chromium and chromedriver on PATH; on Debian: apt-get install chromium chromium-driver"
+        )
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in [*FLAGS, "--window-size=1360,900", f"--user-data-dir={folder / 'profile'}"]:
+        options.add_argument(flag)
+    options.add_experimental_option("prefs", {"download.default_directory": str(folder / "downloads")})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(CHROMEDRIVER))
+    driver.downloads = folder / "downloads"
+    driver.downloads.mkdir()
+    return driver
+
+
+class Visit:
+    """The page as a visitor sees it."""
+
+    def __init__(self, driver, address):
+        self.driver, self.address = driver, address
+        driver.set_window_size(1360, 900)
+        driver.get(f"{address}/")
+        driver.execute_script("localStorage.clear(); sessionStorage.clear()")
+        driver.get(f"{address}/")
+        driver.get_log("browser")
+        self.until(lambda: self.script("return document.documentElement.lang") == "en", "the page spoke")
+
+    def script(self, text, *arguments):
+        return self.driver.execute_script(text, *arguments)
+
+    def one(self, css):
+        return self.driver.find_element(By.CSS_SELECTOR, css)
+
+    def until(self, true, what):
+        end = time.monotonic() + WAIT_S
+        while not true():
+            assert time.monotonic() < end, f"not within {WAIT_S} s: {what}"
+            time.sleep(0.05)
+
+    def put(self, *files):
+        """Hands files to the page as the file chooser would."""
+        self.one("#files").send_keys("\n".join(map(str, files)))
+
+    def drop(self, name, data):
+        """Drops a file on the page, as a hand would."""
+        self.script(
+            """const bytes = Uint8Array.from(atob(arguments[1]), c => c.charCodeAt(0));
+               const files = new DataTransfer();
+               files.items.add(new File([bytes], arguments[0], {type: "image/jpeg"}));
+               for (const kind of ["dragenter", "dragover", "drop"])
+                 document.body.dispatchEvent(
+                   new DragEvent(kind, {bubbles: true, cancelable: true, dataTransfer: files}));""",
+            name,
+            base64.b64encode(data).decode(),
+        )
+
+    def state(self):
+        return self.one("#stage").get_attribute("data-state")
+
+    def until_done(self):
+        self.until(lambda: self.state() in ("done", "failed"), "the photo was cut")
+        assert self.state() == "done", self.one("#veil-text").text
+        self.until(
+            lambda: self.script(
+                "return !document.querySelector('#after').hidden && document.querySelector('#after').width > 1"
+            ),
+            "it is shown",
+        )
+
+    def click(self, css):
+        self.script("document.querySelector(arguments[0]).click()", css)
+
+    def pixel(self, canvas, x, y):
+        """RGBA at a place given as shares of the canvas."""
+        return self.script(
+            """const c = document.querySelector(arguments[0]);
+               const copy = new OffscreenCanvas(1, 1).getContext("2d");
+               copy.drawImage(c, -Math.floor(arguments[1] * c.width), -Math.floor(arguments[2] * c.height));
+               return [...copy.getImageData(0, 0, 1, 1).data];""",
+            canvas, x, y,
+        )  # fmt: skip
+
+    def downloaded(self, press, name):
+        """The bytes of the file that appears when ``press`` is clicked."""
+        path = self.driver.downloads / name
+        path.unlink(missing_ok=True)
+        self.click(press)
+        self.until(lambda: path.exists() and path.stat().st_size > 0, f"{name} was downloaded")
+        return path.read_bytes()
+
+    def complaints(self):
+        """Warnings and errors of the console."""
+        return [e["message"] for e in self.driver.get_log("browser") if e["level"] in ("WARNING", "SEVERE")]
