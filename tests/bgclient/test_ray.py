@@ -157,6 +157,31 @@ def test_two_ray_workers_cut_a_data_set_with_broken_photos_in_it(cluster):
     assert len({row["worker"] for row in out}) == 2
 
 
+@pytest.mark.server
+@pytest.mark.slow
+def test_two_ray_workers_cut_photos_through_the_real_server(cluster, server, examples):
+    names = ["astronaut", "grace_hopper", "rocket", "chelsea"]
+    rows = [{"name": name, "bytes": examples[name].read_bytes()} for name in names]
+    rows.append({"name": "half", "bytes": rows[1]["bytes"][: len(rows[1]["bytes"]) // 2]})
+    data = cluster.data.from_items(rows, override_num_blocks=5).map_batches(
+        Cutter,
+        fn_constructor_kwargs={"url": server.grpc_url, "where": "server", "format": "png"},
+        batch_size=1,
+        compute=cluster.data.ActorPoolStrategy(size=2),
+    )
+    found = {row["name"]: row for row in data.take_all()}
+    assert sorted(found) == sorted([*names, "half"])
+    assert found["half"]["error"].startswith("broken_photo: ")
+    with Client(server.grpc_url, timeout_s=120.0) as client:
+        for name in names:
+            wanted = client.cut(examples[name])
+            pixels = np.asarray(Image.open(io.BytesIO(found[name]["cutout"]))).astype(int)
+            # the network's last bits depend on the batch that a photo was in
+            assert np.abs(pixels - wanted.pixels).max() <= 1, name
+            assert found[name]["confidence"] == pytest.approx(wanted.confidence, abs=1e-3)
+            assert tuple(found[name]["box"]) == pytest.approx(wanted.box or (0, 0, 0, 0), abs=1)
+
+
 @pytest.fixture
 def job(root, monkeypatch):
     """``examples/ray_job.py`` with the made-up server."""
