@@ -72,12 +72,22 @@ class ServerInfo:
 class Connections:
     """What one client holds open in one process, and for ``AsyncClient`` in one loop."""
 
-    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+    def __init__(self, endpoints: Iterable[Endpoint], *, embedded: str | None = None) -> None:
         self.balancer = Balancer(tuple(endpoints))
+        self._embedded = embedded
         self.transports: dict[Endpoint, Any] = {}
         self.contracts: dict[Endpoint, Contract] = {}
         self.regions: dict[Endpoint, _shm.Regions] = {e: _shm.Regions() for e in self.balancer.endpoints}
         self.closed = False
+
+    @property
+    def outdated(self) -> bool:
+        """True when they lead to an embedded server that gave up; calls on their way still end by themselves."""
+        if self._embedded is None:
+            return False
+        from bgclient import embedded
+
+        return not embedded.answers_at(self._embedded)
 
 
 class _Stopwatch:
@@ -154,16 +164,17 @@ class BaseClient:
 
         return self._given_limits or Limits()
 
-    def _resolved(self) -> tuple[Endpoint, ...]:
-        """Where the servers are: as given, else BGCLIENT_URL, else the embedded one (started if need be)."""
+    def _opened(self) -> Connections:
+        """To where the servers are: as given, else BGCLIENT_URL, else the embedded one (started if need be)."""
         if self._endpoints is not None:
-            return self._endpoints
+            return Connections(self._endpoints)
         named = os.environ.get("BGCLIENT_URL", "").strip()
         if named:
-            return parse_endpoints(named)
+            return Connections(parse_endpoints(named))
         from bgclient import embedded
 
-        return parse_endpoints(embedded.url())
+        url = embedded.url()
+        return Connections(parse_endpoints(url), embedded=url)
 
     # Flows. ``link`` is made by the twins, once per process and loop.
 

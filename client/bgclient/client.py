@@ -78,8 +78,8 @@ class Client(BaseClient):
     def _connections(self) -> Connections:
         """The open connections; starting the embedded server if that is where they lead."""
         with self._opening:
-            if self._link is None:
-                self._link = Connections(self._resolved())
+            if self._link is None or self._link.outdated:
+                self._link = self._opened()
             return self._link
 
     def _run(self, start: Callable[[Connections], Flow[T]], cancel: Cancel | None = None) -> T:
@@ -245,8 +245,8 @@ class AsyncClient(BaseClient):
             self._begin()  # connections of an earlier loop ended with it
             self._loop = weakref.ref(asyncio.get_running_loop())
         async with self._opening:
-            if self._link is None:
-                self._link = Connections(await asyncio.to_thread(self._resolved))
+            if self._link is None or self._link.outdated:
+                self._link = await asyncio.to_thread(self._opened)
             return self._link
 
     async def _run(self, start: Callable[[Connections], Flow[T]]) -> T:

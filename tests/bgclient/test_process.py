@@ -13,7 +13,7 @@ import pytest
 import bgclient
 from bgclient import embedded
 from bgclient.client import AsyncClient, Client
-from bgclient.errors import NoServer, ServerUnavailable
+from bgclient.errors import NoServer, ServerFault, ServerUnavailable
 from bgclient.testing import FakeServer
 
 HEAVY = [
@@ -126,13 +126,14 @@ class Counted:
     def __init__(self):
         Counted.made.append(self)
         self.stopped = 0
+        self.state = "ready"
+        self.grpc_url = f"127.0.0.1:{len(Counted.made)}"
 
     def start(self):
         return self
 
-    @property
-    def grpc_url(self):
-        return "127.0.0.1:1"
+    def wait(self, timeout_s):
+        raise ServerFault(f"the one at {self.grpc_url} is ill")
 
     def stop(self):
         self.stopped += 1
@@ -174,6 +175,33 @@ def test_after_it_was_stopped_another_one_is_started(counted):
     embedded.stop()
     embedded.url()
     assert [server.stopped for server in counted] == [1, 0]
+
+
+def test_one_that_gave_up_is_replaced_once_for_every_client(counted, twin, photo):
+    fake = FakeServer()
+    clients = [twin.client(None, connector=fake) for _ in range(2)]
+
+    def servers():
+        return [twin.do(client.cut(photo)).timings.server for client in clients]
+
+    assert servers() == ["127.0.0.1:1"] * 2
+    counted[0].state = "failed"
+    assert servers() == ["127.0.0.1:2"] * 2
+    assert (len(counted), counted[0].stopped) == (2, 1)
+    counted[1].state = "failed"
+    for client in clients:
+        with pytest.raises(
+            NoServer, match=r"gave up \(.*127.0.0.1:1 is ill; .*127.0.0.1:2 is ill\).*BGCLIENT_URL"
+        ):
+            twin.do(client.cut(photo))
+    assert len(counted) == 2
+
+
+def test_a_client_whose_server_was_stopped_starts_another(counted, twin, photo):
+    client = twin.client(None, connector=FakeServer())
+    twin.do(client.cut(photo))
+    embedded.stop()
+    assert twin.do(client.cut(photo)).timings.server == "127.0.0.1:2"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

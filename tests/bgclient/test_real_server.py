@@ -274,6 +274,34 @@ def test_a_client_survives_the_restart_of_its_server(server, portrait, tmp_path)
         second.stop()
 
 
+GIVEN_UP = """
+import os, signal, sys, time
+from bgclient import Client, embedded
+
+client = Client(timeout_s=120.0)
+before = client.cut(sys.argv[1])
+server = embedded._server
+os.kill(server._keeper.pid, signal.SIGKILL)  # nobody is left to restart tritonserver, which ends as well
+while server.state != "failed":
+    time.sleep(0.05)
+after = client.cut(sys.argv[1])
+print(before.timings.server != after.timings.server, abs(before.pixels.astype(int) - after.pixels).max() <= 1)
+"""
+
+
+def test_after_the_embedded_server_gave_up_the_next_call_starts_another(root, portrait):
+    environment = {name: value for name, value in os.environ.items() if name != "BGCLIENT_URL"}
+    done = subprocess.run(
+        [sys.executable, "-c", GIVEN_UP, str(portrait)],
+        env={**environment, "PYTHONPATH": str(root / "client")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.stdout == "True True\n", done.stderr[-2000:]
+
+
 def test_serve_runs_until_it_is_told_to_stop(root, portrait, tmp_path):
     ports = ["--grpc-port", "0", "--http-port", "0", "--metrics-port", "0"]
     with subprocess.Popen(
