@@ -284,14 +284,17 @@ class BaseClient:
             try:
                 with self._hooks.span("bgclient.ask", server=str(endpoint), attempt=tries):
                     reply = yield from self._attempt(link, endpoint, deadline, prepare, tries)
-            except TransportError as error:
+            except TransportError as raised:
+                error = raised
+                if isinstance(error, ModelMissing):
+                    error = yield from self._lacking(endpoint, error)
                 (link.balancer.failed if isinstance(error, _BLAMED) else link.balancer.dropped)(endpoint)
                 if isinstance(error, NetworkChanged | ServerUnavailable):
                     link.contracts.pop(endpoint, None)  # another server may answer there next time
                 pause_s = 0.0 if link.balancer.others(tried) else self._retry.pause_s(tries)
                 if not error.retryable or tries == self._retry.attempts or pause_s >= deadline.left_s:
                     said = _last_word(error, tried, deadline)
-                    raise said from (None if said is error else error)
+                    raise said from (None if said is raised else raised)
                 yield Pause(pause_s)
             except BgError:
                 link.balancer.succeeded(endpoint)  # the photo or the option is at fault
@@ -333,7 +336,7 @@ class BaseClient:
             except (KeyError, TypeError):
                 raise ModelMissing(
                     f"{endpoint} has a model {self._matte!r} without a 'contract' parameter: it is not ours; "
-                    'start it over bgclient\'s model repository: "bgclient serve" does'
+                    f"{_wire.DEPLOY}"
                 ) from None
             try:
                 link.contracts[endpoint] = Contract.from_json(text)
@@ -405,6 +408,21 @@ class BaseClient:
         except BgError as error:
             said["error"] = error
         return ServerInfo(**said)
+
+    def _lacking(self, endpoint: Endpoint, error: ModelMissing) -> Flow[ModelMissing]:
+        """The error with the models that the server has and lacks, where it tells."""
+        try:
+            models = yield from self._models(endpoint, Deadline(5.0))
+        except TransportError:
+            return error
+        ready = sorted(name for name, state in models.items() if state == "READY")
+        lacking = [name for name in (self._matte, self._cutout) if name not in ready]
+        if not models or not lacking:
+            return error
+        hint = "" if self._matte in lacking else f"; where='client' needs {self._matte!r} alone"
+        return ModelMissing(
+            f"{error}. It lacks {' and '.join(map(repr, lacking))}; it has {', '.join(ready) or 'none'}{hint}"
+        )
 
     def _models(self, endpoint: Endpoint, deadline: Deadline) -> Flow[dict[str, str]]:
         try:

@@ -7,6 +7,7 @@ The HTTP form is the binary tensor data extension: a JSON header, then the tenso
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,14 @@ if TYPE_CHECKING:
 
 MAX_ANSWER_BYTES = 1 << 30
 """No answer of ours comes near; a server that sends more is not ours."""
+
+DEPLOY = '"bgclient serve" starts one with all our models; for a Triton of your own see "python -m bgserver models"'
+"""How a server gets our models."""
+
+_OTHER_TENSORS = re.compile(
+    r"unexpected inference (?:in|out)put '|expected \d+ inputs? but got \d+ inputs? for model"
+)
+"""What Triton says of a model that has the right name and other inputs or outputs."""
 
 
 @dataclass(frozen=True)
@@ -126,10 +135,11 @@ class Answer:
     outputs: Mapping[str, Tensor]
 
     def output(self, name: str) -> Tensor:
-        """The output, or ``ServerFault`` with the names that are there."""
+        """The output, or ``ModelMissing`` with the names that are there."""
         if name not in self.outputs:
-            raise ServerFault(
-                f"model {self.model!r} answers {sorted(self.outputs)}, not {name!r}; is it ours?"
+            raise ModelMissing(
+                f"model {self.model!r} answers {sorted(self.outputs)}, not {name!r}: "
+                f"it is not ours, or too old; {DEPLOY}"
             )
         return self.outputs[name]
 
@@ -256,7 +266,7 @@ def error_of(status: str, message: str, address: str) -> BgError:
             f"{address} cannot use our shared memory ({text}); it must run on this host, with the same "
             "/dev/shm; use shared_memory=False"
         )
-    if "unknown model" in text and status != "UNAVAILABLE":
+    if status != "UNAVAILABLE" and ("unknown model" in text or _OTHER_TENSORS.search(text)):
         status = "NOT_FOUND"
     if status == "UNAVAILABLE" and any(word in text for word in ("maximum queue size", "timeout expired")):
         return ServerBusy(
@@ -276,10 +286,7 @@ def error_of(status: str, message: str, address: str) -> BgError:
         case "UNAUTHENTICATED" | "PERMISSION_DENIED":
             return AccessDenied(f"{address} refuses us ({text}); check token=, headers= and tls=")
         case "NOT_FOUND" | "UNIMPLEMENTED":
-            return ModelMissing(
-                f"{address} does not serve what is asked ({text}); "
-                'start it over bgclient\'s model repository: "bgclient serve" does'
-            )
+            return ModelMissing(f"{address} does not serve what is asked ({text}); {DEPLOY}")
         case _:
             return ServerFault(f"{address} failed ({status}: {text}); its log says more")
 

@@ -1,4 +1,5 @@
-"""``python -m bgserver install``: fetch the pip-installable tritonserver; ``serve``: run it; ``canary``: test one.
+"""``python -m bgserver install``: fetch the pip-installable tritonserver; ``serve``: run it; ``canary``: test one;
+``models``: where the models are, for a Triton of your own.
 
 ``bgclient serve`` has the comfortable form; this one needs nothing but this package, as a container's entry point does.
 Every option of ``serve`` can come from the environment: ``--drain-s`` from BGSERVER_DRAIN_S, and so on.
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from bgserver import Server, ServerError, Tls, canary, install
 from bgserver.logs import JsonLog, of_event
-from bgserver.server import VARIANTS
+from bgserver.server import VARIANTS, model_repository
 
 SETTINGS = (
     *("variant", "repository", "engine", "threads", "host", "grpc-port", "http-port", "metrics-port"),
@@ -75,6 +76,12 @@ def _parser() -> argparse.ArgumentParser:
         "url", nargs="?", default=f"http://127.0.0.1:{os.environ.get('BGSERVER_HTTP_PORT', 8000)}"
     )
     probe.add_argument("--timeout-s", type=float, default=20.0, help="long: a busy server is not a dead one")
+    commands.add_parser(
+        "models",
+        help="print the folder of the models; for a Triton of your own: tritonserver --model-repository=FOLDER "
+        "--model-control-mode=explicit --load-model=cutout --load-model=matte, with this package "
+        "installed in the Python of its models",
+    )
     serve = commands.add_parser("serve", help="serve until SIGTERM or Ctrl-C")
     add = serve.add_argument
     add("--variant", choices=tuple(VARIANTS), help="default: what this machine has")
@@ -124,6 +131,8 @@ def main() -> int:
     try:
         if arguments.command == "install":
             print(install().binary)
+        elif arguments.command == "models":
+            print(model_repository())
         elif arguments.command == "canary":
             canary.check(arguments.url, ("cutout",), timeout_s=arguments.timeout_s)
         else:

@@ -302,6 +302,83 @@ def test_after_the_embedded_server_gave_up_the_next_call_starts_another(root, po
     assert done.stdout == "True True\n", done.stderr[-2000:]
 
 
+OLD_MODEL = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self.response(pb_utils.get_input_tensor_by_name(r, "photo").as_numpy()) for r in requests]
+
+    def response(self, photos):
+        alpha = np.zeros((len(photos), 1, %d, %d), np.float32)
+        tensors = [pb_utils.Tensor("%s", %s)]
+        return pb_utils.InferenceResponse(tensors)
+"""
+
+OLD_CONFIG = """
+backend: "python"
+max_batch_size: 8
+input { name: "photo" data_type: TYPE_STRING dims: [1] }
+output { name: "%s" data_type: %s dims: %s }
+instance_group { count: 1 kind: KIND_CPU }
+parameters { key: "contract" value { string_value: %s } }
+"""
+
+
+@pytest.fixture(scope="module")
+def old_server(tmp_path_factory):
+    """A Triton with a ``cutout`` of an older day, which says no facts, and a network "alone" without a ``cutout``."""
+    from bgimage.contract import Contract
+    from bgserver import Server
+
+    contract, repository = Contract(), tmp_path_factory.mktemp("models")
+    for name, output, kind, shape, value in [
+        ("cutout", "cutout", "TYPE_STRING", [1], "photos"),
+        ("matte", "alpha", "TYPE_FP32", [1, *contract.size_hw], "alpha"),
+        ("matte_alone", "alpha", "TYPE_FP32", [1, *contract.size_hw], "alpha"),
+    ]:
+        (repository / name / "1").mkdir(parents=True)
+        (repository / name / "1" / "model.py").write_text(OLD_MODEL % (*contract.size_hw, output, value))
+        config = OLD_CONFIG % (output, kind, shape, json.dumps(contract.to_json()))
+        (repository / name / "config.pbtxt").write_text(config)
+    models = ("cutout", "matte", "matte_alone")
+    with Server("cpu", repository, models=models, canary_timeout_s=60.0, start_timeout_s=300.0) as running:
+        yield running
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_server_with_older_models_is_told_from_a_broken_one(old_server, portrait, protocol):
+    with Client(getattr(old_server, f"{protocol}_url"), timeout_s=TIMEOUT_S) as client:
+        with pytest.raises(
+            ModelMissing, match=r"cutout.*bgclient serve.*python -m bgserver models"
+        ) as raised:
+            client.cut(portrait, where="server")
+        assert "facts" in str(raised.value) or "options" in str(raised.value)
+        assert client.cut(portrait).pixels.shape[2] == 4, "the matte is all that this needs"
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_what_a_server_lacks_and_has_is_named(old_server, portrait, protocol):
+    said = (
+        r"lacks 'cutout_alone'; it has cutout, matte, matte_alone; where='client' needs 'matte_alone' alone"
+    )
+    url = getattr(old_server, f"{protocol}_url")
+    with Client(url, model="alone", timeout_s=TIMEOUT_S) as client, pytest.raises(ModelMissing, match=said):
+        client.cut(portrait, where="server")
+
+
+def test_the_folder_of_the_models_is_printed_for_a_triton_of_one_s_own(root):
+    done = subprocess.run(
+        [sys.executable, "-m", "bgserver", "models"],
+        env={**os.environ, "PYTHONPATH": str(root / "client")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (Path(done.stdout.strip()) / "cutout" / "config.pbtxt").is_file()
+
+
 def test_serve_runs_until_it_is_told_to_stop(root, portrait, tmp_path):
     ports = ["--grpc-port", "0", "--http-port", "0", "--metrics-port", "0"]
     with subprocess.Popen(

@@ -69,7 +69,7 @@ def test_floats_of_the_wrong_kind_or_length_are_a_fault_of_the_server():
 
 
 def test_a_missing_output_is_named_with_those_that_are_there():
-    with pytest.raises(errors.ServerFault, match=r"answers \['mask'\], not 'alpha'"):
+    with pytest.raises(errors.ModelMissing, match=r"answers \['mask'\], not 'alpha'"):
         Answer("matte", {"mask": Tensor("mask", "FP32", (1,))}).output("alpha")
 
 
@@ -121,6 +121,13 @@ SAID = [
     ("NOT_FOUND", "Request for unknown model: 'matte' is not found", errors.ModelMissing),
     ("INVALID_ARGUMENT", "Request for unknown model: 'matte' is not found", errors.ModelMissing),
     ("UNIMPLEMENTED", "unknown service", errors.ModelMissing),
+    ("INVALID_ARGUMENT", "unexpected inference output 'facts' for model 'cutout'", errors.ModelMissing),
+    ("INVALID_ARGUMENT", "unexpected inference input 'options' for model 'cutout'", errors.ModelMissing),
+    (
+        "INVALID_ARGUMENT",
+        "[request id: 7] expected 1 inputs but got 2 inputs for model 'cutout'.",
+        errors.ModelMissing,
+    ),
     ("UNAUTHENTICATED", "", errors.AccessDenied),
     ("PERMISSION_DENIED", "no", errors.AccessDenied),
     ("RESOURCE_EXHAUSTED", "too many", errors.ServerBusy),
