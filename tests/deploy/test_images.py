@@ -12,7 +12,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-EXTRAS = {"cpu": ("server", "openvino", "web"), "gpu": ("web", "export")}
+EXTRAS = {"cpu": ("server", "web"), "gpu": ("web", "export")}
 DOCKERFILES = {"cpu": "Dockerfile.cpu", "gpu": "Dockerfile"}
 
 
