@@ -11,6 +11,7 @@ import io
 import struct
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from bgimage.errors import (
     TooManyPixels,
     UnknownFormat,
 )
+from bgimage.tiles import MIDDLE, block_means, factor
 
 __all__ = [
     "FORMATS",
@@ -112,6 +114,13 @@ class Photo:
     def __post_init__(self) -> None:
         if self.size_hw == (0, 0):
             object.__setattr__(self, "size_hw", self.pixels.shape[:2])
+
+    @cached_property
+    def middle(self) -> NDArray[np.uint8]:
+        """Means of k x k blocks, k = ``tiles.factor(shape, tiles.MIDDLE)``: uint8 (h, w, 3), kept once made."""
+        shape = (self.pixels.shape[0], self.pixels.shape[1])
+        means = block_means(self.pixels, factor(shape, MIDDLE))
+        return means if means.dtype == np.uint8 else np.rint(means / np.float32(257)).astype(np.uint8)
 
     @property
     def reduced(self) -> bool:

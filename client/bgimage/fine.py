@@ -29,7 +29,7 @@ def closed_form(image: Floats, alpha: Floats) -> Floats:
     """``alpha`` solved again where it is uncertain, so that it follows colour locally.
 
     Args:
-        image: float32 (h, w, 3) in 0..1.
+        image: float32 (3, h, w) in 0..1.
         alpha: float32 (h, w) in [0, 1].
 
     Returns:
@@ -43,7 +43,7 @@ def closed_form(image: Floats, alpha: Floats) -> Floats:
     left, top, width, height = cv2.boundingRect(band)
     around = np.s_[max(0, top - 8) : top + height + 8, max(0, left - 8) : left + width + 8]
     free = band[around].astype(np.float32)
-    models = LinearModels.of(np.ascontiguousarray(image[around]), RADIUS)
+    models = LinearModels.of(np.ascontiguousarray(image[:, *around]), RADIUS)
 
     def system(values: Floats) -> Floats:
         """(Laplacian + FAITH) times ``values``."""

@@ -132,7 +132,7 @@ def _picture(
     photo: Photo, matte: NDArray[np.uint8], shown: NDArray[np.uint8], frame: Frame, options: Options
 ) -> Pixels:
     """What ``shown`` leaves of the photo, in the frame, on what ``options.background`` says."""
-    layer = frame.placed(foreground.cutout(photo.pixels, shown, options.decontaminate))
+    layer = frame.placed(foreground.cutout(photo, shown, options.decontaminate))
     dark = compose.shadow(layer[..., 3], options.shadow) if options.shadow else None
     background = options.background
     if background is None:

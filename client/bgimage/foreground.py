@@ -8,36 +8,36 @@ squared (docs/pixels.md has the figures). The smooth means live at about 500 pix
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bgimage._cv import cv2
+from bgimage.codec import Photo, Pixels
 from bgimage.matte import Floats, Matte, thrice, unit
-from bgimage.tiles import block_means, enlarged, factor, squares
+from bgimage.tiles import MIDDLE, block_means, boxes, enlarged, factor, grown
 
-SIDE = 512
-"""Long side at which the means are taken, about."""
 RADII = (20, 7, 2)
-"""Half widths of the windows, pixels at that size."""
-SQUARE = 16
-"""Side of the squares that are worked on, pixels at that size."""
+"""Half widths of the windows, pixels of the means, which lie at half the size of ``photo.middle``."""
+SQUARE = 512
+"""Side of the squares that are copied, pixels of the photo; colours are estimated in quarters of them."""
 
 
 @dataclass(frozen=True, eq=False)
 class SmoothColours:
-    """Local means of foreground and background colour, shrunk by ``k``: float32 (h + 2, w + 2, 3) in 0..1, bordered."""
+    """Local means of foreground and background colour, shrunk by ``k``, in the photo's own units."""
 
     foreground: Floats
-    background: Floats
+    """float32 (h + 2, w + 2, 3), with a border of one pixel."""
+    contrast: Floats
+    """Foreground less background, likewise."""
     k: int
 
     @classmethod
-    def of(cls, pixels: NDArray[Any], matte: Matte) -> SmoothColours:
-        """From a photo, uint8 or uint16 (H, W, 3), and its matte, uint8 (H, W)."""
-        k = factor(matte.shape, SIDE)
-        image, flat = unit(block_means(pixels, k)), unit(block_means(matte, k))
+    def of(cls, photo: Photo, matte: Matte) -> SmoothColours:
+        """From a photo and its matte, uint8 (H, W)."""
+        half = min(2, *photo.middle.shape[:2])
+        k = half * factor((matte.shape[0], matte.shape[1]), MIDDLE)
+        image, flat = unit(block_means(photo.middle, half)), unit(block_means(matte, k))
         alpha = thrice(flat)
         rest = 1 - alpha
         inside, outside = flat * flat, (1 - flat) * (1 - flat)
@@ -48,29 +48,35 @@ class SmoothColours:
             unexplained = image - alpha * foreground_mean - rest * background_mean
             foreground = (foreground_mean + alpha * unexplained).clip(0, 1)
             background = (background_mean + rest * unexplained).clip(0, 1)
+        depth = np.float32(np.iinfo(photo.pixels.dtype).max)
         border = (1, 1, 1, 1, cv2.BORDER_REPLICATE)
         return cls(
-            cv2.copyMakeBorder(foreground_mean, *border), cv2.copyMakeBorder(background_mean, *border), k
+            cv2.copyMakeBorder(depth * foreground_mean, *border),
+            cv2.copyMakeBorder(depth * (foreground_mean - background_mean), *border),
+            k,
         )
 
-    def own_colours(self, pixels: NDArray[Any], alpha: Matte, rows: slice, columns: slice) -> NDArray[Any]:
-        """F + alpha (I - alpha F - (1 - alpha) B) of one square: I where alpha is 1.
+    def own(self, pixels: Pixels, alpha: Matte, top: int, left: int) -> Pixels:
+        """F + alpha (I - alpha F - (1 - alpha) B) = alpha I + (1 - alpha) (F + alpha (F - B)): I where alpha is 1.
 
         Args:
-            pixels: uint8 or uint16 (h, w, 3), a square of the photo.
-            alpha: uint8 (h, w), the same square of the matte.
-            rows, columns: the square in the shrunk picture.
+            pixels: uint8 or uint16 (h, w, 3), a piece of the photo.
+            alpha: uint8 (h, w), the same piece of the matte.
+            top, left: where the piece lies in the photo.
         """
-        wide = slice(rows.start, rows.stop + 2), slice(columns.start, columns.stop + 2)
-        height, width = alpha.shape
-        own, other = (
-            enlarged(field[wide], self.k)[:height, :width] for field in (self.foreground, self.background)
+        k, (height, width) = self.k, alpha.shape
+        blocks = slice(top // k, -(-(top + height) // k)), slice(left // k, -(-(left + width) // k))
+        here = np.s_[top % k : top % k + height, left % k : left % k + width]
+        smooth, contrast = (
+            enlarged(field[grown(blocks, 1)], k)[here] for field in (self.foreground, self.contrast)
         )
-        share = unit(thrice(alpha))
-        unexplained = unit(pixels) - other - share * (own - other)
-        colour = (own + share * unexplained).clip(0, 1) * np.float32(np.iinfo(pixels.dtype).max)
-        result: NDArray[Any] = np.rint(colour).astype(pixels.dtype)
-        return result
+        share = thrice(alpha)
+        guess = cv2.multiply(contrast, share, scale=1 / 255, dtype=cv2.CV_32F)
+        guess += smooth
+        guess = cv2.multiply(guess, cv2.bitwise_not(share), scale=1 / 255, dtype=cv2.CV_32F)
+        seen = cv2.multiply(pixels, share, scale=1 / 255, dtype=cv2.CV_32F)
+        own: Pixels = cv2.add(seen, guess, dtype=cv2.CV_8U if pixels.dtype == np.uint8 else cv2.CV_16U)
+        return own
 
 
 def _weighted_mean(colours: Floats, weights: Floats, radius: int) -> Floats:
@@ -81,37 +87,31 @@ def _weighted_mean(colours: Floats, weights: Floats, radius: int) -> Floats:
     return mean
 
 
-def cutout(pixels: NDArray[Any], matte: Matte, decontaminate: bool = True) -> NDArray[Any]:
+def cutout(photo: Photo, matte: Matte, decontaminate: bool = True) -> Pixels:
     """RGBA with straight alpha; fully transparent pixels are (0, 0, 0, 0), opaque ones keep their colour exactly.
 
     Args:
-        pixels: uint8 or uint16 (H, W, 3), RGB.
+        photo: at its full resolution.
         matte: uint8 (H, W).
         decontaminate: replace the colour of half-transparent pixels by the foreground's share of it.
 
     Returns:
-        (H, W, 4) of the dtype of ``pixels``.
+        (H, W, 4) of the dtype of ``photo.pixels``.
     """
+    pixels = photo.pixels
     rgba = np.zeros((*matte.shape, 4), pixels.dtype)
-    words = rgba.view(np.uint32 if pixels.dtype == np.uint8 else np.uint64)[..., 0]  # a pixel each
-    smooth = SmoothColours.of(pixels, matte) if decontaminate else None
-    k = smooth.k if smooth else factor(matte.shape, SIDE)
-    for rows, columns in squares((-(-matte.shape[0] // k), -(-matte.shape[1] // k)), SQUARE):
-        area = np.s_[rows.start * k : rows.stop * k, columns.start * k : columns.stop * k]
-        alpha = matte[area]
-        lowest, highest = int(alpha.min()), int(alpha.max())
-        if highest == 0:
+    smooth = SmoothColours.of(photo, matte) if decontaminate else None
+    for rows, columns in boxes(matte, SQUARE):
+        alpha, colours = matte[rows, columns], pixels[rows, columns]
+        if alpha.min() == 255:
+            rgba[rows, columns] = cv2.cvtColor(colours, cv2.COLOR_RGB2RGBA)
             continue
-        colours = pixels[area]
-        if lowest < 255 and smooth:
-            colours = smooth.own_colours(colours, alpha, rows, columns)
-        shown = alpha if pixels.dtype == np.uint8 else alpha.astype(np.uint16) * 257
-        cv2.mixChannels(
-            [np.ascontiguousarray(colours), np.ascontiguousarray(shown)], [rgba[area]], _RGB_AND_ALPHA
-        )
-        if lowest == 0:
-            np.multiply(words[area], alpha > 0, out=words[area])
+        if smooth:
+            colours = colours.copy()
+            for y, x in boxes(cv2.inRange(alpha, 1, 254), SQUARE // 4):
+                top, left = rows.start + y.start, columns.start + x.start
+                colours[y, x] = smooth.own(colours[y, x], alpha[y, x], top, left)
+        layer = cv2.cvtColor(colours, cv2.COLOR_RGB2RGBA)
+        cv2.insertChannel(alpha if pixels.dtype == np.uint8 else alpha.astype(np.uint16) * 257, layer, 3)
+        rgba[rows, columns] = cv2.copyTo(layer, alpha)
     return rgba
-
-
-_RGB_AND_ALPHA = [0, 0, 1, 1, 2, 2, 3, 3]

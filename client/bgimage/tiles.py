@@ -1,6 +1,6 @@
-"""Work on a large picture in small squares, beside a copy shrunk by a whole factor.
+"""Work on a large picture in small pieces, beside a copy shrunk by a whole factor.
 
-Only squares on the edge of a matte need work: the rest is all person or all background. What a square costs does not
+Only pieces on the edge of a matte need work: the rest is all person or all background. What a piece costs does not
 depend on the photo, so time is linear in pixels and temporary memory is constant.
 """
 
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from bgimage._cv import cv2
 
-TILE = 64
-"""Side of a square in pixels of the shrunk copy."""
+MIDDLE = 1024
+"""Long side of the copy that refinement and colours work with, about, in pixels."""
 
 
 def factor(size_hw: tuple[int, int], long_side: int) -> int:
@@ -31,11 +31,26 @@ def squares(size_hw: tuple[int, int], side: int) -> Iterator[tuple[slice, slice]
             yield slice(top, min(top + side, height)), slice(left, min(left + side, width))
 
 
+def boxes(mask: NDArray[np.uint8], side: int) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of the marked parts of a picture: its squares, each cut down to its pixels that are not 0."""
+    for rows, columns in squares((mask.shape[0], mask.shape[1]), side):
+        left, top, width, height = cv2.boundingRect(mask[rows, columns])
+        if width:
+            top, left = top + rows.start, left + columns.start
+            yield slice(top, top + height), slice(left, left + width)
+
+
+def grown(area: tuple[slice, slice], margin: int) -> tuple[slice, slice]:
+    """``area`` with ``margin`` more pixels on every side, in a picture that was bordered by as many."""
+    rows, columns = area
+    return slice(rows.start, rows.stop + 2 * margin), slice(columns.start, columns.stop + 2 * margin)
+
+
 def block_means(image: NDArray[Any], k: int) -> NDArray[Any]:
     """Means of k x k blocks, (ceil(H / k), ceil(W / k)); blocks at the right and bottom may be smaller.
 
-    Whole factors take OpenCV's fast path (three times faster than the general area filter), and every block knows
-    exactly which pixels it stands for.
+    Whole factors take OpenCV's fast path (three times faster than the general area filter; halving is three times
+    faster again), and every block knows exactly which pixels it stands for.
     """
     if k == 1:
         return image
@@ -52,13 +67,22 @@ def block_means(image: NDArray[Any], k: int) -> NDArray[Any]:
         ):
             part, out = image[rows, columns], means[out_rows, out_columns]
             if part.size:
-                small = cv2.resize(part, (out.shape[1], out.shape[0]), interpolation=cv2.INTER_AREA)
-                out[...] = small.reshape(out.shape)
+                out[...] = _shrunk(part, (out.shape[1], out.shape[0])).reshape(out.shape)
     return means
 
 
+def _shrunk(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """``image`` at ``size`` (width, height), halved as often as both sides allow."""
+    width, height = image.shape[1] / size[0], image.shape[0] / size[1]
+    while width % 2 == 0 and height % 2 == 0 and max(width, height) > 2:
+        half = (image.shape[1] // 2, image.shape[0] // 2)
+        image, width, height = cv2.resize(image, half, interpolation=cv2.INTER_AREA), width / 2, height / 2
+    small: NDArray[Any] = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return small
+
+
 def enlarged(patch: NDArray[Any], k: int) -> NDArray[Any]:
-    """``patch`` with a border of one pixel, k times larger and without the border: blocks back to their pixels."""
+    """``patch`` (h, w[, c]) with a border of one pixel, k times larger and without it: blocks back to their pixels."""
     if k == 1:
         return patch[1:-1, 1:-1]
     height, width = patch.shape[:2]

@@ -34,5 +34,6 @@ def test_models_agree_with_float64_also_where_the_colours_say_the_same_thrice(gr
     photo = (1 - grey) * colour + grey * colour.mean(axis=2, keepdims=True)
     guide = (np.rint(photo * 255) / 255).astype(np.float32)
     alpha = (guide[..., 0] > 0.5).astype(np.float32)
-    filtered = matte.applied(matte.LinearModels.of(guide).fitted(alpha), guide)
+    planes = np.ascontiguousarray(guide.transpose(2, 0, 1))
+    filtered = matte.applied(matte.LinearModels.of(planes).fitted(alpha), planes)
     np.testing.assert_allclose(filtered, reference(guide, alpha), atol=1e-3)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from bgimage import matte
 from bgimage._cv import set_threads
 from bgimage.codec import photo_from
-from bgimage.tiles import block_means, enlarged, squares
+from bgimage.tiles import block_means, boxes, enlarged, squares
 
 RED, GREEN = np.array((254.0, 0, 0)), np.array((0, 255.0, 0))
 
@@ -36,6 +36,18 @@ def test_squares_cover_every_pixel_once(height, width, side):
     for area in squares((height, width), side):
         count[area] += 1
     assert (count == 1).all()
+
+
+@given(st.integers(1, 80), st.integers(1, 80), st.integers(1, 40), st.floats(0, 1), st.integers(0, 99))
+def test_boxes_hold_every_marked_pixel_once(height, width, side, share, seed):
+    mask = (np.random.default_rng(seed).random((height, width)) < share**4).astype(np.uint8)
+    count = np.zeros((height, width), np.int32)
+    for area in boxes(mask, side):
+        assert mask[area].any(0)[[0, -1]].all()  # no wider than what is marked
+        assert mask[area].any(1)[[0, -1]].all()
+        count[area] += 1
+    assert (count[mask > 0] == 1).all()
+    assert count.max() <= 1
 
 
 @given(st.integers(1, 6), st.floats(-1, 1), st.floats(-1, 1))

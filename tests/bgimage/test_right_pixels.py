@@ -21,7 +21,7 @@ RED, GREEN = (254, 0, 0), (0, 255, 0)
 def test_alpha_is_straight():
     """(254, 0, 0) at half alpha is stored as (254, 0, 0, 128), not blended with black to (127, 0, 0, 128)."""
     pixels = np.full((64, 64, 3), RED, np.uint8)
-    rgba = foreground.cutout(pixels, np.full((64, 64), 128, np.uint8))
+    rgba = foreground.cutout(photo_from(pixels), np.full((64, 64), 128, np.uint8))
     assert set(map(tuple, rgba.reshape(-1, 4))) == {(254, 0, 0, 128)}
 
 
@@ -42,9 +42,9 @@ def test_the_old_background_leaves_no_tint(disc_photo, disc):
     matte = np.rint(disc * 255).astype(np.uint8)
     rim = (matte > 25) & (matte < 230)
     assert disc_photo[rim][:, 1].mean() > 100
-    clean = foreground.cutout(disc_photo, matte)[rim].astype(int)
+    clean = foreground.cutout(photo_from(disc_photo), matte)[rim].astype(int)
     np.testing.assert_allclose(clean[:, :3], np.broadcast_to(RED, (len(clean), 3)), atol=10)
-    as_it_was = foreground.cutout(disc_photo, matte, decontaminate=False)
+    as_it_was = foreground.cutout(photo_from(disc_photo), matte, decontaminate=False)
     np.testing.assert_array_equal(as_it_was[rim][:, :3], disc_photo[rim])
 
 
@@ -53,8 +53,8 @@ def test_decontamination_needs_no_compiler(disc_photo, disc, answer):
     import sys
 
     code = (
-        "import sys, numpy as np; from bgimage import foreground;"
-        "foreground.cutout(np.zeros((64, 64, 3), np.uint8), np.full((64, 64), 100, np.uint8));"
+        "import sys, numpy as np; from bgimage import codec, foreground;"
+        "foreground.cutout(codec.photo_from(np.zeros((64, 64, 3), np.uint8)), np.full((64, 64), 100, np.uint8));"
         "assert not {'numba', 'pymatting', 'torch', 'scipy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
