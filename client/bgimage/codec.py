@@ -210,6 +210,17 @@ def _webp_size_hw(data: bytes) -> tuple[int, int]:
     raise BrokenPhoto(f"WEBP of {len(data)} bytes has no picture in it; save the photo again")
 
 
+def _late_exif(data: bytes) -> dict[str, bytes]:
+    """A PNG's EXIF that follows the pixels, as Pillow names it; Pillow itself decodes them all to look behind them."""
+    at = 8
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"eXIf":
+            return {"exif": b"Exif\0\0" + data[at + 8 : at + 8 + length]}
+        at += 12 + length
+    return {}
+
+
 def _check_size(size_hw: tuple[int, int], limits: Limits) -> None:
     height, width = size_hw
     if min(height, width) < 1 or max(height, width) > limits.max_side:
@@ -247,6 +258,8 @@ def _header(data: bytes, limits: Limits) -> tuple[str, Any, int]:
         )
     format = sniff(data)
     image = _open(data, format, limits)
+    if format == "png" and "exif" not in image.info:
+        image.info.update(_late_exif(data))
     width, height = image.size
     _check_size((height, width), limits)
     if format == "jpeg":

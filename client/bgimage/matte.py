@@ -96,9 +96,9 @@ class LinearModels:
         )
         # Not the inverse by cofactors: on a grey photo its determinant drowns in float32.
         low_gr, low_br = rg / rr, rb / rr
-        pivot_g = np.maximum(gg - low_gr * rg, EPSILON)
-        low_bg = (gb - low_br * rg) / pivot_g
-        pivot_b = np.maximum(bb - low_br * rb - low_bg * low_bg * pivot_g, EPSILON)
+        pivot_g: Floats = np.maximum(gg - low_gr * rg, EPSILON)
+        low_bg: Floats = (gb - low_br * rg) / pivot_g
+        pivot_b: Floats = np.maximum(bb - low_br * rb - low_bg * low_bg * pivot_g, EPSILON)
         shares = (np.reciprocal(rr), np.reciprocal(pivot_g), np.reciprocal(pivot_b))
         return cls(guide, radius, means, (low_gr, low_br, low_bg, *shares))
 

@@ -24,7 +24,7 @@ _TIFF_LAYOUT |= {*range(0x0140, 0x0161), *range(0x0200, 0x0215), 0x02BC, 0x83BB,
 
 def _exif(image: Any) -> Image.Exif | None:
     try:
-        exif: Image.Exif = image.getexif()
+        exif: Image.Exif = Image.Image.getexif(image)  # a PNG's own method decodes the pixels first
         len(exif)
     except Exception:  # a damaged block is no reason to refuse the photo
         return None

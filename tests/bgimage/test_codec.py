@@ -1,10 +1,12 @@
 """Photos in: formats, depths, colour models, orientation, metadata, limits and refusals."""
 
+import importlib
 import io
 import struct
 import sys
 import threading
 import warnings
+import zlib
 
 import cv2
 import numpy as np
@@ -69,6 +71,39 @@ def test_a_photo_turned_by_exif_comes_back_upright(orientation, format, settings
         kept = Image.Exif()
         kept.load(photo.exif)
         assert kept[0x0112] == 1
+
+
+def late_exif(png, exif):
+    """``png`` with an eXIf chunk behind its pixels, where PNG allows it too."""
+    chunk = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+    end = png.rindex(b"IEND") - 4
+    return (
+        png[:end]
+        + struct.pack(">I", len(chunk) - 4)
+        + chunk
+        + struct.pack(">I", zlib.crc32(chunk))
+        + png[end:]
+    )
+
+
+def test_a_png_may_say_behind_its_pixels_how_it_is_turned(saved, corners):
+    stored = Image.fromarray(corners).transpose(Image.Transpose.ROTATE_90)
+    data = late_exif(saved(stored, "PNG"), exif_turned(6))
+    assert probe(data).size_hw == (40, 60)
+    np.testing.assert_array_equal(decode(data).pixels, corners)
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "JPEG"])
+def test_a_probe_decodes_no_pixels(format, saved, corners, monkeypatch):
+    def load(image):
+        raise AssertionError("the pixels were decoded")
+
+    data = saved(corners, format)
+    plugin = getattr(
+        importlib.import_module(codec._PLUGINS[format.lower()][0]), codec._PLUGINS[format.lower()][1]
+    )
+    monkeypatch.setattr(plugin, "load", load)
+    assert probe(data).size_hw == (40, 60)
 
 
 def test_the_first_frame_of_an_animation_is_the_photo(saved, corners):
