@@ -48,6 +48,13 @@ def test_the_fast_tiramisu_is_small_enough_for_a_browser():
     assert multiply_accumulates(model, (512, 512)) < 3e9
 
 
+def test_the_large_tiramisu_is_what_its_recipe_says():
+    model = networks.build("tiramisu-large")
+    assert parameter_count(model) == pytest.approx(5.0e6, rel=0.02)
+    assert multiply_accumulates(model, (256, 256)) == pytest.approx(4.2e9, rel=0.02)
+    assert model.stride == 32
+
+
 def test_transposed_convolutions_are_counted_once_an_input_pixel():
     layer = torch.nn.ConvTranspose2d(3, 5, 3, stride=2, padding=1, output_padding=1)
     assert multiply_accumulates(layer, (8, 8)) == 8 * 8 * 3 * 5 * 9

@@ -23,21 +23,27 @@ def run(recipe_path, out, data, *more):
     return checkpoint.load(out / "last.pt")
 
 
-def test_a_resumed_run_ends_with_the_same_weights(tiny_recipe, tiny_data, tmp_path):
-    whole = run(tiny_recipe, tmp_path / "whole", tiny_data)
+@pytest.fixture
+def whole(tiny_recipe, tiny_data, tmp_path):
+    """The last checkpoint of a run that nobody interrupted."""
+    return run(tiny_recipe, tmp_path / "whole", tiny_data)
+
+
+@pytest.mark.parametrize("killed", [3, 5, 7], ids=lambda step: f"at step {step}")
+def test_a_resumed_run_ends_with_the_same_weights(whole, killed, tiny_recipe, tiny_data, tmp_path):
     interrupted = train.Trainer(
         recipe.load(tiny_recipe), tmp_path / "parts", tiny_data, train.Place(torch.device("cpu")), 0, None
     )
     report = train.Report(tmp_path / "parts", 8, active=True)
 
-    def die_at_six(step, *_):
-        if step == 6:
-            raise KeyboardInterrupt  # after the checkpoint of step 4, before that of step 6
+    def die(step, *_):
+        if step == killed:
+            raise KeyboardInterrupt  # a step after a checkpoint; after step 4 the crops are larger
 
-    report.step = die_at_six
+    report.step = die
     with pytest.raises(KeyboardInterrupt):
         interrupted.run(report)
-    assert checkpoint.load(tmp_path / "parts/last.pt").resume["step"] == 4
+    assert checkpoint.load(tmp_path / "parts/last.pt").resume["step"] == killed - 1
     resumed = run(tiny_recipe, tmp_path / "parts", tiny_data)
     for name, value in whole.weights.items():
         assert torch.equal(value, resumed.weights[name]), name
@@ -75,6 +81,27 @@ def test_accumulated_parts_add_up_to_the_whole_batch(tiny_recipe, tiny_data, tmp
 
 
 @pytest.mark.slow
+def test_a_compiled_network_learns_the_same(whole, tiny_recipe, tiny_data, tmp_path):
+    compiled = run(tiny_recipe, tmp_path / "compiled", tiny_data, "--compile", "aot_eager")
+    assert list(compiled.weights) == list(whole.weights)
+    for name, value in whole.weights.items():
+        torch.testing.assert_close(value, compiled.weights[name], rtol=1e-2, atol=1e-3, msg=name)
+
+
+def test_a_bar_is_drawn_on_a_terminal_and_nowhere_else(tmp_path, capsys, monkeypatch):
+    for terminal in (True, False):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal, raising=False)
+        monkeypatch.setenv("TERM", "xterm")
+        report = train.Report(tmp_path, 8, active=True, every=4)
+        for step in range(1, 9):
+            report.step(step, 1.0, Phase(32, 8, 2), 0.1, 1e-3)
+        report.close()
+        drawn = capsys.readouterr().err
+        assert "step 8/8  loss 1.0000" in drawn
+        assert ("training" in drawn) == terminal
+
+
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(tiny_data, tmp_path):
     text = (ROOT / "tests/bgtrain/conftest.py").read_text().split('TINY = """')[1].split('"""')[0]
     path = tmp_path / "tiny.toml"
@@ -99,12 +126,15 @@ def test_two_processes_learn_what_one_does(tiny_data, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
 
 
-def test_early_stop_waits_for_its_patience(tiny_recipe, tiny_data, tmp_path):
-    patient = replace(recipe.load(tiny_recipe), patience=1, validate_every=1, phases=(Phase(32, 8, 2),))
+@pytest.mark.parametrize("patience", [1, 3])
+def test_early_stop_waits_for_its_patience(patience, tiny_recipe, tiny_data, tmp_path):
+    patient = replace(
+        recipe.load(tiny_recipe), patience=patience, validate_every=2, phases=(Phase(32, 8, 2),)
+    )
     trainer = train.Trainer(patient, tmp_path, tiny_data, train.Place(torch.device("cpu")), 0, None)
     trainer.best = 2.0  # no score can beat it
     trainer.run(train.Report(tmp_path, 8, active=True))
-    assert trainer.step == 1
+    assert trainer.step == 2 * patience
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "hold", "exponential"])

@@ -9,9 +9,12 @@ from bgimage.errors import BgError
 
 COMMANDS = {
     "train": "train a network from a recipe",
+    "recalibrate": "measure a trained network's batch statistics anew",
     "calibrate": "make a trained network decisive: sharpen its logits on the validation photos",
     "evaluate": "score a network, or any tool's alphas, on labelled photos",
-    "compare": "one table of several evaluations",
+    "compare": "one table of several evaluations, or of all networks under one equal budget",
+    "curves": "plot loss and scores of runs",
+    "distill": "label photos with a network, to teach another one",
     "coco": "filter COCO to people worth cutting out",
     "convert": "pack a data set into shards",
     "inspect": "contact sheets, histograms, near-duplicates across splits",
@@ -23,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     name, *rest = (sys.argv[1:] if argv is None else argv) or [""]
     if name not in COMMANDS:
         asked_for_help = name in ("-h", "--help")
-        lines = [f"  {command:<10} {what}" for command, what in COMMANDS.items()]
+        lines = [f"  {command:<12} {what}" for command, what in COMMANDS.items()]
         text = "\n".join(["usage: python -m bgtrain COMMAND ... (each has --help)", "", *lines])
         print(text, file=sys.stdout if asked_for_help else sys.stderr)
         return 0 if asked_for_help else 2

@@ -1,7 +1,8 @@
 """One Markdown table of several evaluations: ``python -m bgtrain compare A.json B.json ...``.
 
 The first one is what the others are compared with, photo by photo: the difference of two networks on the same photos is
-known far better than either score.
+known far better than either score. ``compare --train RECIPE`` trains all networks under one equal budget instead
+(``bgtrain.equal``).
 """
 
 from __future__ import annotations
@@ -16,9 +17,15 @@ import numpy as np
 
 from bgtrain.errors import BrokenData, DataError, existing
 from bgtrain.metrics import MEASURES
+from bgtrain.shards import data_folder
 
 GROUPS = ("ccp", "vikram_humanseg", "people_pseudo", "<= 3 people, 20-70 %", "coco_person", "pennfudan")
 """Pools and slices that get a column, where they were evaluated."""
+RIVALS = (
+    *("tiramisu-lite", "tiramisu-fast", "tiramisu-large", "fc-densenet56", "fc-densenet67", "fc-densenet103"),
+    *("fcn32s", "fcn16s", "fcn8s", "unet-32"),
+)
+"""Networks that ``--train`` trains where none are named."""
 IOU = 1 + MEASURES.index("iou")
 """Place of the IoU in a raw line, after the key."""
 
@@ -84,7 +91,40 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bgtrain compare", description=(__doc__ or "").partition("\n\n")[0]
     )
-    parser.add_argument("results", type=Path, nargs="+", help="JSON of python -m bgtrain evaluate")
+    parser.add_argument("results", type=Path, nargs="*", help="JSON of python -m bgtrain evaluate")
+    training = parser.add_argument_group("training all networks under one equal budget")
+    training.add_argument("--train", type=Path, metavar="RECIPE", help="their recipe, but for time and size")
+    training.add_argument("--networks", nargs="+", default=RIVALS, help=f"default: {', '.join(RIVALS)}")
+    training.add_argument("--minutes", type=float, default=3.0, help="of training a network")
+    training.add_argument("--size", type=int, default=128, help="pixels of crops and input")
+    training.add_argument("--batch", type=int, default=8)
+    training.add_argument(
+        "--out", type=Path, default=Path("equal.json"), help="JSON; the table goes beside it"
+    )
+    training.add_argument("--threads", type=int, default=0)
+    training.add_argument("--workers", type=int, default=1)
+    training.add_argument("--data", type=Path, help="folder of the shards (else BGCLIENT_DATA)")
     args = parser.parse_args(argv)
+    if args.train:
+        return _train(args)
+    if not args.results:
+        parser.error("name evaluations to compare, or --train RECIPE")
     print(markdown([path.stem for path in args.results], [read_result(path) for path in args.results]))
+    return 0
+
+
+def _train(args: argparse.Namespace) -> int:
+    import torch  # tables of evaluations do without
+
+    from bgtrain import equal, recipe
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    budget = equal.Budget(args.minutes, args.size, args.batch)
+    root, base = data_folder(args.data), recipe.load(args.train)
+    table = equal.markdown(
+        equal.train_equally(args.networks, base, budget, root, args.out, workers=args.workers)
+    )
+    args.out.with_suffix(".md").write_text(table)
+    print(table)
     return 0

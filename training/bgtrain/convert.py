@@ -45,6 +45,7 @@ def as_sample(example: Example, *, pool: str, max_side: int | None = None) -> Sa
         label=example.label if found else "empty",
         persons=example.persons,
         split=example.split,
+        agreement=example.agreement,
     )
 
 

@@ -60,6 +60,8 @@ class Example:
     split: str | None
     label: str
     """Kind of label, one of ``shards.LABELS``."""
+    agreement: float | None = None
+    """Confidence of a pseudo label, 0..1."""
     jpeg: bytes | None = None
     """The photo's own file, where ``photo`` is nothing but its pixels."""
 

@@ -194,6 +194,8 @@ class Sample:
     persons: int | None = None
     split: str | None = None
     """``None``: chosen by the hash of the key, 80/10/10."""
+    agreement: float | None = None
+    """Confidence of a pseudo label, 0..1."""
     source: str = ""
     licence: str = ""
 
@@ -217,14 +219,18 @@ def write_shards(
     prefix: str = "shard",
     seed: int = 0,
     shares: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    add: bool = False,
 ) -> list[Row]:
     """Pack ``samples`` into ``folder/prefix-00000.tar`` ... and ``index.csv``; the rows written.
 
-    The same samples give the same bytes. ``BrokenData`` on a key seen twice.
+    ``add`` keeps what an index that is already there says of other shards. The same samples give the same bytes.
+    ``BrokenData`` on a key seen twice.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    there = read_index(folder) if add and (folder / INDEX).exists() else []
+    kept = [row for row in there if not row.shard.startswith(f"{prefix}-")]
     rows: list[Row] = []
-    seen: set[str] = set()
+    seen = {row.key for row in kept}
     for number, batch in enumerate(_batched(samples, photos_per_shard)):
         name = f"{prefix}-{number:05d}.tar"
         with tarfile.open(folder / name, "w", format=tarfile.USTAR_FORMAT) as tar:
@@ -242,7 +248,7 @@ def write_shards(
     with (folder / INDEX).open("w", newline="", encoding="utf-8") as lines:
         writer = csv.DictWriter(lines, [field.name for field in dataclasses.fields(Row)])
         writer.writeheader()
-        for row in rows:
+        for row in (*kept, *rows):
             writer.writerow(dataclasses.asdict(row))  # None becomes an empty cell
     return rows
 
@@ -265,6 +271,7 @@ def _row(sample: Sample, key: str, shard: str, split: str) -> Row:
         height=height,
         person_fraction=round(float((sample.matte > 127).mean()), 5) if sample.matte is not None else 0.0,
         persons=sample.persons,
+        agreement=sample.agreement,
         source=sample.source,
         licence=sample.licence,
     )

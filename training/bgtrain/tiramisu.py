@@ -40,10 +40,10 @@ class FCDenseNetConfig:
 
 @dataclass(frozen=True)
 class FastTiramisuConfig:
-    """Dimensions of a fast Tiramisu; level 0 lies at a quarter of the input's resolution."""
+    """Dimensions of a fast Tiramisu; level 0 lies at the resolution after the stem: a quarter, or half."""
 
-    stem: tuple[int, int] = (16, 32)
-    """Channels after the first and the second stride-2 convolution."""
+    stem: tuple[int, ...] = (16, 32)
+    """Channels after each stride-2 convolution, one or two."""
     growth_rates: tuple[int, ...] = (16, 32, 48, 64)
     """Features that each layer adds (k in the paper), a value a level."""
     down: tuple[int, ...] = (1, 3, 5, 4)
@@ -54,13 +54,15 @@ class FastTiramisuConfig:
     """Dense layers a level on the way up, coarsest first."""
     head: int = 12
     """Channels of the half- and full-resolution head."""
+    refine: bool = False
+    """A second convolution on photo and features at full resolution."""
     dropout: float = 0.1
     """Probability of dropping a whole channel of the bottleneck."""
 
     @property
     def stride(self) -> int:
         """Both sides of the input are multiples of it."""
-        return 4 * 2 ** (len(self.down) - 1)
+        return 2 ** (len(self.stem) + len(self.down) - 1)
 
 
 PAPER = {
@@ -70,6 +72,15 @@ PAPER = {
 }
 FAST = {
     "tiramisu-fast": FastTiramisuConfig(),
+    "tiramisu-large": FastTiramisuConfig(
+        stem=(32,),
+        growth_rates=(16, 32, 48, 64, 96),
+        down=(2, 5, 7, 8, 3),
+        widths=(48, 80, 128, 208, 256),
+        up=(3, 3, 3, 2),
+        head=16,
+        refine=True,
+    ),
 }
 
 
@@ -231,16 +242,18 @@ class Context(nn.Module):
 
 
 class FastTiramisu(nn.Module):
-    """A Tiramisu whose dense blocks begin at a quarter of the resolution."""
+    """A Tiramisu whose dense blocks begin at a quarter of the resolution, or at half of it."""
 
     def __init__(self, config: FastTiramisuConfig, classes: int = 1) -> None:
         super().__init__()
         self.stride = config.stride
-        half, quarter = config.stem
+        half, *quarter = config.stem
         self.stem_half = ConvBNReLU(3, half, stride=2)
-        self.stem_quarter = ConvBNReLU(half, quarter, stride=2)
+        channels = half
+        if quarter:
+            (channels,) = quarter
+            self.stem_quarter = ConvBNReLU(half, channels, stride=2)
         self.down = nn.ModuleList()
-        channels = quarter
         for k, layers, width in zip(config.growth_rates, config.down, config.widths, strict=True):
             self.down.append(FastDenseBlock(channels, k, layers, width))
             channels = width
@@ -253,17 +266,23 @@ class FastTiramisu(nn.Module):
             self.lateral.append(ConvBNReLU(channels, width // 2, 1))
             self.up.append(FastDenseBlock(width + width // 2, k, layers, width, keep_input=True))
             channels = width
-        self.head_half = ConvBNReLU(channels // 4 + half, 2 * config.head)
+        if quarter:
+            self.head_half = ConvBNReLU(channels // 4 + half, 2 * config.head)
+            channels = 2 * config.head
         self.head_full = nn.Sequential(
-            ConvBNReLU(config.head // 2 + 3, config.head), nn.Conv2d(config.head, classes, 3, padding=1)
+            ConvBNReLU(channels // 4 + 3, config.head),
+            *([ConvBNReLU(config.head, config.head)] if config.refine else []),
+            nn.Conv2d(config.head, classes, 3, padding=1),
         )
+        self.quarter = bool(quarter)
         self.apply(he_uniform)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: normalised float (N, 3, H, W) -> logits (N, classes, H, W)."""
         photo = x
-        half = self.stem_half(x)  # H/2
-        x = self.stem_quarter(half)  # H/4
+        x = half = self.stem_half(x)  # H/2
+        if self.quarter:
+            x = self.stem_quarter(x)  # H/4
         skips: list[Tensor] = []
         for level, block in enumerate(self.down):
             if level:
@@ -274,7 +293,8 @@ class FastTiramisu(nn.Module):
         for lateral, block in zip(self.lateral, self.up, strict=True):
             x = F.interpolate(lateral(x), scale_factor=2.0, mode="bilinear", align_corners=False)
             x = block(torch.cat([x, skips.pop()], 1))
-        x = self.head_half(torch.cat([F.pixel_shuffle(x, 2), half], 1))  # H/2
+        if self.quarter:
+            x = self.head_half(torch.cat([F.pixel_shuffle(x, 2), half], 1))  # H/2
         return self.head_full(torch.cat([F.pixel_shuffle(x, 2), photo], 1))  # H
 
 

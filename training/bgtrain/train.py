@@ -25,6 +25,8 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -159,12 +161,16 @@ class Validation:
             parts.append(torch.sigmoid(model(x.contiguous(memory_format=torch.channels_last)).float()).cpu())
         return torch.cat(parts)
 
-    def scores(self, alpha: Tensor) -> dict[str, float]:
-        """Mean IoU at 0.5 by pool, mean absolute error, area marked on photos without people, and ``score``."""
+    def overlaps(self, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each photo: IoU at 0.5, and the share that is marked; float (N,)."""
         person, truth = alpha > 0.5, self.mattes > 127
         union = (person | truth).sum((1, 2, 3))
         iou = (person & truth).sum((1, 2, 3)) / union.clamp(min=1)
-        area = person.float().mean((1, 2, 3))
+        return iou, person.float().mean((1, 2, 3))
+
+    def scores(self, alpha: Tensor) -> dict[str, float]:
+        """Mean IoU at 0.5 by pool, mean absolute error, area marked on photos without people, and ``score``."""
+        iou, area = self.overlaps(alpha)
         scores: dict[str, float] = {}
         for pool in sorted(set(self.pools)):
             chosen = torch.tensor([p == pool for p in self.pools])
@@ -207,7 +213,16 @@ class Trainer:
     """State of one run."""
 
     def __init__(
-        self, recipe: Recipe, out: Path, root: Path, place: Place, workers: int, start: Path | None
+        self,
+        recipe: Recipe,
+        out: Path,
+        root: Path,
+        place: Place,
+        workers: int,
+        start: Path | None,
+        *,
+        compiler: str = "",
+        loaded: tuple[Crops, Validation] | None = None,
     ) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.out, self.root, self.place, self.workers = recipe, out, root, place, workers
@@ -225,8 +240,16 @@ class Trainer:
         self.parallel: nn.Module = self.model
         if place.world > 1:
             self.parallel = DistributedDataParallel(self.model, broadcast_buffers=not recipe.freeze_batchnorm)
-        self.crops = Crops(root, recipe.data, recipe.augment, size=recipe.phases[0].size, seed=recipe.seed)
-        self.validation = Validation(root, recipe) if place.rank == 0 else None
+        if compiler:
+            self.parallel = torch.compile(self.parallel, backend=compiler)
+        self.validation: Validation | None = None
+        if loaded is not None:
+            self.crops, self.validation = loaded
+        else:
+            size = recipe.phases[0].size
+            self.crops = Crops(root, recipe.data, recipe.augment, size=size, seed=recipe.seed)
+            if place.rank == 0:
+                self.validation = Validation(root, recipe)
         bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and computes_bf16(place.device))
         self.autocast = torch.autocast(place.device.type, torch.bfloat16) if bf16 else nullcontext()
 
@@ -268,14 +291,17 @@ class Trainer:
             )
         )
 
+    def rate(self, images: int) -> float:
+        """Learning rate of this step, when ``images`` have been seen."""
+        return learning_rate(self.step, self.recipe.steps, images, self.recipe.optimizer)
+
     def learn(self, batch: dict[str, Tensor], phase: Phase, images: int) -> float:
         """One optimizer step; the loss."""
         config, device = self.recipe.optimizer, self.place.device
         # dropout draws from a generator that depends on the step alone: a resumed run draws the same
         torch.manual_seed(self.recipe.seed * 1_000_003 + self.step * self.place.world + self.place.rank)
         for group in self.optimizer.param_groups:
-            rate = learning_rate(self.step, self.recipe.steps, images, config)
-            group["lr"] = rate * group["lr_share"]
+            group["lr"] = self.rate(images) * group["lr_share"]
         self.parallel.train()
         if self.recipe.freeze_batchnorm:
             for module in self.model.modules():
@@ -349,14 +375,19 @@ def _quiet_worker(_: int) -> None:
 
 
 class Report:
-    """JSON lines for machines, TensorBoard events, one line on stderr for people."""
+    """JSON lines for machines, TensorBoard events; for people lines on stderr, and a bar where that is a terminal."""
 
     def __init__(self, out: Path, total: int, *, active: bool, every: int = 50) -> None:
         self.total, self.every, self.active = total, every, active
         self.losses: list[float] = []
         self.seconds = 0.0
         self.began = time.perf_counter()
+        self.bar: Progress | None = None
         if active:
+            if sys.stderr.isatty():
+                self.bar = Progress(console=Console(stderr=True), transient=True)
+                self.bar.add_task("training", total=total)
+                self.bar.start()
             out.mkdir(parents=True, exist_ok=True)
             self.log = (out / "log.jsonl").open("a")
             try:
@@ -376,7 +407,9 @@ class Report:
 
     def say(self, text: str) -> None:
         """A line for people."""
-        if self.active:
+        if self.bar:
+            self.bar.console.print(text, highlight=False)
+        elif self.active:
             print(text, file=sys.stderr, flush=True)
 
     def step(self, step: int, loss: float, phase: Phase, seconds: float, lr: float) -> None:
@@ -385,6 +418,8 @@ class Report:
             return
         self.losses.append(loss)
         self.seconds += seconds
+        if self.bar:
+            self.bar.update(self.bar.task_ids[0], completed=step)
         if step % self.every and step != self.total:
             return
         speed = len(self.losses) * phase.batch / (time.perf_counter() - self.began)
@@ -401,6 +436,11 @@ class Report:
         )
         self.say(f"step {step}/{self.total}  loss {mean:.4f}  {phase.size} px  {speed:.1f} images/s")
         self.losses, self.seconds, self.began = [], 0.0, time.perf_counter()
+
+    def close(self) -> None:
+        """Take the bar off the terminal."""
+        if self.bar:
+            self.bar.stop()
 
     def scores(self, step: int, scores: dict[str, float]) -> None:
         """Log a validation."""
@@ -423,16 +463,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--steps", type=int, default=0, help="stop the last phase earlier or later, at this step"
     )
+    parser.add_argument("--network", default="", help="another network than the recipe's")
+    parser.add_argument(
+        "--compile",
+        default="",
+        metavar="BACKEND",
+        help="torch.compile: inductor (gains on a GPU; see README.md)",
+    )
     arguments = parser.parse_args(argv)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     cv2.setNumThreads(0)
     place = Place.from_environment()
     recipe = recipes.load(arguments.recipe)
+    if arguments.network:
+        recipe = replace(recipe, network=arguments.network)
     if arguments.steps:
         recipe = _with_steps(recipe, arguments.steps)
     trainer = Trainer(
-        recipe, arguments.out, data_folder(arguments.data), place, arguments.workers, arguments.start
+        recipe,
+        arguments.out,
+        data_folder(arguments.data),
+        place,
+        arguments.workers,
+        arguments.start,
+        compiler=arguments.compile,
     )
     report = Report(arguments.out, recipe.steps, active=place.rank == 0)
     report.say(
@@ -446,6 +501,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report.say(f"stopped at step {trainer.step}; the same command goes on from there")
         return 130
     finally:
+        report.close()
         if place.world > 1:
             torch.distributed.destroy_process_group()
     return 0

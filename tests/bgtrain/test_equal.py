@@ -1,0 +1,79 @@
+"""All networks, one budget: the clock decides, and what was seen is recorded."""
+
+import json
+
+import pytest
+import torch
+
+from bgtrain import compare, equal, recipe, train
+
+BUDGET = equal.Budget(minutes=1 / 60, size=32, batch=2)
+
+
+class Clock:
+    """A second passes whenever somebody looks."""
+
+    def __init__(self):
+        self.now = -1.0
+
+    def __call__(self):
+        self.now += 1.0
+        return self.now
+
+
+def test_the_learning_rate_follows_the_clock(tiny_recipe, tiny_data, tmp_path):
+    base = equal.recipe_for("tiramisu-fast", recipe.load(tiny_recipe), BUDGET)
+    trainer = equal.TimedTrainer(base, tmp_path, tiny_data, train.Place(torch.device("cpu")), 0, None)
+    rates = []
+    learn = trainer.learn
+
+    def learn_and_note(*given):
+        loss = learn(*given)
+        rates.append(trainer.optimizer.param_groups[0]["lr"] / base.optimizer.lr)
+        return loss
+
+    trainer.learn = learn_and_note
+    done = trainer.train_for(20, Clock())
+    assert (done["steps"], done["crops"]) == (19, 38)
+    assert rates[0] == pytest.approx(1.0)  # 1 s of 20: warm
+    assert rates[-1] == pytest.approx(1 / 20 / base.optimizer.decay_fraction)
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_all_networks_are_trained_scored_and_put_in_one_table(tiny_recipe, tiny_data, tmp_path, capsys):
+    # the tiny data has no test split
+    for name in ("index.csv", "tiny-00.tar"):
+        (tmp_path / name).write_bytes((tiny_data / name).read_bytes().replace(b",val,", b",test,"))
+    out = tmp_path / "results" / "equal.json"
+    command = ["--train", str(tiny_recipe), "--data", str(tmp_path), "--out", str(out), "--minutes", "0.03"]
+    command += ["--size", "32", "--batch", "2", "--workers", "0", "--networks"]
+    assert compare.main([*command, "tiramisu-fast", "fcn32s"]) == 0
+    result = json.loads(out.read_text())
+    assert (result["minutes"], result["size"], result["split"]) == (0.03, 32, "test")
+    assert {"cpu", "gpu", "threads", "torch"} == set(result["machine"])
+    for entry in result["networks"].values():
+        assert entry["crops"] == 2 * entry["steps"] > 0
+        assert entry["pools"]["ccp"]["photos"] == 2
+        assert 0 <= entry["score"] + entry["pools"]["empty"]["mean"] <= 1
+    table = out.with_suffix(".md").read_text()
+    assert table == equal.markdown(result)
+    assert table in capsys.readouterr().out
+    assert {"| tiramisu-fast", "| fcn32s"} <= {line.rpartition(" | fresh")[0] for line in table.splitlines()}
+    # the same command again keeps what is done and adds what is not
+    assert compare.main([*command, "fcn32s", "unet-32"]) == 0
+    again = json.loads(out.read_text())
+    assert set(again["networks"]) == {"tiramisu-fast", "fcn32s", "unet-32"}
+    assert again["networks"]["fcn32s"] == result["networks"]["fcn32s"]
+
+
+def test_a_network_with_published_weights_begins_with_them(tiny_recipe):
+    lite = equal.recipe_for("tiramisu-lite", recipe.load(tiny_recipe), BUDGET)
+    assert lite.imagenet
+    assert lite.optimizer.encoder_lr == equal.ENCODER_LR
+    assert not equal.recipe_for("fcn8s", recipe.load(tiny_recipe), BUDGET).imagenet
+
+
+def test_nothing_to_compare_is_said(capsys):
+    with pytest.raises(SystemExit):
+        compare.main([])
+    assert "name evaluations to compare" in capsys.readouterr().err
