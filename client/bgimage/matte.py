@@ -66,23 +66,22 @@ def bilinear(alpha: Floats, size_hw: tuple[int, int]) -> Matte:
 class LinearModels:
     """Guided filter of one guide: how alpha follows colour in the window around each pixel.
 
-    guide: float32 (3, h, w) in 0..1; windows are 2 * radius + 1 pixels wide.
+    guide: float32 (3, h, w) in 0..1; windows are 2 * RADIUS + 1 pixels wide.
     """
 
     guide: Floats
-    radius: int
     mean: tuple[Floats, ...]
     factors: tuple[Floats, ...]
     """The covariance as L D L^T: L's three entries below the diagonal, then D's inverse, each (h, w)."""
 
     @classmethod
-    def of(cls, guide: Floats, radius: int = RADIUS) -> LinearModels:
+    def of(cls, guide: Floats) -> LinearModels:
         """Statistics of the guide; one alpha after the other may then be fitted to it."""
         red, green, blue = guide
-        r, g, b = means = tuple(_window_mean(plane, radius) for plane in guide)
+        r, g, b = means = tuple(_window_mean(plane) for plane in guide)
 
         def covariance(one: Floats, other: Floats, mean_one: Floats, mean_other: Floats) -> Floats:
-            values = _window_mean(one * other, radius)
+            values = _window_mean(one * other)
             values -= mean_one * mean_other
             return values
 
@@ -95,18 +94,18 @@ class LinearModels:
             covariance(plane, plane, mean, mean) + EPSILON for plane, mean in zip(guide, means, strict=True)
         )
         # Not the inverse by cofactors: on a grey photo its determinant drowns in float32.
-        low_gr, low_br = rg / rr, rb / rr
+        low_gr, low_br = np.divide(rg, rr), np.divide(rb, rr)
         pivot_g: Floats = np.maximum(gg - low_gr * rg, EPSILON)
-        low_bg: Floats = (gb - low_br * rg) / pivot_g
+        low_bg: Floats = np.divide(gb - low_br * rg, pivot_g)
         pivot_b: Floats = np.maximum(bb - low_br * rb - low_bg * low_bg * pivot_g, EPSILON)
         shares = (np.reciprocal(rr), np.reciprocal(pivot_g), np.reciprocal(pivot_b))
-        return cls(guide, radius, means, (low_gr, low_br, low_bg, *shares))
+        return cls(guide, means, (low_gr, low_br, low_bg, *shares))
 
     def fitted(self, alpha: Floats) -> Floats:
         """float32 (4, h, w): slopes for red, green, blue and the offset, means of all windows that hold the pixel."""
-        mean_alpha = _window_mean(alpha, self.radius)
+        mean_alpha = _window_mean(alpha)
         r, g, b = (
-            _window_mean(plane * alpha, self.radius) - mean * mean_alpha
+            _window_mean(plane * alpha) - mean * mean_alpha
             for plane, mean in zip(self.guide, self.mean, strict=True)
         )
         low_gr, low_br, low_bg, share_r, share_g, share_b = self.factors
@@ -118,17 +117,16 @@ class LinearModels:
         offset = mean_alpha
         for slope, mean in zip(slopes, self.mean, strict=True):
             offset -= slope * mean
-        return np.stack([_window_mean(plane, self.radius) for plane in (*slopes, offset)])
+        return np.stack([_window_mean(plane) for plane in (*slopes, offset)])
 
 
-def _window_mean(values: Floats, radius: int) -> Floats:
+def _window_mean(values: Floats) -> Floats:
     """Means over windows; each is summed by itself, so they do not depend on where a piece begins."""
-    row = _ROWS[radius]
-    mean: Floats = cv2.sepFilter2D(values, -1, row, row, borderType=cv2.BORDER_REFLECT_101)
+    mean: Floats = cv2.sepFilter2D(values, -1, _ROW, _ROW, borderType=cv2.BORDER_REFLECT_101)
     return mean
 
 
-_ROWS = {radius: np.full(2 * radius + 1, 1 / (2 * radius + 1), np.float32) for radius in (1, RADIUS)}
+_ROW = np.full(2 * RADIUS + 1, 1 / (2 * RADIUS + 1), np.float32)
 
 
 def applied(models: Floats, pixels: Floats) -> Floats:
@@ -152,20 +150,23 @@ def refined(photo: Photo, alpha: Floats, edges: str = "fast") -> Matte:
     Args:
         photo: at its full resolution.
         alpha: float32 (h, w) in [0, 1], small, without letterbox.
-        edges: "none" (bilinear), "fast", or "fine" (closed-form matting at the second stage, see ``bgimage.fine``).
+        edges: "none" (bilinear), "fast", or "fine" (``bgimage.fine`` instead of the first stage).
 
     Returns:
         uint8 (H, W).
+
+    Raises:
+        OptionError: "fine" without pymatting.
     """
     size_hw = (photo.pixels.shape[0], photo.pixels.shape[1])
     if edges == "none" or min(alpha.shape) < 2:
         return bilinear(alpha, size_hw)
-    middle = _at_middle(photo, np.ascontiguousarray(alpha, np.float32))
+    alpha = np.ascontiguousarray(alpha, np.float32)
     if edges == "fine":
         from bgimage.fine import closed_form
 
-        middle = closed_form(planes(photo.middle), middle)
-    return _enlarged(photo, middle)
+        return _enlarged(photo, closed_form(photo.middle, alpha))
+    return _enlarged(photo, _at_middle(photo, alpha))
 
 
 def _at_middle(photo: Photo, alpha: Floats) -> Floats:

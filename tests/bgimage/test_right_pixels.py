@@ -71,10 +71,9 @@ def test_edges_follow_the_photo_at_full_resolution(answer):
         near = np.abs(np.hypot(y - 640, x - 640) - 400) < 8
         return np.abs(matte / 255 - truth)[near].mean(), len(np.unique(matte[near]))
 
-    (bilinear, _), (fast, levels), (fine, _) = error("none"), error("fast"), error("fine")
+    (bilinear, _), (fast, levels) = error("none"), error("fast")
     assert bilinear > 0.05
     assert fast < 0.01
-    assert fine < 0.01
     assert levels > 100  # soft, not binary
 
 
