@@ -62,6 +62,14 @@ def test_a_run_leaves_a_log_a_sheet_and_its_best_network(tiny_recipe, tiny_data,
     assert best.metrics["score"] == max(line["val"]["score"] for line in lines if "val" in line)
 
 
+def test_another_network_follows_the_same_recipe_and_the_large_one_learns(tiny_recipe, tiny_data, tmp_path):
+    last = run(tiny_recipe, tmp_path, tiny_data, "--network", "tiramisu-large", "--steps", "5")
+    assert (last.network, last.resume["step"]) == ("tiramisu-large", 5)
+    (line,) = [json.loads(x) for x in (tmp_path / "log.jsonl").read_text().splitlines() if "loss" in x]
+    assert 0 < line["loss"] < 10
+    assert all(value.isfinite().all() for value in last.weights.values())
+
+
 def test_accumulated_parts_add_up_to_the_whole_batch(tiny_recipe, tiny_data, tmp_path):
     base = replace(recipe.load(tiny_recipe), freeze_batchnorm=True)
     weights = []
