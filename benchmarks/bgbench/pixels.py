@@ -1,15 +1,13 @@
 """What finishing costs and what it gains: `python -m bgbench.pixels speed | quality | table | crops`.
 
 speed    ms of one core and peak memory per stage for JPEGs of 1, 12 and 48 megapixels, beside plain Pillow
-quality  refinement and decontamination on composites with exact mattes (``composites``; needs the training photos;
-         pymatting is compared where it is installed)
+quality  refinement and decontamination on composites with exact mattes (``composites``; needs the training photos)
 table    writes the tables of docs/pixels.md from the newest result files
 crops    writes the pictures of docs/pixels.md
 """
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import os
@@ -19,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +34,13 @@ from bgimage import foreground, matte
 from bgimage.codec import Photo, decode, encode, photo_from
 from bgimage.compose import over
 from bgimage.contract import Contract
-from bgimage.geometry import Letterbox
+from bgimage.geometry import Letterbox, crop_letterbox, network_input
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "pixels"
 DOCUMENT = ROOT / "docs" / "pixels.md"
 REPEATS = {1: 7, 12: 5, 48: 2}
-COMPOSITES = 6
+COMPOSITES = 12
 BAND = (0.05, 0.95)
 """Alpha between these is the edge band in which colours are compared."""
 
@@ -51,20 +50,24 @@ Floats = NDArray[np.float32]
 # --- speed -------------------------------------------------------------------------------------------------------
 
 
-def small_alpha(megapixels: int) -> Floats:
-    """What a network would say of ``photos.photo``: GrabCut on the small picture, a little blurred. float32 (h, w)."""
-    box = Letterbox.fit(SIZES_HW[megapixels], Contract())
-    small = cv2.resize(photo(1), (box.width, box.height), interpolation=cv2.INTER_AREA)
-    around = (box.width // 8, box.height // 20, box.width * 5 // 8, box.height * 19 // 20)
-    return cv2.GaussianBlur(grab_cut(small, around), (0, 0), 0.8)
+@cache
+def served_network() -> tuple[Any, Contract]:
+    """ONNX Runtime's session of the network that is served, and its contract."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(
+        ROOT / "model_repository" / "tiramisu_onnx" / "1" / "model.onnx", providers=["CPUExecutionProvider"]
+    )
+    return session, Contract.from_json(session.get_modelmeta().custom_metadata_map["contract"])
 
 
-def grab_cut(picture: NDArray[np.uint8], around: tuple[int, int, int, int]) -> Floats:
-    """1 inside, 0 outside, from a rectangle (left, top, width, height): float32 (h, w)."""
-    mask = np.zeros(picture.shape[:2], np.uint8)
-    cv2.setRNGSeed(0)
-    cv2.grabCut(picture, mask, around, np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_RECT)
-    return ((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD)).astype(np.float32)
+def served_alpha(pixels: NDArray[np.uint8]) -> Floats:
+    """What the served network says of a photo, uint8 (H, W, 3): float32 (h, w), without letterbox."""
+    session, contract = served_network()
+    (alpha,) = session.run(
+        [contract.output_tensor], {contract.input_tensor: network_input(pixels, contract)[None]}
+    )
+    return np.ascontiguousarray(crop_letterbox(alpha[0, 0], pixels.shape[:2], contract))
 
 
 def ours(jpeg: bytes, alpha: Floats, edges: str = "fast") -> Iterator[tuple[str, Any]]:
@@ -73,7 +76,7 @@ def ours(jpeg: bytes, alpha: Floats, edges: str = "fast") -> Iterator[tuple[str,
     yield "decode", None
     full = matte.refined(decoded, alpha, edges)
     yield "refine", None
-    rgba = foreground.cutout(decoded.pixels, full)
+    rgba = foreground.cutout(decoded, full)
     yield "decontaminate", None
     yield "png", len(encode(rgba))
 
@@ -136,7 +139,7 @@ def speed(folder: Path) -> Iterator[Case]:
         if not path.exists():
             bgr = cv2.cvtColor(photo(megapixels), cv2.COLOR_RGB2BGR)
             path.write_bytes(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
-            np.save(f"{path}.npy", small_alpha(megapixels))
+        np.save(f"{path}.npy", served_alpha(decode(path.read_bytes()).pixels))
         for name in PIPELINES:
             command = [sys.executable, "-m", "bgbench.pixels", "alone", name, str(megapixels), str(path)]
             with environment.watching() as watch:
@@ -157,7 +160,7 @@ def speed(folder: Path) -> Iterator[Case]:
 
 def shrunk(truth: Floats) -> Floats:
     """The exact matte at the network's size: the best that a network could say."""
-    box = Letterbox.fit((truth.shape[0], truth.shape[1]), Contract())
+    box = Letterbox.fit((truth.shape[0], truth.shape[1]), served_network()[1])
     return cv2.resize(truth, (box.width, box.height), interpolation=cv2.INTER_AREA)
 
 
@@ -203,6 +206,8 @@ def quality(count: int = COMPOSITES) -> Iterator[Case]:
         for name, value in values.items():
             found.setdefault((alpha, method), {}).setdefault(name, []).append(value)
 
+    compiled = photo_from(np.zeros((64, 64, 3), np.uint8))  # numba compiles at its first call
+    matte.refined(compiled, np.tile(np.linspace(-1, 2, 16, dtype=np.float32).clip(0, 1), (16, 1)), "fine")
     for exact in composites(count):
         picture = photo_from(exact.image)
         for alpha, make in (("shrunk", shrunk), ("uncertain", uncertain)):
@@ -221,8 +226,6 @@ def quality(count: int = COMPOSITES) -> Iterator[Case]:
                 )
                 if edges == "fast":
                     _colours(note, alpha, picture, full, exact)
-            if importlib.util.find_spec("pymatting"):
-                _closed_form_of_pymatting(note, alpha, picture, small, exact)
     for (alpha, method), values in found.items():
         units = {"ms": "ms"}
         series = {name: Series(unit=units.get(name, "count"), values=v) for name, v in values.items()}
@@ -234,44 +237,17 @@ def quality(count: int = COMPOSITES) -> Iterator[Case]:
 def _colours(
     note: Callable[..., None], alpha: str, picture: Photo, full: NDArray[np.uint8], exact: Composite
 ) -> None:
+    from pymatting import estimate_foreground_ml
+
     clock = time.process_time()
-    clean = foreground.cutout(picture.pixels, full)
-    note(
-        alpha,
-        "colours: ours",
-        colour=colour_error(clean, exact, full),
-        ms=1e3 * (time.process_time() - clock),
-    )
-    note(alpha, "colours: left alone", colour=colour_error(picture.pixels, exact, full), ms=0.0)
-    if importlib.util.find_spec("pymatting"):
-        from pymatting import estimate_foreground_ml
-
-        clock = time.process_time()
-        colours = estimate_foreground_ml(picture.pixels / 255, matte.unit(full).astype(np.float64)) * 255
-        spent = 1e3 * (time.process_time() - clock)
-        note(alpha, "colours: pymatting, multilevel", colour=colour_error(colours, exact, full), ms=spent)
-
-
-def _closed_form_of_pymatting(
-    note: Callable[..., None], alpha: str, picture: Photo, small: Floats, exact: Composite
-) -> None:
-    """pymatting's closed-form matting with a trimap from the bilinear matte: what rembg's `-a` does."""
-    from pymatting import estimate_alpha_cf
-
-    full = matte.unit(matte.bilinear(small, picture.pixels.shape[:2]))
-    trimap = np.full(full.shape, 0.5)
-    trimap[cv2.erode((full > 0.95).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0] = 1
-    trimap[cv2.dilate((full > 0.05).astype(np.uint8), np.ones((5, 5), np.uint8)) == 0] = 0
-    clock = time.process_time()
-    found = estimate_alpha_cf(picture.pixels / 255, trimap).astype(np.float32)
+    clean = foreground.cutout(picture, full)
     spent = 1e3 * (time.process_time() - clock)
-    note(
-        alpha,
-        "pymatting, closed form",
-        sad=sad(found, exact.alpha),
-        gradient=gradient_error(found, exact.alpha),
-        ms=spent,
-    )
+    note(alpha, "colours: ours", colour=colour_error(clean, exact, full), ms=spent)
+    note(alpha, "colours: left alone", colour=colour_error(picture.pixels, exact, full), ms=0.0)
+    clock = time.process_time()
+    colours = estimate_foreground_ml(picture.pixels / 255, matte.unit(full).astype(np.float64)) * 255
+    spent = 1e3 * (time.process_time() - clock)
+    note(alpha, "colours: pymatting, multilevel", colour=colour_error(colours, exact, full), ms=spent)
 
 
 # --- tables ------------------------------------------------------------------------------------------------------
@@ -356,8 +332,6 @@ def write_tables(document: Path = DOCUMENT) -> None:
 
 CROPS = {"astronaut": (140, 0, 360, 165), "grace_hopper": (290, 40, 510, 205)}
 """Left, top, right, bottom of the heads in two public domain photos (NASA; US Navy)."""
-SMALL = 128
-"""Long side of the matte that is enlarged, a quarter of these photos'."""
 
 
 def write_crops(folder: Path) -> None:
@@ -373,16 +347,13 @@ def write_crops(folder: Path) -> None:
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, pixels in pictures.items():
-        scale = 2 * SMALL / max(pixels.shape[:2])
-        half = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        height, width = half.shape[:2]
-        inside = grab_cut(half, (width // 20, height // 50, width * 9 // 10, height * 24 // 25))
-        small = cv2.resize(inside, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        small = served_alpha(pixels)
         left, top, right, bottom = CROPS[name]
         strip = [pixels[top:bottom, left:right]]
         for edges, clean in (("none", False), ("fast", True), ("fine", True)):
-            full = matte.refined(photo_from(pixels), small, edges)
-            strip.append(over(foreground.cutout(pixels, full, clean), (60, 170, 120))[top:bottom, left:right])
+            whole = photo_from(pixels)
+            cut = foreground.cutout(whole, matte.refined(whole, small, edges), clean)
+            strip.append(over(cut, (60, 170, 120))[top:bottom, left:right])
         joined = np.hstack([np.pad(part, ((0, 0), (0, 4), (0, 0)), constant_values=255) for part in strip])
         large = cv2.resize(joined[:, :-4], None, fx=1.8, fy=1.8, interpolation=cv2.INTER_CUBIC)
         (folder / f"pixels-{name}.webp").write_bytes(encode(large, "webp", quality=88))

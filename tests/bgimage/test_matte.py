@@ -148,6 +148,16 @@ def test_fine_edges_of_a_matte_that_is_nowhere_sure_are_those_it_had():
     assert 100 < found.max() < 200
 
 
+@NEEDS_PYMATTING
+def test_fine_edges_write_nothing_to_stdout(monkeypatch, capsys):
+    monkeypatch.setattr(
+        fine, "SHIFTS", (-2.0, *fine.SHIFTS)
+    )  # a preconditioner that cannot be, and a second try
+    photo, small, truth = doubtful_disc()
+    assert np.abs(matte.refined(photo, small, "fine") / 255 - truth).mean() < 0.01
+    assert capsys.readouterr().out == ""
+
+
 def test_fine_edges_without_their_extra_say_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pymatting", None)
     photo, small, _ = doubtful_disc()

@@ -10,6 +10,7 @@ from PIL import Image, ImageCms
 from bgimage import foreground
 from bgimage.codec import decode, photo_from
 from bgimage.contract import Contract
+from bgimage.encode import encode
 from bgimage.errors import NoPersonFound, OptionError
 from bgimage.finish import finish
 from bgimage.options import Options
@@ -23,6 +24,9 @@ def test_alpha_is_straight():
     pixels = np.full((64, 64, 3), RED, np.uint8)
     rgba = foreground.cutout(photo_from(pixels), np.full((64, 64), 128, np.uint8))
     assert set(map(tuple, rgba.reshape(-1, 4))) == {(254, 0, 0, 128)}
+    stored = Image.open(io.BytesIO(encode(rgba)))
+    assert stored.mode == "RGBA"
+    assert stored.getpixel((32, 32)) == (254, 0, 0, 128)
 
 
 def test_fully_transparent_pixels_have_one_defined_colour(disc_photo, disc, answer):
@@ -200,6 +204,16 @@ def test_cmyk_grey_and_palette_photos_are_cut_out_in_rgb(disc_photo, disc, answe
         done = finish(photo, answer(disc), CONTRACT)
         assert done.pixels.shape == (480, 640, 4)
         np.testing.assert_array_equal(done.pixels[240, 320, :3], photo.pixels[240, 320])
+
+
+@pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP"])
+def test_of_an_animation_the_first_frame_is_cut_out(format, disc_photo, disc, answer, saved):
+    frames = [Image.fromarray(disc_photo), Image.fromarray(255 - disc_photo)]
+    data = saved(frames[0], format, save_all=True, append_images=frames[1:], duration=50, lossless=True)
+    done = finish(decode(data), answer(disc), CONTRACT)
+    assert done.pixels.shape == (480, 640, 4)
+    np.testing.assert_array_equal(done.pixels[240, 320], (*RED, 255))
+    np.testing.assert_array_equal(done.pixels[0, 0], (0, 0, 0, 0))
 
 
 def test_nobody_is_a_clear_answer(disc_photo):
