@@ -133,6 +133,7 @@ class LiteTiramisu(nn.Module):
     def __init__(self, config: LiteTiramisuConfig, classes: int = 1) -> None:
         super().__init__()
         half, *skips, deepest = (STAGES[stage][3] for stage in LAST_OF_LEVEL)
+        self.encoder = LiteEncoder()
         self.bottleneck = FastDenseBlock(
             deepest, config.growth_rates[0], config.layers[0], config.bottleneck, keep_input=True
         )
@@ -150,7 +151,6 @@ class LiteTiramisu(nn.Module):
             ConvBNReLU(config.head // 2 + 3, config.head), nn.Conv2d(config.head, classes, 3, padding=1)
         )
         self.apply(he_uniform)
-        self.encoder = LiteEncoder()
         for part in (self.encoder.stem, *self.encoder.stages[: config.frozen]):
             part.requires_grad_(False)
 

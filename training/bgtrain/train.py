@@ -348,7 +348,9 @@ class Trainer:
                 self.step += 1
                 images += phase.batch
                 seconds = time.perf_counter() - began
-                report.step(self.step, loss, phase, seconds, self.optimizer.param_groups[0]["lr"])
+                report.step(
+                    self.step, loss, phase, seconds, max(g["lr"] for g in self.optimizer.param_groups)
+                )
                 if self.place.rank == 0 and self.step % recipe.save_every == 0:
                     self.snapshot({}, resumable=True).save(self.out / "last.pt")
                 if self.step % recipe.validate_every == 0 or self.step == recipe.steps:
