@@ -711,11 +711,13 @@ def _run(
 
 @app.command(name="report")
 def _report(
-    results: Annotated[Path, typer.Option(help="folder of result files")] = BENCHMARKS / "results" / "chaos",
+    results: Annotated[
+        Path, typer.Option(help="folder whose chaos, overload and fuzz hold result files")
+    ] = BENCHMARKS / "results",
     out: Annotated[Path, typer.Option(help="Markdown file to write, plots beside it")] = BENCHMARKS
     / "CHAOS.md",
 ) -> None:
-    """Make CHAOS.md and its plots from the result files."""
+    """Make CHAOS.md and its plots from the result files, with those of ``bgbench.overload`` and ``bgbench.fuzz``."""
     from bgbench.chaos_report import write
 
     print(write(results, out))

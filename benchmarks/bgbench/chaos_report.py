@@ -1,10 +1,13 @@
-"""CHAOS.md from result files: faults as a table, memory and latencies as plots."""
+"""CHAOS.md from result files: faults as a table, memory, latencies and overload as plots, crashes of the fuzzer."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from bgbench import overload
 from bgbench.chaos import FLAT, growth, verdicts
 from bgbench.errors import BrokenResult
 from bgbench.results import Case, Result
@@ -34,33 +37,153 @@ _KINDS = {
 }
 
 
+_OVERLOAD = """\
+# Overload
+
+    python -m bgbench.overload run                   # under three minutes
+
+`bgclient web` before a real tritonserver. The peak is what a closed loop gets; then photos of {megapixels} megapixel
+come by chance (Poisson), whether or not answers do. {concurrency} are cut at a time; {uploads} requests are let in,
+wait {wait_s:g} s for their turn and are then told to come back, the rest at once (503 with `Retry-After`). Asked for:
+{kept:.0%} of the peak whatever comes, and an answer to whoever was let in within {limit_s:.0f} s: that wait, and three
+times the slowest answer at the peak."""
+
+_FUZZ = """\
+# Fuzzing
+
+    python -m bgbench.fuzz run --seconds 120         # atheris, the decoder path
+"""
+
+
 def write(results: Path, out: Path) -> Path:
-    """Write ``out`` and, beside it, ``plots/chaos-*.png``. ``BrokenResult`` where there is nothing to report."""
-    files = sorted(results.glob("*.json"))
-    if not files:
-        raise BrokenResult(f"{results} has no result file; run python -m bgbench.chaos run")
+    """Write ``out`` and, beside it, ``plots/chaos-*.png``. ``BrokenResult`` where there is nothing to report.
+
+    Args:
+        results: folder whose ``chaos``, ``overload`` and ``fuzz`` hold result files.
+        out: Markdown file.
+    """
+    found = {name: sorted((results / name).glob("*.json")) for name in ("chaos", "overload", "fuzz")}
+    if not found["chaos"]:
+        raise BrokenResult(f"{results / 'chaos'} has no result file; run python -m bgbench.chaos run")
+    (out.parent / "plots").mkdir(exist_ok=True)
     sections = [_INTRODUCTION]
-    for path in files:
+    for path in found["chaos"]:
         sections += _run(Result.read(path), path, out.parent)
+    for path in found["overload"]:
+        sections += _overload(Result.read(path), path, out.parent)
+    sections += [_FUZZ] * bool(found["fuzz"])
+    sections += [_fuzzed(Result.read(path), path) for path in found["fuzz"]]
     out.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
     return out
 
 
+def _machine(result: Result) -> str:
+    environment = result.environment
+    network = f", network {environment['network']['sha256'][:12]}" if "network" in environment else ""
+    return (
+        f"{environment['cpu']['model']}, {environment['cpu']['cores']} cores, "
+        f"load {environment['load_1min_before']} before the start; commit {environment['commit']}{network}, "
+        f"{result.started}, {result.seconds:.0f} s in all. "
+    )
+
+
+def _overload(result: Result, path: Path, folder: Path) -> list[str]:
+    front, wrong = result.environment["front"], overload.verdicts(result)
+    said = _OVERLOAD.format(**front, kept=overload.KEPT, limit_s=overload.limit_ms(result) / 1e3)
+    peak = overload.peak_of(result)
+    lines = [
+        "| load | offered, photos/s | cut, photos/s | of the peak | p50 | p99 | answers | a no took (p50) |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for case in result.of("overload"):
+        cells = [
+            f"{case.setting['load']:g} x",
+            f"{case.setting['offered']:.1f}",
+            f"{case.value('throughput'):.1f}",
+            f"{case.value('throughput') / peak:.0%}",
+            *(f"{_percentile_s(case, q):.1f} s" for q in (50, 99)),
+            ", ".join(f"{n} x {kind}" for kind, n in case.setting["answers"].items()),
+            f"{refused.summary.p50 / 1e3:.1f} s"
+            if (refused := case.series["latency of refusals"]).values
+            else "-",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    plot = folder / "plots" / f"overload-{path.stem}.png"
+    draw_overload(result, plot)
+    return [
+        said,
+        f"## {path.stem}\n\n{_machine(result)}Peak: {peak:.1f} photos/s. "
+        + (f"**Failed:** {'; '.join(wrong)}." if wrong else "The front kept what was asked."),
+        "\n".join(lines),
+        f"![overload]({plot.relative_to(folder)})",
+    ]
+
+
+def _percentile_s(case: Case, q: int) -> float:
+    """Of the latencies of a case; not a number where nobody was answered."""
+    latency_ms = case.series["latency"].values
+    return float(np.percentile(latency_ms, q)) / 1e3 if latency_ms else float("nan")
+
+
+def draw_overload(result: Result, path: Path) -> None:
+    """What was cut and turned away, and how long answers took, over the load that was offered."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    cases = list(result.of("overload"))
+    peak = overload.peak_of(result)
+    offered = [case.setting["offered"] for case in cases]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set(xlabel="offered, photos/s", xlim=(0, 1.05 * max(offered)))
+    left.plot(offered, offered, color="0.7", linewidth=1, label="offered")
+    left.axhline(
+        overload.KEPT * peak,
+        color="tab:red",
+        linewidth=1,
+        linestyle=":",
+        label=f"{overload.KEPT:.0%} of the peak",
+    )
+    left.plot(offered, [case.value("throughput") for case in cases], marker="o", label="cut")
+    left.set(title="Throughput", ylabel="photos/s", ylim=(0, 1.6 * peak))
+    for name, q in (("p50", 50), ("p99", 99)):
+        values = [_percentile_s(case, q) for case in cases]
+        right.plot(offered, values, marker="o", label=name)
+    right.axhline(overload.limit_ms(result) / 1e3, color="tab:red", linewidth=1, linestyle=":", label="limit")
+    right.set(title="Latency of those let in", ylabel="s")
+    right.set_ylim(bottom=0)
+    for axes in (left, right):
+        axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _fuzzed(result: Result, path: Path) -> str:
+    (case,) = result.of("decoder")
+    crashes = case.setting["crashes"]
+    outcomes = ", ".join(f"{n} {code}" for code, n in case.setting["outcomes"].items())
+    found = "; ".join(crash["said"] for crash in crashes)
+    return (
+        f"## {path.stem}\n\n{_machine(result)}\n\n"
+        f"{case.value('executions'):.0f} inputs from {', '.join(case.setting['formats'])} in "
+        f"{case.setting['seconds']:.0f} s: {outcomes}. **{len(crashes)} crashes**"
+        + (f": {found}." if crashes else ".")
+    )
+
+
 def _run(result: Result, path: Path, folder: Path) -> list[str]:
     plots = folder / "plots"
-    plots.mkdir(exist_ok=True)
     quiet, soak, stop = (next(result.of(name)) for name in ("quiet", "soak", "stop"))
     faults = list(result.of("fault"))
-    cpu, network = result.environment["cpu"], result.environment["network"]
     wrong = verdicts(result)
     names = {name: plots / f"chaos-{path.stem}-{name}.png" for name in ("memory", "latency")}
     draw_memory(result, soak, faults, names["memory"])
     draw_latencies(result, soak, faults, names["latency"])
     return [
-        f"## {path.stem}\n\n{cpu['model']}, {cpu['cores']} cores, "
-        f"load {result.environment['load_1min_before']} before the start; commit {result.environment['commit']}, "
-        f"network {network['sha256'][:12]}, {result.started}, "
-        f"{result.seconds:.0f} s in all. "
+        f"## {path.stem}\n\n{_machine(result)}"
         + (
             f"**Failed:** {'; '.join(wrong)}."
             if wrong

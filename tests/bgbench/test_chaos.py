@@ -196,8 +196,7 @@ def test_memory_that_grows_fails_the_run():
 
 
 def test_the_report_names_each_fault_what_was_seen_and_what_was_lost(tmp_path):
-    (tmp_path / "results").mkdir()
-    result({"cut-out": 9, "lost": 1}).write(tmp_path / "results" / "a-120s.json")
+    result({"cut-out": 9, "lost": 1}).write(tmp_path / "results" / "chaos" / "a-120s.json")
     text = write(tmp_path / "results", tmp_path / "CHAOS.md").read_text()
     assert "| a kill | 9 cut-outs of the same bytes, 1 **lost** | 3 | 4.2 s | 1 | 1 | 0 |" in text
     assert "**Failed:** a kill: 1 lost." in text

@@ -1,0 +1,257 @@
+"""What happens beyond the peak: the REST front before a real server, asked for up to four times what it can do.
+
+    peak      a closed loop of twice as many users as the front cuts for at a time: photos a second at most
+    levels    Poisson arrivals at 0.5, 1, 2 and 4 times the peak, whether or not answers come
+
+Beyond the peak somebody must be turned away. What is asked of the front: it goes on cutting at no less than 80 % of the
+peak, who is let in is answered within a known time, and who is not hears 429 or 503 and when to come back.
+
+    python -m bgbench.overload run                 under three minutes
+    python -m bgbench.chaos report                 draws it into benchmarks/CHAOS.md
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import numpy as np
+import typer
+
+from bgbench import environment
+from bgbench.errors import BenchError, ToolFailed
+from bgbench.load import closed_loop, open_loop, poisson_arrivals
+from bgbench.photos import jpegs
+from bgbench.results import Case, Result, Series
+from bgbench.serving import serving
+from bgclient.web import Settings
+
+BENCHMARKS = Path(__file__).parents[1]
+CACHE = environment.ROOT / ".cache" / "bench"
+
+LEVELS = (0.5, 1.0, 2.0, 4.0)
+"""Offered load, in peaks."""
+MEGAPIXELS = 1
+SETTINGS = Settings(requests_per_minute=0)
+"""The front's own, but for the rate of one caller: here one caller is the crowd."""
+USERS = 2 * SETTINGS.concurrency
+KEPT = 0.8
+"""Of the peak, under any overload."""
+START_S = 120.0
+DRAIN_S = 30.0
+"""For the last answers of a level."""
+
+
+class Refused(Exception):
+    """The front said no."""
+
+
+class Front:
+    """``bgclient web`` in a process of its own, and what it answered."""
+
+    def __init__(self, address: str, client: httpx.AsyncClient) -> None:
+        self._url = f"{address}/v1.0/removebg"
+        self._client = client
+        self.answers: Counter[str] = Counter()
+        """"200", "503 with Retry-After", "500", "ReadTimeout", ..."""
+        self.refused_ms: list[float] = []
+        """How long callers waited for a no."""
+
+    async def cut(self, photo: bytes) -> None:
+        """One photo. ``Refused`` where there is no picture."""
+        began = time.perf_counter()
+        try:
+            answer = await self._client.post(
+                self._url, files={"image_file": photo}, data={"size": "full", "format": "png"}
+            )
+        except httpx.HTTPError as error:
+            self.answers[type(error).__name__] += 1
+            raise
+        kind = str(answer.status_code)
+        if answer.status_code != 200:
+            kind += " with Retry-After" if int(answer.headers.get("retry-after", 0)) > 0 else ""
+            self.refused_ms.append(1e3 * (time.perf_counter() - began))
+        self.answers[kind] += 1
+        if answer.status_code != 200:
+            raise Refused(kind)
+
+
+@contextmanager
+def _front(url: str, log: Path) -> Iterator[str]:
+    """Address of a front before the server at ``url``."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bgclient", "web", "--port", str(port), "--url", url],
+            env={**os.environ, **SETTINGS.to_environment()},
+            stdout=said,
+            stderr=said,
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + START_S
+        while not _answers(address):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise ToolFailed(f"bgclient web did not start: {log.read_text()[-500:]}")
+            time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/livez", timeout=5.0).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+async def measure(address: str, seconds: float, photos: list[bytes]) -> list[Case]:
+    """Peak and levels; ``seconds`` are shared by them."""
+    each_s = seconds / (1 + len(LEVELS))
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=256)
+    cases = []
+    async with httpx.AsyncClient(limits=limits, timeout=60.0, trust_env=False) as client:
+        warm = Front(address, client)
+        for photo in photos:
+            await warm.cut(photo)
+        front = Front(address, client)
+        run = await closed_loop(front.cut, photos, users=USERS, duration_s=each_s)
+        peak = _throughput(run.done_s, each_s)
+        if not peak:
+            raise BenchError(f"no cut-out in {each_s:.0f} s: {dict(front.answers)}")
+        cases.append(_case("peak", {"users": USERS}, front, run.latencies_ms, peak, "closed loop"))
+        for number, level in enumerate(LEVELS):
+            front = Front(address, client)
+            arrivals = poisson_arrivals(level * peak, each_s, seed=number)
+            run = await open_loop(front.cut, photos, arrivals, max_waiting=100_000, patience_s=DRAIN_S)
+            setting = {"load": level, "offered": round(level * peak, 2), "requests": len(arrivals)}
+            throughput = _throughput(run.done_s, each_s)
+            case = _case("overload", setting, front, run.latencies_ms, throughput, "open loop")
+            case.notes.extend(note for note in run.notes if note.startswith("unstable"))
+            cases.append(case)
+    return cases
+
+
+def _throughput(done_s: list[float | None], seconds: float) -> float:
+    """Answers a second while load was offered; those that came afterwards are not counted."""
+    return sum(done is not None and done <= seconds for done in done_s) / seconds
+
+
+def _case(
+    scenario: str,
+    setting: dict[str, object],
+    front: Front,
+    latencies_ms: list[float],
+    throughput: float,
+    tool: str,
+) -> Case:
+    return Case(
+        scenario=scenario,
+        setting={**setting, "answers": dict(sorted(front.answers.items()))},
+        tool=tool,
+        series={
+            "throughput": Series(unit="photos/s", values=[round(throughput, 3)]),
+            "latency": Series(unit="ms", values=[round(one, 1) for one in latencies_ms]),
+            "latency of refusals": Series(unit="ms", values=[round(one, 1) for one in front.refused_ms]),
+        },
+    )
+
+
+def peak_of(result: Result) -> float:
+    """Photos a second at most, whatever the load."""
+    return max(case.value("throughput") for case in result.cases)
+
+
+def limit_ms(result: Result) -> float:
+    """By when who is let in must have an answer: the wait for a turn, and three times the slowest at the peak."""
+    slowest = max(next(result.of("peak")).series["latency"].values)
+    return float(1e3 * result.environment["front"]["wait_s"] + 3 * slowest)
+
+
+def verdicts(result: Result) -> list[str]:
+    """What the run must not contain; empty for a good one."""
+    wrong = []
+    for case in result.of("overload"):
+        name = f"{case.setting['load']:g} x the peak"
+        kept = case.value("throughput") / peak_of(result)
+        if case.setting["load"] > 1 and kept < KEPT:
+            wrong.append(f"{name}: {kept:.0%} of the peak were cut, not {KEPT:.0%}")
+        slowest = max(case.series["latency"].values, default=0.0)
+        if slowest > limit_ms(result):
+            wrong.append(f"{name}: an answer took {slowest:.0f} ms, above {limit_ms(result):.0f} ms")
+        fine = {"200", "429 with Retry-After", "503 with Retry-After"}
+        wrong += [f"{name}: {n} x {kind}" for kind, n in case.setting["answers"].items() if kind not in fine]
+    return wrong
+
+
+def run(seconds: float, *, cache: Path, tell: Callable[[str], object]) -> Result:
+    """The whole bench against a server and a front of its own, on loopback."""
+    from bgserver import model_repository
+
+    began = time.monotonic()
+    started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    network = model_repository() / "tiramisu_onnx" / "1" / "model.onnx"
+    result = Result(set="overload", started=started, environment=environment.record(network))
+    result.environment["front"] = {
+        "concurrency": SETTINGS.concurrency,
+        "uploads": SETTINGS.uploads,
+        "wait_s": SETTINGS.wait_s,
+        "megapixels": MEGAPIXELS,
+    }
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving() as served,
+        _front(served.url, Path(folder) / "log") as address,
+    ):
+        result.environment["server"] = served.describe()
+        result.cases += asyncio.run(measure(address, seconds, jpegs(MEGAPIXELS, 4, cache)))
+    for case in result.cases:
+        latency = case.series["latency"].values
+        p99 = f"p99 {np.percentile(latency, 99):.0f} ms" if latency else "no answer"
+        tell(f"{case.scenario} {case.setting}: {case.value('throughput'):.2f} photos/s, {p99}")
+    result.seconds = round(time.monotonic() - began, 1)
+    return result
+
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps ``run`` a command of its own."""
+
+
+@app.command(name="run")
+def _run(
+    seconds: Annotated[float, typer.Option(help="of load, shared by the peak and the four levels")] = 125.0,
+    cache: Annotated[Path, typer.Option(help="where photos are kept")] = CACHE,
+    out: Annotated[
+        Path | None, typer.Option(help="result file; default: results/overload/DEVICE.json")
+    ] = None,
+) -> None:
+    """Run, write the result, exit with 1 where the front gave way."""
+    result = run(seconds, cache=cache, tell=lambda line: print(line, file=sys.stderr, flush=True))
+    target = out or BENCHMARKS / "results" / "overload" / f"{result.environment['device']}.json"
+    result.write(target)
+    print(target)
+    if wrong := verdicts(result):
+        raise SystemExit("\n".join(wrong))
+
+
+if __name__ == "__main__":
+    app()
