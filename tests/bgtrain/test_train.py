@@ -90,7 +90,7 @@ def test_accumulated_parts_add_up_to_the_whole_batch(tiny_recipe, tiny_data, tmp
 
 @pytest.mark.slow
 def test_a_compiled_network_learns_the_same(whole, tiny_recipe, tiny_data, tmp_path):
-    compiled = run(tiny_recipe, tmp_path / "compiled", tiny_data, "--compile", "aot_eager")
+    compiled = run(tiny_recipe, tmp_path / "compiled", tiny_data, "--compile", "eager")
     assert list(compiled.weights) == list(whole.weights)
     for name, value in whole.weights.items():
         torch.testing.assert_close(value, compiled.weights[name], rtol=1e-2, atol=1e-3, msg=name)
