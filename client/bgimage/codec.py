@@ -300,6 +300,11 @@ def decode(data: bytes, limits: Limits | None = None, *, at_least: int | None = 
             pixels, alpha = _decode_deep(data, image)
         else:
             pixels, alpha = _arrays(image)
+        if not (at_least and format == "jpeg") and pixels.shape[:2] != (
+            height,
+            width,
+        ):  # a damaged HEIC may decode to another size
+            raise ValueError(f"{pixels.shape[:2]} pixels where the header says {(height, width)}")
     except BgError:
         raise
     except Exception as error:  # whatever hostile bytes make of a foreign decoder
