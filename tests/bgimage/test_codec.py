@@ -255,6 +255,13 @@ def test_heic_without_its_extra_says_what_to_install(monkeypatch):
         decode(struct.pack(">I4s4sI4s", 20, b"ftyp", b"heic", 0, b"mif1") + bytes(100))
 
 
+def test_a_photo_that_decodes_to_another_size_than_its_header_says_is_broken(saved, corners, monkeypatch):
+    # the fuzzer made a HEIC that did: the limits were then checked against the wrong size
+    monkeypatch.setattr(codec, "_arrays", lambda image: (np.zeros((24, 64, 3), np.uint8), None))
+    with pytest.raises(BrokenPhoto, match="save the photo again"):
+        decode(saved(corners, "PNG"))
+
+
 def test_heic_is_read_with_its_extra(corners):
     heif = pytest.importorskip("pillow_heif")
     out = io.BytesIO()
