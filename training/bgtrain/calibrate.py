@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bgtrain import checkpoint
+from bgtrain import checkpoint, networks
 from bgtrain.recipe import from_dict
 from bgtrain.shards import data_folder
 from bgtrain.train import Validation
@@ -64,9 +64,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="bgtrain calibrate", description=__doc__.partition("\n\n")[0])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("out", type=Path, help="checkpoint to write, weights in float16")
+    parser.add_argument("--size", type=int, help="side to serve at, pixels; default: the checkpoint's")
     parser.add_argument("--data", type=Path, default=None, help="folder of the shards (else BGCLIENT_DATA)")
     arguments = parser.parse_args(argv)
     source = checkpoint.load(arguments.checkpoint)
+    if arguments.size:
+        stride = networks.build(source.network).stride
+        if arguments.size % stride:
+            parser.error(f"--size {arguments.size}: {source.network} needs a multiple of {stride}")
+        contract = dataclasses.replace(source.contract, size_hw=(arguments.size, arguments.size))
+        source = dataclasses.replace(source, contract=contract)
     recipe = dataclasses.replace(from_dict(source.recipe), contract=source.contract)
     validation = Validation(data_folder(arguments.data), recipe)
     model = source.model()
