@@ -22,7 +22,9 @@ INSIDE = 0.5
 SPECK = 0.002
 """A part with less than this share of all people's alpha is a speck; so is a hole with less than this share."""
 SMALLEST = 9.0
-"""Pixels of the network's picture; a part below it is a speck in any case."""
+"""Pixels of the network's picture; a hole below it is filled in any case."""
+FAR_AWAY = 0.001
+"""A part below this share of the whole picture is a speck even when it is all there is."""
 NECK = 0.45
 """Two bodies are taken apart where their link is narrower than this share of the slimmer body."""
 BODY = 0.15
@@ -38,7 +40,7 @@ def cleaned(alpha: Floats) -> Floats:
     count, labels = cv2.connectedComponents(support, connectivity=8)
     mass = np.bincount(labels.ravel(), alpha.ravel(), count)[1:]
     limit = max(SMALLEST, SPECK * float(mass.sum()))
-    specks = np.concatenate([[False], mass < limit])
+    specks = np.concatenate([[False], mass < max(limit, FAR_AWAY * alpha.size)])
     result[specks[labels]] = 0
     count, labels = cv2.connectedComponents((result < 0.9).astype(np.uint8), connectivity=4)
     mass = np.bincount(labels.ravel(), 1 - result.ravel(), count)
