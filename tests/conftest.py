@@ -1,6 +1,7 @@
-"""What the tests of several packages share: example photos, the training photos, one server for all."""
+"""What the tests of several packages share: example photos, the training photos, one server, one browser."""
 
 import os
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -8,6 +9,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+CHROMIUM_FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--lang=en-US",
+    "--window-size=1360,900",
+)
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +60,30 @@ def server(server_log):
     settings = {"threads": 2, "canary_timeout_s": 60.0, "start_timeout_s": 300.0}
     with bgserver.Server("cpu", log=server_log, **settings) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    """A headless Chromium with its ``downloads`` folder, once for the whole run; or a skip."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    chromedriver = shutil.which("chromedriver")
+    if not (browser and chromedriver):
+        pytest.skip(
+            "no chromium and chromedriver on PATH; on Debian: apt-get install chromium chromium-driver"
+        )
+    folder = tmp_path_factory.mktemp("chromium")
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for flag in (*CHROMIUM_FLAGS, f"--user-data-dir={folder / 'profile'}"):
+        options.add_argument(flag)
+    options.add_experimental_option("prefs", {"download.default_directory": str(folder / "downloads")})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
+    driver.downloads = folder / "downloads"
+    driver.downloads.mkdir()
+    yield driver
+    driver.quit()
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -28,17 +29,6 @@ ROOT = Path(__file__).parents[2]
 STATIC = ROOT / "client" / "bgclient" / "web" / "static"
 BROWSER, SERVER = STATIC / "network.onnx", ROOT / "model_repository" / ONNX_NETWORK / "1" / "model.onnx"
 WEIGHTS = ROOT / "training" / "weights"
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-)
 RUN = """
 const [pixels, shape, done] = arguments;
 (async () => {
@@ -112,33 +102,19 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.mark.browser
 @pytest.mark.slow
 def test_the_browser_gives_the_alpha_that_the_servers_engine_gives(
-    address: str, examples: dict[str, Path], tmp_path: Path
+    address: str, chromium: Any, examples: dict[str, Path], tmp_path: Path
 ) -> None:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip(
-            "no chromium and chromedriver on PATH; on Debian: apt-get install chromium chromium-driver"
-        )
     source = published(BROWSER)
     contract = source.contract
     pictures = from_folder(contract, next(iter(examples.values())).parent)[:3]
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path}"):
-        options.add_argument(flag)
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     found = []
-    try:
-        browser.set_script_timeout(300)
-        browser.get(f"{address}/")
-        for picture in pictures:
-            pixels = base64.b64encode(picture.image.tobytes()).decode()
-            answer = browser.execute_async_script(RUN, pixels, [1, 3, *contract.size_hw])
-            assert not answer.startswith("!"), answer
-            found.append(np.frombuffer(base64.b64decode(answer), np.float32).reshape(1, *contract.size_hw))
-    finally:
-        browser.quit()
+    chromium.set_script_timeout(300)
+    chromium.get(f"{address}/")
+    for picture in pictures:
+        pixels = base64.b64encode(picture.image.tobytes()).decode()
+        answer = chromium.execute_async_script(RUN, pixels, [1, 3, *contract.size_hw])
+        assert not answer.startswith("!"), answer
+        found.append(np.frombuffer(base64.b64decode(answer), np.float32).reshape(1, *contract.size_hw))
     full = tmp_path / "full.onnx"
     full.write_bytes(release.onnx_bytes(source))
     in_fp32, same_file = (

@@ -1,53 +1,15 @@
-"""A headless Chromium and the page as a visitor sees it."""
+"""The page as a visitor sees it."""
 
 from __future__ import annotations
 
 import base64
-import shutil
 import time
 
-import pytest
-
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-from selenium.webdriver.common.by import By  # noqa: E402
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-CHROMEDRIVER = shutil.which("chromedriver")
-FLAGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--lang=en-US",
-]
 WAIT_S = 180
 
 
-def started(folder):
-    """A browser with its profile and its downloads in ``folder``."""
-    if not (CHROMIUM and CHROMEDRIVER):
-        pytest.skip(
-            "no chromium and chromedriver on PATH; on Debian: apt-get install chromium chromium-driver"
-        )
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in [*FLAGS, "--window-size=1360,900", f"--user-data-dir={folder / 'profile'}"]:
-        options.add_argument(flag)
-    options.add_experimental_option("prefs", {"download.default_directory": str(folder / "downloads")})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(CHROMEDRIVER))
-    driver.downloads = folder / "downloads"
-    driver.downloads.mkdir()
-    return driver
-
-
 class Visit:
-    """The page as a visitor sees it."""
+    """The page at an address, freshly opened in ``driver`` (the fixture ``chromium``)."""
 
     def __init__(self, driver, address):
         self.driver, self.address = driver, address
@@ -62,7 +24,7 @@ class Visit:
         return self.driver.execute_script(text, *arguments)
 
     def one(self, css):
-        return self.driver.find_element(By.CSS_SELECTOR, css)
+        return self.driver.find_element("css selector", css)
 
     def until(self, true, what):
         end = time.monotonic() + WAIT_S

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 
 from bgclient.web import page
 
+from .browser import Visit
 from .support import opened, picture
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -24,17 +25,7 @@ pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 
-from .browser import Visit, started  # noqa: E402
-
 AXE = "axe-core@4.14.1"
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    """A browser for the module, with its downloads folder."""
-    driver = started(tmp_path_factory.mktemp("browser"))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture

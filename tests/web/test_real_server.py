@@ -14,6 +14,7 @@ from bgclient.client import Client
 from bgclient.web import Settings, create_app
 from bgserver import logs
 
+from .browser import Visit
 from .support import listening_on_loopback, opened
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -109,21 +110,8 @@ def test_one_id_joins_the_caller_the_front_and_the_models(front, server, server_
     assert of_models(cutout.timings.request_id) == [("preprocess", "ok"), ("postprocess", "ok")]
 
 
-@pytest.fixture
-def chromium(tmp_path):
-    """A browser with its downloads folder."""
-    pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    from .browser import started
-
-    driver = started(tmp_path)
-    yield driver
-    driver.quit()
-
-
 @pytest.mark.browser
 def test_a_photo_dropped_on_the_page_comes_back_as_the_apis_png(front, chromium, examples):
-    from .browser import Visit
-
     photo = examples["astronaut"].read_bytes()
     here = Visit(chromium, front)
     here.drop("astronaut.png", photo)
