@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import os
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -27,6 +29,7 @@ from bgclient.errors import (
     ServerBusy,
     ServerFault,
     ServerUnavailable,
+    SharedMemoryError,
     TransportError,
 )
 from bgclient.fetch import Fetcher
@@ -35,11 +38,13 @@ from bgclient.telemetry import Hooks, NoHooks, id_of_this_call
 from bgclient.transports import TLS, Connector, Network, Wiring
 
 if TYPE_CHECKING:
-    from bgclient.options import Where
+    from bgclient.options import SharedMemory, Where
     from bgclient.results import Cutout
     from bgimage.codec import Limits, Photo
     from bgimage.contract import Contract
     from bgimage.options import Options
+
+_log = logging.getLogger("bgclient")
 
 _BLAMED = (ServerUnavailable, DeadlineExceeded, ServerFault, ModelMissing, AccessDenied)
 """Errors that put an endpoint aside; any other says nothing about it."""
@@ -123,13 +128,15 @@ class BaseClient:
         headers: Mapping[str, str] | None = None,
         token: str | None = None,
         tls: TLS | None = None,
-        shared_memory: bool = False,
+        shared_memory: bool | SharedMemory = False,
         limits: Limits | None = None,
         fetcher: Fetcher | None = None,
         hooks: Hooks | None = None,
         connector: Connector | None = None,
     ) -> None:
         Deadline(timeout_s)  # refuses what is no timeout
+        if shared_memory not in _shm.KINDS:
+            raise ValueError(f"shared_memory={shared_memory!r}: use 'auto', 'system', 'cuda', or False")
         self._endpoints = None if url is None else parse_endpoints(url)
         self._matte, self._cutout = (
             name if model is None else f"{name}_{model}" for name in ("matte", "cutout")
@@ -313,10 +320,7 @@ class BaseClient:
         contract = yield from self._contract(link, endpoint, deadline)
         request, fixed = yield from prepare(contract)
         sent_bytes = len(request.inputs[0].data)
-        if self._shared_memory:
-            answer = yield from self._through_memory(link, endpoint, deadline, request, fixed)
-        else:
-            answer = yield _ask(endpoint, request, deadline)
+        answer = yield from self._answer(link, endpoint, deadline, request, fixed)
         for name, size in fixed.items():
             if len(answer.output(name).data) != size:
                 shape = list(answer.output(name).shape)
@@ -346,7 +350,7 @@ class BaseClient:
                 ) from error
         return link.contracts[endpoint]
 
-    def _through_memory(
+    def _answer(
         self,
         link: Connections,
         endpoint: Endpoint,
@@ -354,36 +358,71 @@ class BaseClient:
         request: Request,
         fixed: dict[str, int],
     ) -> Flow[Answer]:
-        """One request whose tensors stay in shared memory."""
+        """One request, through shared memory where that is wanted."""
+        kind = _shm.KINDS[self._shared_memory]
         regions = link.regions[endpoint]
+        auto = self._shared_memory == "auto"
+        if kind is not None and not (auto and (regions.refused or not endpoint.is_here)):
+            try:
+                return (yield from self._through_memory(kind, regions, endpoint, deadline, request, fixed))
+            except RegionLost:
+                raise
+            except (SharedMemoryError, AccessDenied) as error:
+                if not auto:
+                    raise
+                if not regions.refused:
+                    regions.refused = True
+                    _log.warning("photos go over the socket: %s", error)
+        answer: Answer = yield _ask(endpoint, request, deadline)
+        return answer
+
+    def _through_memory(
+        self,
+        kind: type[_shm.Region],
+        regions: _shm.Regions,
+        endpoint: Endpoint,
+        deadline: Deadline,
+        request: Request,
+        fixed: dict[str, int],
+    ) -> Flow[Answer]:
+        """One request whose tensors stay in shared memory."""
         if not regions.swept:
-            _shm.sweep()
-            known = yield _ask(endpoint, _wire.regions_query(), deadline)
-            regions.discard(_shm.of_the_dead(known.get("regions", {})))
+            yield Work(kind.prepare)
+            known = yield _ask(endpoint, _wire.regions_query(kind.memory), deadline)
+            regions.found(_shm.of_the_dead(known.get("regions", {})))
             regions.swept = True
-        for name in regions.stale():
-            yield _ask(endpoint, _wire.unregister_query(name), deadline)
-        byte_size = _shm.room(request, fixed)
+        yield from self._forget(kind, regions, endpoint, deadline)
+        byte_size = kind.room(request, fixed)
         region = regions.take(byte_size)
         try:
             if region is None:
-                region = _shm.Region(byte_size)
+                region = kind(byte_size)
                 try:
-                    yield _ask(endpoint, _wire.register_query(region.name, region.key, byte_size), deadline)
+                    yield _ask(endpoint, region.registration, deadline)
                 finally:
-                    region.unlink()
+                    region.conceal()
             placed = region.place(request, fixed)
             answer: Answer = yield _ask(endpoint, placed, deadline)
-        except RegionLost:
-            regions.forget()
-            raise
-        except BaseException:
+            read = region.read(answer, placed)
+        except BaseException as error:
             if region is not None:
-                regions.discard([region.name])
+                regions.discard(region)
+            if isinstance(error, RegionLost):
+                regions.lost()
             raise
-        read = region.read(answer, placed)
         regions.give(region)
         return read
+
+    def _forget(
+        self, kind: type[_shm.Region], regions: _shm.Regions, endpoint: Endpoint, deadline: Deadline
+    ) -> Flow[None]:
+        """Let the server forget what is stale. What it still uses it keeps, and so do we."""
+        stale = regions.stale()
+        for name in stale:
+            yield _ask(endpoint, _wire.unregister_query(kind.memory, name), deadline)
+        if stale:
+            known = yield _ask(endpoint, _wire.regions_query(kind.memory), deadline)
+            regions.forgotten(set(stale) - set(known.get("regions", {})))
 
     def _info_flow(self, link: Connections) -> Flow[list[ServerInfo]]:
         """``Client.info``."""
@@ -452,12 +491,13 @@ class BaseClient:
 
     def _farewell_flow(self, link: Connections) -> Flow[None]:
         """Let the servers forget our shared memory, before the transports are closed."""
+        kind = _shm.KINDS[self._shared_memory]
+        if kind is None:
+            return
         for endpoint, regions in link.regions.items():
-            for name in regions.all():
-                try:
-                    yield _ask(endpoint, _wire.unregister_query(name), Deadline(2.0))
-                except TransportError:
-                    break  # a server that is gone has forgotten already; the next client sweeps the rest
+            regions.retire()
+            with suppress(TransportError):  # gone, it has forgotten; else the next client sweeps
+                yield from self._forget(kind, regions, endpoint, Deadline(2.0))
 
 
 Prepare = Callable[["Contract"], Flow[tuple[Request, dict[str, int]]]]

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 _SCHEMES = {
@@ -30,6 +31,15 @@ class Endpoint:
     def __str__(self) -> str:
         scheme = self.protocol + ("s" if self.tls else "")
         return self.address if scheme == "grpc" else f"{scheme}://{self.address}"
+
+    @property
+    def is_here(self) -> bool:
+        """True for a loopback address."""
+        host = urlsplit(f"//{self.address}").hostname or ""
+        try:
+            return ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
 
     @classmethod
     def parse(cls, url: str) -> Endpoint:

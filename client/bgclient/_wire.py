@@ -6,12 +6,13 @@ The HTTP form is the binary tensor data extension: a JSON header, then the tenso
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from bgclient.errors import (
@@ -35,6 +36,9 @@ from bgclient.errors import (
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+Memory = Literal["System", "Cuda"]
+"""The kinds of shared memory, as the names of their extensions begin."""
 
 MAX_ANSWER_BYTES = 1 << 30
 """No answer of ours comes near; a server that sends more is not ours."""
@@ -178,22 +182,36 @@ def models_query() -> Query:
     return Query("RepositoryIndex", "POST", "v2/repository/index", body={})
 
 
-def regions_query() -> Query:
+def regions_query(memory: Memory) -> Query:
     """Shared memory regions that the server knows."""
-    return Query("SystemSharedMemoryStatus", "GET", "v2/systemsharedmemory/status")
+    return Query(f"{memory}SharedMemoryStatus", "GET", f"v2/{memory.lower()}sharedmemory/status")
 
 
-def register_query(region: str, key: str, byte_size: int) -> Query:
-    """Make a shared memory object known to the server."""
+def register_system_query(region: str, key: str, byte_size: int) -> Query:
+    """Make a POSIX shared memory object known to the server."""
     fields = {"key": key, "offset": 0, "byte_size": byte_size}
-    path = f"v2/systemsharedmemory/region/{quote(region, safe='')}/register"
-    return Query("SystemSharedMemoryRegister", "POST", path, {"name": region, **fields}, fields)
+    return _region_query("System", region, "Register", fields, fields)
 
 
-def unregister_query(region: str) -> Query:
-    """Make the server forget a region and unmap it."""
-    path = f"v2/systemsharedmemory/region/{quote(region, safe='')}/unregister"
-    return Query("SystemSharedMemoryUnregister", "POST", path, {"name": region}, {})
+def register_cuda_query(region: str, handle: bytes, device: int, byte_size: int) -> Query:
+    """Make GPU memory known to the server by its CUDA IPC handle."""
+    fields = {"device_id": device, "byte_size": byte_size}
+    encoded = {"b64": base64.b64encode(handle).decode()}
+    return _region_query(
+        "Cuda", region, "Register", {"raw_handle": handle, **fields}, {"raw_handle": encoded, **fields}
+    )
+
+
+def unregister_query(memory: Memory, region: str) -> Query:
+    """Make the server forget a region and unmap it, at once or with the end of the request that uses it."""
+    return _region_query(memory, region, "Unregister", {}, {})
+
+
+def _region_query(
+    memory: Memory, region: str, what: str, fields: Mapping[str, Any], body: Mapping[str, Any]
+) -> Query:
+    path = f"v2/{memory.lower()}sharedmemory/region/{quote(region, safe='')}/{what.lower()}"
+    return Query(f"{memory}SharedMemory{what}", "POST", path, {"name": region, **fields}, body)
 
 
 def http_body(request: Request) -> tuple[bytes, dict[str, str]]:
@@ -263,8 +281,8 @@ def error_of(status: str, message: str, address: str) -> BgError:
         return RegionLost(f"{address} does not know our shared memory any more ({text})")
     if "shared memory" in text.lower():
         return SharedMemoryError(
-            f"{address} cannot use our shared memory ({text}); it must run on this host, with the same "
-            "/dev/shm; use shared_memory=False"
+            f"{address} cannot use our shared memory ({text}); it must run on this host, with the same /dev/shm, "
+            'or with the same GPU for "cuda"; else use shared_memory=False'
         )
     if status != "UNAVAILABLE" and ("unknown model" in text or _OTHER_TENSORS.search(text)):
         status = "NOT_FOUND"

@@ -57,7 +57,11 @@ class Client(BaseClient):
         headers: sent with every request.
         token: sent as "authorization: Bearer TOKEN".
         tls: certificates for "grpcs://" and "https://"; the system's authorities by default.
-        shared_memory: pass tensors through /dev/shm; the server must be on this host.
+        shared_memory: pass tensors through memory that the server on this host sees too. "system", or True: through
+            /dev/shm. "cuda": through the GPU that both use (extra ``cuda``); photos are decoded by the processor, on
+            the server too, so they travel to the GPU and back for nothing: only for servers whose models of the
+            same interface decode there. "auto": as "system" for a server on a loopback address that can see
+            /dev/shm, else over the socket, which is logged once.
         limits: what a photo may cost here, ``bgimage.codec.Limits``.
         fetcher: who gets photos from URLs, ``bgclient.fetch.Fetcher``; None: URLs are refused.
         hooks: told of every call, ``bgclient.telemetry``.

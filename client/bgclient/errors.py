@@ -16,7 +16,7 @@ BgError                       base; .code, .retryable, .status
     ├── CallCancelled         cancelled from this side
     ├── AccessDenied          the server wants another token or certificate
     ├── ModelMissing          a Triton, but without our models
-    ├── SharedMemoryError     the server cannot see this process's shared memory
+    ├── SharedMemoryError     none to be had here, or the server cannot see it
     │   └── RegionLost        the server was restarted and forgot it                   (retryable)
     ├── NetworkChanged        the server was given another network in between           (retryable)
     └── ServerFault           the server broke on this request, or answers nonsense
@@ -148,7 +148,7 @@ class ModelMissing(TransportError):
 
 
 class SharedMemoryError(TransportError):
-    """The server cannot see this process's shared memory."""
+    """There is no shared memory of the wanted kind here, no room in it, or the server cannot see it."""
 
     code = "shared_memory"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal, TypedDict
 
 Where = Literal["client", "server"]
+SharedMemory = Literal["auto", "system", "cuda"]
 
 
 class CutOptions(TypedDict, total=False):

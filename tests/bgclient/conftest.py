@@ -154,6 +154,8 @@ class WireServer:
         self.regions = _Regions()
         self.forgotten = []
         """Regions that were unregistered."""
+        self.in_use = set()
+        """Regions that stay mapped when they are unregistered, as those of a request that still runs."""
         self.began = threading.Event()
         self.restricted = False
         """Keep the repository to itself, as a server behind an admin key does."""
@@ -268,7 +270,8 @@ class GrpcServer(WireServer):
 
             def SystemSharedMemoryUnregister(self, message, context):  # noqa: N802
                 outer.forgotten.append(message.name)
-                outer.regions.known.pop(message.name, None)
+                if message.name not in outer.in_use:
+                    outer.regions.known.pop(message.name, None)
                 return pb.SystemSharedMemoryUnregisterResponse()
 
         self._server = grpc.server(ThreadPoolExecutor(16))

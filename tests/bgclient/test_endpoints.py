@@ -45,6 +45,20 @@ def test_what_is_no_address_is_refused_with_the_reason(url, why):
         Endpoint.parse(url)
 
 
+@pytest.mark.parametrize(
+    ("url", "here"),
+    [
+        ("localhost:8001", True),
+        ("http://127.0.0.1:8000/triton", True),
+        ("[::1]:8001", True),
+        ("gpu1:8001", False),
+        ("10.0.0.1:8001", False),
+    ],
+)
+def test_a_loopback_address_is_known_to_be_here(url, here):
+    assert Endpoint.parse(url).is_here is here
+
+
 def test_several_servers_are_separated_by_commas_or_listed_and_each_counts_once():
     assert parse_endpoints("a:1, b:2,a:1,") == parse_endpoints(["a:1", "b:2"])
     with pytest.raises(ValueError, match="names no server"):

@@ -14,16 +14,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bgclient import AsyncClient, Client, Retry
+from bgclient import AsyncClient, Client, Retry, _shm, _wire
+from bgclient._endpoints import Endpoint
 from bgclient.errors import (
     BrokenPhoto,
     DeadlineExceeded,
     EmptyPhoto,
     ModelMissing,
     OptionError,
+    SharedMemoryError,
     TooManyPixels,
     UnknownFormat,
 )
+from bgclient.transports import Network, Wiring
 from bgimage.codec import decode
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -191,8 +194,6 @@ def test_info_names_triton_the_network_and_what_runs_it(twin, url):
 
 
 def test_the_shared_memory_of_a_killed_client_is_forgotten_by_the_server(server, portrait, root):
-    from bgclient import _wire
-
     script = """
 import os, signal, sys
 from bgclient import Client
@@ -210,15 +211,45 @@ os.kill(os.getpid(), signal.SIGKILL)
         client.cut(portrait)
         link = client._connections()
         transport = link.transports[link.balancer.endpoints[0]]
-        known = transport.query(_wire.regions_query(), 10.0).get("regions", {})
+        known = transport.query(_wire.regions_query("System"), 10.0).get("regions", {})
         assert all(f"-{os.getpid()}-" in name for name in known if name.startswith("bgclient-"))
     with Client(server.grpc_url, timeout_s=TIMEOUT_S) as client:
         client.ready()
         link = client._connections()
-        known = (
-            link.transports[link.balancer.endpoints[0]].query(_wire.regions_query(), 10.0).get("regions", {})
-        )
+        transport = link.transports[link.balancer.endpoints[0]]
+        known = transport.query(_wire.regions_query("System"), 10.0).get("regions", {})
         assert [name for name in known if name.startswith("bgclient-")] == []
+
+
+def transport_of(url):
+    return Network().connect(Endpoint.parse(url), Wiring())
+
+
+def test_a_gpu_handle_that_the_server_cannot_open_is_a_typed_error_and_leaves_nothing(url):
+    transport = transport_of(url)
+    with pytest.raises(SharedMemoryError, match="same GPU") as raised:
+        transport.query(_wire.register_cuda_query("bgclient-test", bytes(64), 0, 4096), TIMEOUT_S)
+    assert not raised.value.retryable
+    assert "bgclient-test" not in transport.query(_wire.regions_query("Cuda"), TIMEOUT_S).get("regions", {})
+    transport.query(_wire.unregister_query("Cuda", "bgclient-test"), TIMEOUT_S)
+    transport.close()
+
+
+@pytest.mark.gpu
+def test_through_the_gpu_s_memory_the_pixels_are_the_same(twin, url, portrait):
+    try:
+        _shm.CudaRegion.prepare()
+    except SharedMemoryError as error:
+        pytest.skip(str(error))
+    with Client(url, timeout_s=TIMEOUT_S) as plain:
+        expected = plain.cut(portrait)
+    client = twin.client(url, shared_memory="cuda", timeout_s=TIMEOUT_S)
+    for where in ("client", "server"):
+        assert difference(twin.do(client.cut(portrait, where=where)).pixels, expected.pixels) <= TOLERANCE
+    twin.do(client.close())
+    transport = transport_of(url)
+    assert transport.query(_wire.regions_query("Cuda"), TIMEOUT_S).get("regions", {}) == {}
+    transport.close()
 
 
 def bgclient(root, *arguments, **environment):

@@ -59,7 +59,7 @@ def _fields(query: Query, response: httpx.Response, endpoint: Endpoint) -> dict[
         return {"models": found}
     if query.rpc == "ModelConfig":
         return {"config": found}
-    if query.rpc == "SystemSharedMemoryStatus":
+    if query.rpc.endswith("SharedMemoryStatus"):
         return {"regions": {region["name"]: region for region in found}}
     return dict(found)
 
