@@ -136,8 +136,9 @@ def test_a_server_that_dies_again_and_again_is_given_up_with_a_sentence(tiny, ev
 
 
 APPLICATION = """
-import os, sys, time
+import os, signal, sys, time
 from bgserver import Server
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit an ignored one
 server = Server("cpu", sys.argv[1], models=("cutout",), drain_s=5.0, canary_timeout_s=30.0)
 with server:
     print(server.facts["pid"], server._keeper.pid, flush=True)
@@ -170,7 +171,7 @@ def test_nothing_is_left_when_the_application_is_ended(application, traces, even
     program, pid, _ = application()
     left = traces(pid)
     os.killpg(program.pid, number)  # as Ctrl-C does, to the whole group of the terminal
-    program.wait()
+    program.wait(60)
     eventually(lambda: not left(), 60.0)
 
 
