@@ -1,5 +1,7 @@
 """The overload bench must be able to find a front that gives way."""
 
+import dataclasses
+
 import pytest
 
 from bgbench import overload
@@ -75,11 +77,12 @@ def test_a_level_without_an_answer_can_be_drawn(tmp_path):
 
 @pytest.mark.server
 @pytest.mark.slow
-def test_every_answer_of_the_real_front_is_a_picture_or_a_word_when_to_come_back(tmp_path):
+def test_every_answer_of_the_real_front_is_a_picture_or_a_word_when_to_come_back(tmp_path, monkeypatch):
+    # few are let in, so that seconds of overload suffice to turn somebody away
+    monkeypatch.setattr(overload, "SETTINGS", dataclasses.replace(overload.SETTINGS, uploads=8))
     told = []
-    outcome = overload.run(40.0, cache=tmp_path, tell=told.append)
+    outcome = overload.run(20.0, cache=tmp_path, tell=told.append)
     assert [c.setting.get("load") for c in outcome.cases] == [None, *overload.LEVELS]
     answers = {kind for c in outcome.cases for kind in c.setting["answers"]}
-    assert "200" in answers
-    assert answers <= {"200", "503 with Retry-After"}, told
+    assert answers == {"200", "503 with Retry-After"}, told
     assert len(jpegs(overload.MEGAPIXELS, 4, tmp_path)) == 4
