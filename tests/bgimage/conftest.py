@@ -4,14 +4,10 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import settings
 from PIL import Image
 
 from bgimage.contract import Contract
 from bgimage.geometry import Letterbox
-
-settings.register_profile("bgimage", deadline=None)  # how long an example takes says nothing
-settings.load_profile("bgimage")
 
 RED, GREEN, BLUE, GREY = (254, 0, 0), (0, 255, 0), (0, 0, 255), (90, 90, 90)
 

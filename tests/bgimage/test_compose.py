@@ -82,7 +82,7 @@ def test_the_frame_is_where_the_options_say(options, frame, placed):
     assert np.abs(np.subtract(found.box_in(BOX), placed)).max() <= 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 90), st.integers(1, 90), st.integers(1, 90), st.integers(1, 90),
     st.floats(0.1, 4), st.floats(-60, 60), st.floats(-60, 60),
@@ -203,7 +203,7 @@ def test_every_output_comes_out_of_finish(disc_photo, disc, answer):
 
 
 @given(st.integers(2, 60), st.integers(2, 60))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_finished_box_lies_in_the_picture(height, width):
     assume(height * width > 16)
     alpha = np.zeros((height, width), np.float32)

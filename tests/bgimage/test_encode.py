@@ -20,7 +20,7 @@ EXIF[0x010F] = "Maker"
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), st.sampled_from([np.uint8, np.uint16]), st.sampled_from(["png", "tiff"]))
 def test_png_and_tiff_come_back_exactly(data, dtype, format):
     shape = data.draw(SHAPES)

@@ -41,7 +41,7 @@ def test_the_rectangle_lies_inside_and_keeps_the_aspect(height, width):
         assert abs(found - max(1, exact)) <= 0.5
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 255))
 def test_cropping_the_letterbox_gives_the_photo_back(height, width, level):
     image = network_input(np.full((height, width, 3), level, np.uint8), CONTRACT)
@@ -63,7 +63,7 @@ def test_shrinking_is_the_mean_over_the_area():
     assert np.abs(network_input(pixels, CONTRACT) - means).max() <= 0.5
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(sides.filter(lambda n: n < 700), sides.filter(lambda n: n < 700), st.integers(0, 1000))
 def test_a_photo_shrunk_before_it_is_sent_gives_the_same_input(height, width, seed):
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)

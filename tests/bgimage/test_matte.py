@@ -25,7 +25,7 @@ def scene(truth):
     return photo_from(np.rint(truth[..., None] * RED + (1 - truth[..., None]) * GREEN).astype(np.uint8))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 7))
 def test_every_block_mean_is_the_mean_of_its_block(height, width, k):
     image = np.random.default_rng(height * width).random((height, width, 3)).astype(np.float32)
