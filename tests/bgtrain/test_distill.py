@@ -1,5 +1,7 @@
 """A teacher's mattes become pseudo labels that weigh what the teacher is sure of."""
 
+import shutil
+
 import cv2
 import numpy as np
 import pytest
@@ -88,9 +90,7 @@ def test_what_was_labelled_before_stays_beside_the_new_shard(photos, tmp_path):
 def test_a_student_trains_on_the_shard(photos, tmp_path, tiny_data, tiny_recipe):
     source = distill.Taught(photos, Lopsided())
     out = tmp_path / "shards"
-    out.mkdir()
-    for path in tiny_data.iterdir():
-        (out / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(tiny_data, out)
     shards.write_shards(distill.samples(source), out, prefix=source.name, add=True)
     tiny_recipe.write_text(tiny_recipe.read_text().replace("[data.pools]", "[data.pools]\ndistilled = 2.0"))
     arguments = [str(tiny_recipe), "--out", str(tmp_path / "run"), "--data", str(out), "--workers", "0"]

@@ -47,6 +47,7 @@ def helm(deploy):
             done = subprocess.run(command, input=task, capture_output=True, text=True, timeout=120)
             if done.returncode == 0:
                 break
+        assert done.returncode == 0, done.stderr[-2000:]
         answer = json.loads(done.stdout)
         if "refused" in answer:
             raise ValueError(answer["refused"])
