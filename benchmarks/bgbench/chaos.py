@@ -31,7 +31,6 @@ import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,7 +39,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from bgbench import environment
+from bgbench import command
 from bgbench.errors import BenchError
 from bgbench.photos import photo
 from bgbench.results import Case, Result, Series
@@ -48,8 +47,6 @@ from bgclient import AsyncClient, Retry
 from bgclient.errors import BgError
 from bgimage.codec import decode
 from bgserver import Server, canary
-
-BENCHMARKS = Path(__file__).parents[1]
 
 SIZES_HW = {"tiny": (150, 200), "small": (548, 730), "medium": (866, 1155), "large": (1500, 2000)}
 """0.03, 0.4, 1 and 3 megapixels."""
@@ -634,12 +631,8 @@ def verdicts(result: Result) -> list[str]:
 
 async def run(seconds: float, *, seed: int, tell: Callable[[str], object]) -> Result:
     """The whole bench against a server of its own, on loopback."""
-    from bgserver import model_repository
-
-    network = model_repository() / "tiramisu_onnx" / "1" / "model.onnx"
     began = time.monotonic()
-    started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    result = Result(set="chaos", started=started, environment=environment.record(network))
+    result = command.begun("chaos", command.served_network())
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "server.log"
         with Server("cpu", canary_timeout_s=15.0, start_timeout_s=300.0, log=log) as server:
@@ -687,7 +680,7 @@ async def run(seconds: float, *, seed: int, tell: Callable[[str], object]) -> Re
     return result
 
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app = command.application(__doc__)
 
 
 @app.command(name="run")
@@ -701,20 +694,17 @@ def _run(
     ] = None,
 ) -> None:
     """Run, write the result, exit with 1 where a request was lost, a cut-out wrong, or memory not flat."""
-    result = asyncio.run(run(seconds, seed=seed, tell=lambda line: print(line, file=sys.stderr, flush=True)))
-    target = out or BENCHMARKS / "results" / "chaos" / f"{result.environment['device']}-{seconds:.0f}s.json"
-    result.write(target)
-    print(target)
-    if wrong := verdicts(result):
-        raise SystemExit("\n".join(wrong))
+    result = asyncio.run(run(seconds, seed=seed, tell=command.say))
+    target = out or command.RESULTS / "chaos" / f"{result.environment['device']}-{seconds:.0f}s.json"
+    command.conclude(result, target, verdicts(result))
 
 
 @app.command(name="report")
 def _report(
     results: Annotated[
         Path, typer.Option(help="folder whose chaos, overload and fuzz hold result files")
-    ] = BENCHMARKS / "results",
-    out: Annotated[Path, typer.Option(help="Markdown file to write, plots beside it")] = BENCHMARKS
+    ] = command.RESULTS,
+    out: Annotated[Path, typer.Option(help="Markdown file to write, plots beside it")] = command.BENCHMARKS
     / "CHAOS.md",
 ) -> None:
     """Make CHAOS.md and its plots from the result files, with those of ``bgbench.overload`` and ``bgbench.fuzz``."""
@@ -724,4 +714,4 @@ def _report(
 
 
 if __name__ == "__main__":
-    app()
+    sys.exit(command.run(app))

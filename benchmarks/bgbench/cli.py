@@ -1,49 +1,33 @@
-"""The command line. stdout is the product (paths and tables), stderr the talk."""
+"""Measure, publish results, compare two runs."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bgbench import environment
+from bgbench import command, environment
 from bgbench.errors import BenchError, ToolMissing
 from bgbench.results import Case, Result
 from bgimage.errors import BgError
 
-BENCHMARKS = Path(__file__).parents[1]
-CACHE = environment.ROOT / ".cache" / "bench"
-
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app = command.application(__doc__)
 Cache = Annotated[Path, typer.Option(help="where tools, photos and rivals are kept")]
 Results = Annotated[Path, typer.Option(help="folder of result files")]
 Only = Annotated[list[str] | None, typer.Option(help="run only this one (may be given several times)")]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; exit status 1 and a sentence where it fails."""
-    try:
-        app(argv, standalone_mode=False)
-    except BgError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    except typer.Exit as end:
-        return end.exit_code
-    except Exception as error:
-        if type(error).__module__.startswith(("click", "typer")):  # a wrong argument
-            print(error, file=sys.stderr)
-            return 2
-        raise
-    return 0
+    """Run one command; its exit status."""
+    return command.run(app, argv)
 
 
 @app.command()
-def install(cache: Cache = CACHE) -> None:
+def install(cache: Cache = command.CACHE) -> None:
     """Fetch perf_analyzer from the registry, without root."""
     from bgbench.perf import PerfAnalyzer
 
@@ -58,7 +42,7 @@ def run(
         float, typer.Option(help="share of the full durations and repetitions; a smoke test passes 0.1")
     ] = 1.0,
     variant: Annotated[str | None, typer.Option(help="of the server: cpu, onnx-gpu, trt")] = None,
-    cache: Cache = CACHE,
+    cache: Cache = command.CACHE,
     out: Annotated[Path | None, typer.Option(help="result file; default: results/DEVICE-SET.json")] = None,
 ) -> None:
     """Measure, and write one result file."""
@@ -75,7 +59,7 @@ def run(
             bench.perf  # noqa: B018  a missing tool is told before minutes of measuring
         if any(one.__name__ not in WITHOUT_SERVER for one in scenarios):
             result.environment["server"] = bench.served.describe()
-        target = out or BENCHMARKS / "results" / f"{result.environment['device']}-{set}.json"
+        target = out or command.RESULTS / f"{result.environment['device']}-{set}.json"
         _collect(result, target, ((one.__name__, one(bench)) for one in scenarios))
     print(target)
 
@@ -96,12 +80,11 @@ def rivals(
     add: Annotated[
         bool, typer.Option(help="keep what the result file holds and is not measured again now")
     ] = False,
-    cache: Cache = CACHE,
+    cache: Cache = command.CACHE,
     out: Annotated[Path | None, typer.Option(help="result file; default: results/DEVICE-rivals.json")] = None,
 ) -> None:
     """Compare with other removers on the same photos in the same run."""
     from bgbench.rivals import OURS, RIVALS, Environment, measure, named
-    from bgserver import model_repository
 
     chosen = [named(name) for name in only] if only else [OURS, *RIVALS]
     if install:
@@ -110,8 +93,8 @@ def rivals(
             Environment(rival, cache).install()
     if not only:
         chosen = [rival for rival in chosen if Environment(rival, cache).installed]
-    result = _started("rivals", model_repository() / "tiramisu_onnx" / "1" / "model.onnx")
-    target = out or BENCHMARKS / "results" / f"{result.environment['device']}-rivals.json"
+    result = _started("rivals", command.served_network())
+    target = out or command.RESULTS / f"{result.environment['device']}-rivals.json"
     if add and target.exists():
         scenarios = [name for name, wanted in (("rival speed", speed), ("rival quality", quality)) if wanted]
         again = {(scenario, one.name) for scenario in scenarios for one in chosen}
@@ -130,8 +113,8 @@ def rivals(
 
 @app.command()
 def report(
-    results: Results = BENCHMARKS / "results",
-    out: Annotated[Path, typer.Option(help="Markdown file to write, plots beside it")] = BENCHMARKS
+    results: Results = command.RESULTS,
+    out: Annotated[Path, typer.Option(help="Markdown file to write, plots beside it")] = command.BENCHMARKS
     / "RESULTS.md",
     core_hour_usd: Annotated[float, typer.Option(help="price of a processor core for an hour")] = 0.05,
     gpu_hour_usd: Annotated[float, typer.Option(help="price of a GPU for an hour")] = 4.0,
@@ -161,8 +144,7 @@ def _known(name: str, sets: dict[str, Any]) -> str:
 
 def _started(set: str, network: Path) -> Result:
     print(environment.versions_line(), file=sys.stderr)
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Result(set=set, started=now, environment=environment.record(network if network.exists() else None))
+    return command.begun(set, network)
 
 
 def _collect(result: Result, target: Path, work: Iterator[tuple[str, Iterator[Case]]]) -> None:

@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,13 +26,11 @@ import numpy as np
 import typer
 from PIL import Image
 
-from bgbench import environment
+from bgbench import command
 from bgbench.errors import ToolFailed, ToolMissing
 from bgbench.results import Case, Result, Series
 from bgimage.codec import FORMATS, Limits, decode, probe
 from bgimage.errors import PhotoError
-
-BENCHMARKS = Path(__file__).parents[1]
 
 LIMITS = Limits(max_bytes=1 << 20, max_pixels=1 << 18, max_decode_s=5.0)
 """Small, so that most of the time goes into parsing."""
@@ -193,11 +190,7 @@ def run(seconds: float) -> Result:
     except ImportError as error:
         raise ToolMissing(f"{error}; pip install atheris (wheels for Linux, CPython 3.11 to 3.13)") from error
     began = time.monotonic()
-    result = Result(
-        set="fuzz",
-        started=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        environment=environment.record(),
-    )
+    result = command.begun("fuzz")
     with tempfile.TemporaryDirectory() as folder:
         executions, outcomes, crashes = fuzz(seconds, Path(folder))
     case = Case(
@@ -220,12 +213,7 @@ def run(seconds: float) -> Result:
     return result
 
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-
-
-@app.callback()
-def _group() -> None:
-    """Keeps ``run`` a command of its own."""
+app = command.application(__doc__)
 
 
 @app.command(name="run")
@@ -234,18 +222,12 @@ def _run(
     out: Annotated[Path | None, typer.Option(help="result file; default: results/fuzz/DEVICE.json")] = None,
 ) -> None:
     """Fuzz, write the result, exit with 1 where something crashed."""
-    try:
-        result = run(seconds)
-    except (ToolMissing, ToolFailed) as error:
-        raise SystemExit(error.message()) from error
-    target = out or BENCHMARKS / "results" / "fuzz" / f"{result.environment['device']}.json"
-    result.write(target)
+    result = run(seconds)
     (case,) = result.cases
-    print(f"{case.value('executions'):.0f} executions, {case.value('crashes'):.0f} crashes", file=sys.stderr)
-    print(target)
-    if case.notes:
-        raise SystemExit("\n".join(case.notes))
+    command.say(f"{case.value('executions'):.0f} executions, {case.value('crashes'):.0f} crashes")
+    target = out or command.RESULTS / "fuzz" / f"{result.environment['device']}.json"
+    command.conclude(result, target, case.notes)
 
 
 if __name__ == "__main__":
-    app()
+    sys.exit(command.run(app))

@@ -22,7 +22,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -30,16 +29,13 @@ import httpx
 import numpy as np
 import typer
 
-from bgbench import environment
+from bgbench import command
 from bgbench.errors import BenchError, ToolFailed
 from bgbench.load import closed_loop, open_loop, poisson_arrivals
 from bgbench.photos import jpegs
 from bgbench.results import Case, Result, Series
 from bgbench.serving import serving
 from bgclient.web import Settings
-
-BENCHMARKS = Path(__file__).parents[1]
-CACHE = environment.ROOT / ".cache" / "bench"
 
 LEVELS = (0.5, 1.0, 2.0, 4.0)
 """Offered load, in peaks."""
@@ -201,12 +197,8 @@ def verdicts(result: Result) -> list[str]:
 
 def run(seconds: float, *, cache: Path, tell: Callable[[str], object]) -> Result:
     """The whole bench against a server and a front of its own, on loopback."""
-    from bgserver import model_repository
-
     began = time.monotonic()
-    started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    network = model_repository() / "tiramisu_onnx" / "1" / "model.onnx"
-    result = Result(set="overload", started=started, environment=environment.record(network))
+    result = command.begun("overload", command.served_network())
     result.environment["front"] = {
         "concurrency": SETTINGS.concurrency,
         "uploads": SETTINGS.uploads,
@@ -228,30 +220,22 @@ def run(seconds: float, *, cache: Path, tell: Callable[[str], object]) -> Result
     return result
 
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-
-
-@app.callback()
-def _group() -> None:
-    """Keeps ``run`` a command of its own."""
+app = command.application(__doc__)
 
 
 @app.command(name="run")
 def _run(
     seconds: Annotated[float, typer.Option(help="of load, shared by the peak and the four levels")] = 125.0,
-    cache: Annotated[Path, typer.Option(help="where photos are kept")] = CACHE,
+    cache: Annotated[Path, typer.Option(help="where photos are kept")] = command.CACHE,
     out: Annotated[
         Path | None, typer.Option(help="result file; default: results/overload/DEVICE.json")
     ] = None,
 ) -> None:
     """Run, write the result, exit with 1 where the front gave way."""
-    result = run(seconds, cache=cache, tell=lambda line: print(line, file=sys.stderr, flush=True))
-    target = out or BENCHMARKS / "results" / "overload" / f"{result.environment['device']}.json"
-    result.write(target)
-    print(target)
-    if wrong := verdicts(result):
-        raise SystemExit("\n".join(wrong))
+    result = run(seconds, cache=cache, tell=command.say)
+    target = out or command.RESULTS / "overload" / f"{result.environment['device']}.json"
+    command.conclude(result, target, verdicts(result))
 
 
 if __name__ == "__main__":
-    app()
+    sys.exit(command.run(app))

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from bgbench import floors, load, photos
+from bgbench import command, floors, load, photos
 from bgbench.budget import Probe, search
 from bgbench.environment import watching
 from bgbench.errors import ToolFailed
@@ -33,7 +33,7 @@ from bgbench.statistics import knee
 from bgclient import AsyncClient, Client
 from bgimage import codec, finish, geometry
 from bgimage.contract import Contract
-from bgserver import engines, model_repository
+from bgserver import engines
 
 WHERE = ("client", "server")
 """Who finishes the picture: the thin client, or the server that is sent the whole photo."""
@@ -86,7 +86,7 @@ class Bench:
     @property
     def network(self) -> Path:
         """The ONNX file that is served."""
-        return model_repository() / "tiramisu_onnx" / "1" / "model.onnx"
+        return command.served_network()
 
     def exported(self, name: str) -> Path:
         """ONNX file of a network of ``bgtrain.networks`` with random weights, at the served network's input size."""

@@ -7,7 +7,7 @@ import pytest
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 from bgbench import scenarios  # noqa: E402
-from bgbench.cli import CACHE  # noqa: E402
+from bgbench.command import CACHE  # noqa: E402
 from bgbench.errors import ToolFailed, ToolMissing  # noqa: E402
 from bgbench.perf import PerfAnalyzer, write_photos  # noqa: E402
 
