@@ -1,7 +1,8 @@
 """All networks under one equal budget: ``python -m bgtrain compare --train RECIPE --minutes 3 --out equal.json``.
 
 Each is trained by the same recipe, on the same split, with the same crops in the same order, for the same time on this
-machine; how many crops it saw in that time is recorded beside its scores. The learning rate follows the clock, so that
+machine; how many crops it saw in that time is recorded beside its scores. On a CPU that is processor time over the
+threads, so that other work on the machine takes nothing from any of them. The learning rate follows the clock, so that
 a slow network has warmed up and come down too when its time is over. Statistics of the batches are recalibrated, then
 every network is scored on the test split at its own resolution.
 """
@@ -56,7 +57,7 @@ class TimedTrainer(Trainer):
         config = self.recipe.optimizer
         return config.lr * min(1.0, self.spent / WARM, (1 - self.spent) / config.decay_fraction)
 
-    def train_for(self, seconds: float, clock: Callable[[], float] = time.perf_counter) -> dict[str, Any]:
+    def train_for(self, seconds: float, clock: Callable[[], float]) -> dict[str, Any]:
         """Train so long; steps, crops, seconds and the mean loss of the last tenth of the steps."""
         phase, losses = self.recipe.phases[0], []
         batches: Iterator[dict[str, Tensor]] = self.batches(phase, 10**9, 0)
@@ -72,6 +73,13 @@ class TimedTrainer(Trainer):
             "seconds": round(clock() - began, 1),
             "loss": sum(last) / len(last),
         }
+
+
+def clock(device: torch.device) -> Callable[[], float]:
+    """Seconds of a GPU, or of this process's threads, each taken for one processor."""
+    if device.type == "cpu":
+        return lambda: time.process_time() / torch.get_num_threads()
+    return time.perf_counter
 
 
 def recipe_for(network: str, base: Recipe, budget: Budget) -> Recipe:
@@ -138,7 +146,7 @@ def train_equally(
             loaded = crops, Validation(root, recipe, split="test")
         crops, test = loaded
         trainer = TimedTrainer(recipe, out.parent / "none", root, place, workers, None, loaded=loaded)
-        entry = trainer.train_for(60 * budget.minutes)
+        entry = trainer.train_for(60 * budget.minutes, clock(place.device))
         model = trainer.average.model
         settling = crop_batches(crops, recipe.contract, SETTLING_CROPS)
         recalibrate(model, (batch.to(place.device) for batch in settling))
@@ -179,7 +187,7 @@ def markdown(result: dict[str, Any]) -> str:
         cells += [f"{nobody['mean']:.1%} ± {nobody['se']:.1%}" if nobody else "", f"{entry['mae']:.4f}"]
         rows.append(cells)
     told = result["machine"]
-    where = told["gpu"] or f"{told['cpu']}, {told['threads']} threads"
+    where = told["gpu"] or f"{told['threads']} threads of an {told['cpu']}, in processor time"
     title = (
         f"{result['minutes']:g} minutes each on {where}; {result['size']} pixels, {result['batch']} crops a step, "
         f"seed {result['seed']}; IoU at 0.5 on the {result['split']} split at the network's resolution."
