@@ -473,10 +473,26 @@ def test_a_fault_of_our_own_is_a_sentence_and_never_a_traceback(bgclient, me, mo
     assert "fault of bgclient: ZeroDivisionError: oops; set BGCLIENT_DEBUG=1" in done.err
 
 
-def test_completion_knows_the_commands(run_python):
-    script = "import sys; sys.argv = ['bgclient']; from bgclient.cli import main; main()"
-    words = {"COMP_WORDS": "bgclient d", "COMP_CWORD": "1", "_BGCLIENT_COMPLETE": "complete_bash"}
-    assert run_python(script, **words).stdout.split() == ["doctor"]
+COMPLETING = "import sys; sys.argv = ['bgclient']; from bgclient.cli import main; main()"
+
+
+@pytest.mark.parametrize(
+    ("shell", "words"),
+    [
+        ("bash", {"COMP_WORDS": "bgclient d", "COMP_CWORD": "1"}),
+        ("zsh", {"_TYPER_COMPLETE_ARGS": "bgclient d"}),
+        ("fish", {"_TYPER_COMPLETE_ARGS": "bgclient d", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}),
+    ],
+)
+def test_completion_knows_the_commands(run_python, shell, words):
+    done = run_python(COMPLETING, **words, _BGCLIENT_COMPLETE=f"complete_{shell}")
+    assert re.findall(r"\b(?:cut|serve|web|info|doctor)\b", done.stdout) == ["doctor"]
+
+
+def test_completion_knows_the_options_of_a_command(run_python):
+    words = {"COMP_WORDS": "bgclient cut --shared", "COMP_CWORD": "2"}
+    done = run_python(COMPLETING, **words, _BGCLIENT_COMPLETE="complete_bash")
+    assert done.stdout.split() == ["--shared-memory"]
 
 
 def test_the_help_names_every_exit_status(bgclient):

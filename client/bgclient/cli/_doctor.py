@@ -40,6 +40,8 @@ _EXTRAS = {
     "ray": ("ray",),
     "otel": ("opentelemetry-api",),
     "heif": ("pillow-heif",),
+    "fine": ("pymatting",),
+    "cuda": ("cuda-bindings",),
 }
 
 
