@@ -38,13 +38,29 @@ class Visit:
 
     def drop(self, name, data):
         """Drops a file on the page, as a hand would."""
+        self._hand(
+            """for (const kind of ["dragenter", "dragover", "drop"])
+                 document.body.dispatchEvent(
+                   new DragEvent(kind, {bubbles: true, cancelable: true, dataTransfer: files}));""",
+            name,
+            data,
+        )
+
+    def paste(self, name, data):
+        """Pastes a file from the clipboard."""
+        self._hand(
+            """document.body.dispatchEvent(new ClipboardEvent("paste", {bubbles: true, clipboardData: files}));""",
+            name,
+            data,
+        )
+
+    def _hand(self, script, name, data):
+        """Runs ``script`` with the file in ``files``, as drag and clipboard events carry it."""
         self.script(
             """const bytes = Uint8Array.from(atob(arguments[1]), c => c.charCodeAt(0));
                const files = new DataTransfer();
-               files.items.add(new File([bytes], arguments[0], {type: "image/jpeg"}));
-               for (const kind of ["dragenter", "dragover", "drop"])
-                 document.body.dispatchEvent(
-                   new DragEvent(kind, {bubbles: true, cancelable: true, dataTransfer: files}));""",
+               files.items.add(new File([bytes], arguments[0], {type: "image/jpeg"}));"""
+            + script,
             name,
             base64.b64encode(data).decode(),
         )

@@ -60,6 +60,43 @@ def test_a_dropped_photo_is_cut_and_the_download_is_the_apis_own_png(visit):
     assert here.complaints() == []
 
 
+def test_a_pasted_photo_is_cut(visit):
+    here = visit()
+    here.paste("shot.jpg", picture(640, 480))
+    here.until_done()
+    assert here.one("#facts").text == "640 × 480 pixels"
+    assert here.complaints() == []
+
+
+def test_a_photo_is_taken_with_the_camera_and_cut(visit):
+    here = visit()
+    here.click("[data-camera]")
+    here.until(lambda: here.one("#shoot").is_enabled(), "the picture is live")
+    width, height = here.script(
+        "const v = document.querySelector('#video'); return [v.videoWidth, v.videoHeight]"
+    )
+    here.click("#shoot")
+    here.until_done()
+    assert here.one("#facts").text == f"{width} × {height} pixels"
+    assert not here.one("#camera").is_displayed()
+    assert not here.script("return document.querySelector('#video').srcObject"), "the camera is off again"
+    assert here.complaints() == []
+
+
+def test_a_phone_takes_the_photo_with_its_own_camera_app(visit):
+    here = visit()
+    here.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    try:
+        here.until(lambda: here.script("return matchMedia('(pointer: coarse)').matches"), "it is a phone")
+        here.script("HTMLInputElement.prototype.click = function () { window.opened = this.outerHTML; }")
+        here.click("[data-camera]")
+        asked = here.script("return window.opened")
+        assert 'capture="user"' in asked
+        assert 'accept="image/*"' in asked
+    finally:
+        here.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+
+
 def test_the_slider_uncovers_the_result_by_keyboard(visit, photo):
     here = visit()
     here.put(photo)
