@@ -38,7 +38,7 @@ class Timings:
     """Where the time of one call went, milliseconds."""
 
     load_ms: float
-    """Reading and decoding the photo."""
+    """Reading the photo, and waiting for its pixels, which are decoded while the server is asked."""
     shrink_ms: float
     """Making what is sent."""
     ask_ms: float
@@ -98,7 +98,7 @@ class Encoded:
         else:
             alpha = np.full(photo.size_hw, 255, np.uint8)
         return Finished(
-            pixels=pixels,
+            picture=pixels,
             matte=(alpha // 257 if alpha.dtype == np.uint16 else alpha).astype(np.uint8),
             box=self.box,
             confidence=self.confidence,
@@ -168,19 +168,9 @@ class Cutout:
         Raises:
             OptionError: an unknown format, or one without transparency for a picture that has some.
         """
-        from bgimage.encode import encode
-
         if isinstance(self.made, Encoded) and quality is None and format in (None, self.made.format):
             return self.made.data
-        made = self.finished
-        return encode(
-            made.pixels,
-            format or made.format,
-            quality=quality or made.quality,
-            icc=made.icc,
-            exif=made.exif,
-            dpi=made.dpi,
-        )
+        return self.finished.encode(format, quality=quality)
 
     def png(self) -> bytes:
         """PNG bytes, ready to write, upload or show."""
@@ -226,7 +216,7 @@ class Cutout:
         paint = np.asarray(colour[:3], np.float32) * (top / 255)
         mixed = paint + alpha * (self.pixels[..., :3] - paint)
         pixels = np.rint(mixed).astype(self.pixels.dtype)
-        return Cutout(dataclasses.replace(self.finished, pixels=pixels), self.timings)
+        return Cutout(dataclasses.replace(self.finished, picture=pixels), self.timings)
 
 
 def format_of(path: Path) -> str:

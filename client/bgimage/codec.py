@@ -217,6 +217,8 @@ def _late_exif(data: bytes) -> dict[str, bytes]:
         length, kind = struct.unpack_from(">I4s", data, at)
         if kind == b"eXIf":
             return {"exif": b"Exif\0\0" + data[at + 8 : at + 8 + length]}
+        if kind == b"IEND":  # what follows is no PNG any more, and may be long
+            break
         at += 12 + length
     return {}
 
@@ -300,10 +302,8 @@ def decode(data: bytes, limits: Limits | None = None, *, at_least: int | None = 
             pixels, alpha = _decode_deep(data, image)
         else:
             pixels, alpha = _arrays(image)
-        if not (at_least and format == "jpeg") and pixels.shape[:2] != (
-            height,
-            width,
-        ):  # a damaged HEIC may decode to another size
+        # a damaged HEIC may decode to another size
+        if not (at_least and format == "jpeg") and pixels.shape[:2] != (height, width):
             raise ValueError(f"{pixels.shape[:2]} pixels where the header says {(height, width)}")
     except BgError:
         raise

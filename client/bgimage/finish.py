@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from bgimage import matte as mattes
 from bgimage.codec import Limits, Photo, Pixels, decode, encode
 from bgimage.compose import Box, Frame
 from bgimage.contract import Contract
-from bgimage.encode import ENCODERS
+from bgimage.encode import ENCODERS, Picture
 from bgimage.errors import BgError, NoPersonFound, OptionError
 from bgimage.geometry import crop_letterbox
 from bgimage.options import Options
@@ -28,9 +29,9 @@ VISIBLE = 25
 class Finished:
     """The finished picture and what is known about it."""
 
-    pixels: Pixels
-    """(H, W, 4) RGBA with straight alpha, (H, W, 3) RGB where opaque, or (H, W) for a matte; the photo's dtype (a
-    matte: uint8)."""
+    picture: Pixels | Picture
+    """What ``pixels`` holds; a plain cut-out makes its rows when they are asked for, and is then encoded without ever
+    being whole in memory."""
     matte: NDArray[np.uint8]
     """uint8 (H, W): the alpha of the chosen people at the photo's own resolution, before cropping and placing."""
     box: Box | None
@@ -45,11 +46,21 @@ class Finished:
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None
 
-    def encode(self) -> bytes:
-        """Image bytes in ``format``."""
-        return encode(
-            self.pixels, self.format, quality=self.quality, icc=self.icc, exif=self.exif, dpi=self.dpi
-        )
+    @cached_property
+    def pixels(self) -> Pixels:
+        """(H, W, 4) RGBA with straight alpha, (H, W, 3) RGB where opaque, or (H, W) for a matte; the photo's dtype (a
+        matte: uint8)."""
+        return self.picture[:]
+
+    def encode(self, format: str | None = None, *, quality: int | None = None) -> bytes:
+        """Image bytes in ``format``, by default the one that the options asked for.
+
+        Raises:
+            OptionError: an unknown format, or one without transparency for a picture that has some.
+        """
+        made = vars(self).get("pixels", self.picture)
+        format, quality = format or self.format, quality or self.quality
+        return encode(made, format, quality=quality, icc=self.icc, exif=self.exif, dpi=self.dpi)
 
     def facts(self) -> bytes:
         """JSON of what a caller cannot see in the picture: ``{"box": [l, t, r, b] or null, "confidence": 0..1}``."""
@@ -62,7 +73,7 @@ def finish(
     """The picture that ``options`` ask for.
 
     Args:
-        photo: at full resolution.
+        photo: at full resolution; its pixels stay as they are until the picture has been made.
         alpha: float32 (S, S) in [0, 1], the network's answer to ``network_input(photo, contract)``.
 
     Raises:
@@ -94,19 +105,19 @@ def finish(
         matte, shown = _times(matte, photo.alpha), _times(shown, photo.alpha)
     box = _box(matte)
     frame = Frame.of(box, (matte.shape[0], matte.shape[1]), options)
-    pixels = (
+    picture = (
         frame.placed(matte) if options.output == "matte" else _picture(photo, matte, shown, frame, options)
     )
     exif = photo.exif if options.keep_metadata else None
     return Finished(
-        pixels=pixels,
+        picture=picture,
         matte=matte,
         box=box,
         confidence=sure,
         placed=box and frame.box_in(box),
-        format=options.format or _format(pixels, photo),
+        format=options.format or _format(picture, photo),
         quality=options.quality,
-        icc=photo.icc if pixels.ndim == 3 else None,
+        icc=photo.icc if len(picture.shape) == 3 else None,
         exif=metadata.without_gps(exif) if exif and options.drop_gps else exif,
         dpi=photo.dpi if options.keep_metadata else None,
     )
@@ -130,9 +141,12 @@ def _inside(alpha: NDArray[Any], region: Box, size_hw: tuple[int, int]) -> NDArr
 
 def _picture(
     photo: Photo, matte: NDArray[np.uint8], shown: NDArray[np.uint8], frame: Frame, options: Options
-) -> Pixels:
+) -> Pixels | Picture:
     """What ``shown`` leaves of the photo, in the frame, on what ``options.background`` says."""
-    layer = frame.placed(foreground.cutout(photo, shown, options.decontaminate))
+    cut = foreground.Cut(photo, shown, options.decontaminate)
+    if options.background is None and not options.shadow and frame.keeps(shown.shape):
+        return cut
+    layer = frame.placed(cut[:])
     dark = compose.shadow(layer[..., 3], options.shadow) if options.shadow else None
     background = options.background
     if background is None:
@@ -202,6 +216,6 @@ def _box(matte: NDArray[np.uint8]) -> Box | None:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _format(pixels: Pixels, photo: Photo) -> str:
+def _format(picture: Pixels | Picture, photo: Photo) -> str:
     """PNG for what has alpha or is a matte, else the photo's own format where we write it."""
-    return photo.format if pixels.ndim == 3 and pixels.shape[2] == 3 and photo.format in ENCODERS else "png"
+    return photo.format if picture.shape[2:] == (3,) and photo.format in ENCODERS else "png"

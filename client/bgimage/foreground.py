@@ -87,31 +87,44 @@ def _weighted_mean(colours: Floats, weights: Floats, radius: int) -> Floats:
     return mean
 
 
-def cutout(photo: Photo, matte: Matte, decontaminate: bool = True) -> Pixels:
-    """RGBA with straight alpha; fully transparent pixels are (0, 0, 0, 0), opaque ones keep their colour exactly.
+class Cut:
+    """RGBA with straight alpha, made by rows (an ``encode.Picture``): as PNG it is never whole in memory.
 
-    Args:
+    Fully transparent pixels are (0, 0, 0, 0), opaque ones keep their colour exactly.
+    """
+
+    def __init__(self, photo: Photo, matte: Matte, decontaminate: bool = True) -> None:
+        """Args:
         photo: at its full resolution.
         matte: uint8 (H, W).
         decontaminate: replace the colour of half-transparent pixels by the foreground's share of it.
+        """
+        self._pixels, self._matte = photo.pixels, matte
+        self._smooth = SmoothColours.of(photo, matte) if decontaminate else None
+        self.shape = (*matte.shape, 4)
+        self.dtype = photo.pixels.dtype
 
-    Returns:
-        (H, W, 4) of the dtype of ``photo.pixels``.
-    """
-    pixels = photo.pixels
-    rgba = np.zeros((*matte.shape, 4), pixels.dtype)
-    smooth = SmoothColours.of(photo, matte) if decontaminate else None
-    for rows, columns in boxes(matte, SQUARE):
-        alpha, colours = matte[rows, columns], pixels[rows, columns]
-        if alpha.min() == 255:
-            rgba[rows, columns] = cv2.cvtColor(colours, cv2.COLOR_RGB2RGBA)
-            continue
-        if smooth:
-            colours = colours.copy()
-            for y, x in boxes(cv2.inRange(alpha, 1, 254), SQUARE // 4):
-                top, left = rows.start + y.start, columns.start + x.start
-                colours[y, x] = smooth.own(colours[y, x], alpha[y, x], top, left)
-        layer = cv2.cvtColor(colours, cv2.COLOR_RGB2RGBA)
-        cv2.insertChannel(alpha if pixels.dtype == np.uint8 else alpha.astype(np.uint16) * 257, layer, 3)
-        rgba[rows, columns] = cv2.copyTo(layer, alpha)
-    return rgba
+    def __getitem__(self, rows: slice) -> Pixels:
+        """(h, W, 4) of the photo's dtype, from top to bottom."""
+        first, last, _ = rows.indices(self.shape[0])
+        matte, pixels = self._matte[first:last], self._pixels[first:last]
+        rgba = np.zeros((*matte.shape, 4), self.dtype)
+        for area in boxes(matte, SQUARE):
+            alpha, colours = matte[area], pixels[area]
+            if alpha.min() == 255:
+                rgba[area] = cv2.cvtColor(colours, cv2.COLOR_RGB2RGBA)
+                continue
+            if self._smooth:
+                colours = colours.copy()
+                for y, x in boxes(cv2.inRange(alpha, 1, 254), SQUARE // 4):
+                    top, left = first + area[0].start + y.start, area[1].start + x.start
+                    colours[y, x] = self._smooth.own(colours[y, x], alpha[y, x], top, left)
+            layer = cv2.cvtColor(colours, cv2.COLOR_RGB2RGBA)
+            cv2.insertChannel(alpha if self.dtype == np.uint8 else alpha.astype(np.uint16) * 257, layer, 3)
+            rgba[area] = cv2.copyTo(layer, alpha)
+        return rgba
+
+
+def cutout(photo: Photo, matte: Matte, decontaminate: bool = True) -> Pixels:
+    """``Cut``, whole: (H, W, 4) of the dtype of ``photo.pixels``."""
+    return Cut(photo, matte, decontaminate)[:]

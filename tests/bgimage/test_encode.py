@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageCms
 
+from bgimage._cv import set_threads
 from bgimage.codec import decode
 from bgimage.encode import ENCODERS, encode
 from bgimage.errors import OptionError
 
-SHAPES = st.sampled_from([(1, 1), (1, 1, 3), (3, 1, 4), (5, 7, 3), (65, 3, 4), (130, 9), (64, 2, 3)])
+SHAPES = st.sampled_from(
+    [(1, 1), (1, 1, 3), (3, 1, 4), (5, 7, 3), (65, 3, 4), (130, 9), (64, 2, 3), (300, 2, 4)]
+)
 EXIF = Image.Exif()
 EXIF[0x010F] = "Maker"
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -32,6 +35,16 @@ def test_png_and_tiff_come_back_exactly(data, dtype, format):
     np.testing.assert_array_equal(photo.pixels, colours[..., :3])
     if pixels.ndim == 3 and pixels.shape[2] == 4:
         np.testing.assert_array_equal(photo.alpha, pixels[..., 3])
+
+
+def test_a_png_does_not_depend_on_threads():
+    pixels = np.random.default_rng(0).integers(0, 9, (700, 40, 4), np.uint8)
+    found = []
+    for threads in (1, 2):
+        set_threads(threads)
+        found.append(encode(pixels))
+    set_threads(-1)
+    assert found[0] == found[1]
 
 
 def test_opencv_reads_our_png_and_pillow_our_tiff():

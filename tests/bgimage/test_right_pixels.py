@@ -52,6 +52,17 @@ def test_the_old_background_leaves_no_tint(disc_photo, disc):
     np.testing.assert_array_equal(as_it_was[rim][:, :3], disc_photo[rim])
 
 
+def test_a_png_made_by_rows_is_the_png_of_the_whole_picture(answer):
+    y, x = np.mgrid[:900, :700]
+    alpha = np.clip((300 - np.hypot(y - 450, x - 300)) / 9, 0, 1).astype(np.float32)
+    photo = photo_from(np.random.default_rng(0).integers(0, 256, (900, 700, 3), np.uint8))
+    done = finish(photo, answer(alpha), CONTRACT)
+    by_rows = done.encode()
+    assert "pixels" not in vars(done)
+    np.testing.assert_array_equal(done.pixels, foreground.cutout(photo, done.matte))
+    assert done.encode() == encode(done.pixels) == by_rows
+
+
 def test_decontamination_needs_no_compiler(disc_photo, disc, answer):
     import subprocess
     import sys
