@@ -9,6 +9,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -217,7 +218,6 @@ class BaseClient:
 
         watch = _Stopwatch()
         source = yield Work(partial(load, photo, self._limits, self._fetcher))
-        whole: Photo = yield Work(partial(_decoded, source, self._limits))
         watch.lap("load")
         small: dict[str, bytes] = {}
 
@@ -231,10 +231,20 @@ class BaseClient:
             request = self._request(request_id, self._matte, tensors, "alpha")
             return request, {"alpha": 4 * height * width}
 
-        reply = yield from self._infer(link, deadline, prepare)
-        watch.lap("ask")
+        with ThreadPoolExecutor(1) as beside:  # all pixels, while the server looks at the small picture
+            decoding = beside.submit(_decoded, source, self._limits)
+            try:
+                reply = yield from self._infer(link, deadline, prepare)
+            except TransportError:
+                decoding.result()  # a broken photo is the more useful thing to hear of
+                raise
+            watch.lap("ask")
+            whole: Photo = yield Work(decoding.result)
+        watch.lap("load")
         alpha = reply.answer.output("alpha").floats().reshape(reply.contract.size_hw)
         finished = yield Work(partial(finish, whole, alpha, reply.contract, options))
+        if not isinstance(source, bytes):
+            yield Work(lambda: finished.pixels)  # now: the caller may use the array again
         watch.lap("finish")
         return self._cutout_of(finished, watch, reply)
 

@@ -18,6 +18,7 @@ from bgclient.errors import (
     EmptyPhoto,
     OptionError,
     PhotoTooLarge,
+    ServerUnavailable,
     SourceError,
     UnknownFormat,
     UrlRefused,
@@ -137,6 +138,19 @@ def test_what_the_server_encoded_is_handed_on_as_it_came(client, photo):
     webp = client.cut(photo, where="server", format="webp")
     assert webp.encode("webp") is webp.made.data
     assert webp.png().startswith(b"\x89PNG")
+
+
+def test_an_array_may_be_used_again_before_the_cut_out_is_encoded(client, photo):
+    mine = photo.copy()
+    cutout = client.cut(mine)
+    mine[:] = 0
+    assert cutout.png() == client.cut(photo).png()
+
+
+def test_a_broken_photo_is_told_even_when_no_server_answers(fake, jpeg):
+    fake.fail(*[ServerUnavailable("gone")] * 100)
+    with pytest.raises(BrokenPhoto):
+        Client("fake:8001", connector=fake).cut(jpeg[:300])
 
 
 def test_a_finished_picture_may_weigh_more_than_a_photo():
