@@ -1,8 +1,8 @@
 """What runs an ONNX network inside the Python-based ``onnxruntime`` backend: ONNX Runtime or OpenVINO.
 
 One by name, or "auto": OpenVINO in BF16 where the CPU has it (AVX512-BF16, AMX: 2.2 to 2.6 times ONNX Runtime
-on these networks); with AVX-512 alone the faster of ONNX Runtime and OpenVINO in FP32, timed for a moment on this
-machine; else ONNX Runtime, which without AVX-512 is as fast, loads in a fifth of the time and needs 45 MB less.
+on these networks); else the faster of ONNX Runtime and OpenVINO in FP32, timed for a moment on this machine: which one
+that is depends on the network as much as on the CPU.
 What was chosen and why is logged. Asked for by name and missing is an error, never a slower stand-in.
 """
 
@@ -212,9 +212,6 @@ def load(
         return onnxruntime_engine(model, threads=threads), "OpenVINO is not installed"
     if cpu_flags() & {"avx512_bf16", "amx_bf16"}:
         return openvino_engine(model, threads=threads, bf16=True), "this CPU computes in BF16"
-    if "avx512f" not in cpu_flags():
-        engine = onnxruntime_engine(model, threads=threads)
-        return engine, "this CPU has no AVX-512, without which OpenVINO gains nothing"
     slow, fast = onnxruntime_engine(model, threads=threads), openvino_engine(model, threads=threads)
     slow_s, fast_s = seconds(slow), seconds(fast)
     figures = f"one photo: ONNX Runtime {slow_s * 1e3:.1f} ms, OpenVINO {fast_s * 1e3:.1f} ms"
