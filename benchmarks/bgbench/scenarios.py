@@ -19,7 +19,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from bgbench import command, floors, load, photos
 from bgbench.budget import Probe, search
@@ -31,7 +33,7 @@ from bgbench.results import Case, Series
 from bgbench.serving import Served, Setting, Stage, serving
 from bgbench.statistics import knee
 from bgclient import AsyncClient, Client
-from bgimage import codec, finish, geometry
+from bgimage import codec, finish, geometry, matte
 from bgimage.contract import Contract
 from bgserver import engines
 
@@ -230,7 +232,7 @@ def served_network(bench: Bench) -> Iterator[Case]:
 
 
 def parts(bench: Bench) -> Iterator[Case]:
-    """What a cut-out needs at the least, in this process: decode, shrink, network, finish, encode."""
+    """The parts of a cut-out in this process, and the plainest way from a small alpha to RGBA ("merge")."""
     contract = bench.contract
     engine = min(bare_engines(bench.network), key=engines.seconds)
     for megapixels, count in ((1, 12), (12, 5), (48, 3)):
@@ -238,22 +240,40 @@ def parts(bench: Bench) -> Iterator[Case]:
         whole = codec.decode(data)
         image = geometry.network_input(whole, contract)
         alpha = engine.run({"image": image[None]}, ["alpha"])[0][0, 0]
-        made = finish.finish(whole, alpha, contract)
+        pixels = finish.finish(whole, alpha, contract).pixels
+        small = geometry.crop_letterbox(alpha, whole.size_hw, contract)
         with watching() as watch:
             series = {
                 "decode": bench.timed(lambda d=data: codec.decode(d), count),
                 "shrink": bench.timed(lambda w=whole: geometry.network_input(w, contract), count),
                 "network": bench.timed(lambda i=image: engine.run({"image": i[None]}, ["alpha"]), 2 * count),
-                "finish": bench.timed(lambda w=whole, a=alpha: finish.finish(w, a, contract), count),
-                "encode": bench.timed(made.encode, count),
+                "merge": bench.timed(lambda w=whole, a=small: _merged(w, a), count),
+                "finish": bench.timed(lambda w=whole, a=alpha: _finished(w, a, contract), count),
+                "encode": bench.timed(lambda p=pixels: codec.encode(p), count),
             }
         yield Case(
             scenario="parts",
             setting={"megapixels": megapixels, "engine": engine.name},
             tool="timer",
-            series={**series, **one("photo MB", len(data) / 1e6), **one("PNG MB", len(made.encode()) / 1e6)},
+            series={
+                **series,
+                **one("photo MB", len(data) / 1e6),
+                **one("PNG MB", len(codec.encode(pixels)) / 1e6),
+            },
             others=watch.others,
         )
+
+
+def _merged(photo: codec.Photo, alpha: NDArray[np.float32]) -> codec.Pixels:
+    """RGBA of the photo and its alpha, enlarged without a look at it."""
+    rgba: codec.Pixels = cv2.cvtColor(photo.pixels, cv2.COLOR_RGB2RGBA)
+    cv2.insertChannel(matte.bilinear(alpha, photo.size_hw), rgba, 3)
+    return rgba
+
+
+def _finished(photo: codec.Photo, alpha: NDArray[np.float32], contract: Contract) -> codec.Pixels:
+    """RGBA as the default options make it, from a photo that remembers nothing of the last time."""
+    return finish.finish(dataclasses.replace(photo), alpha, contract).pixels
 
 
 def one_user(bench: Bench) -> Iterator[Case]:

@@ -134,6 +134,29 @@ def test_the_whole_is_set_against_its_necessary_parts(tmp_path):
     assert "| 300 | 390 (1.30) | 450 (1.50) |" in row(text, "100 [100, 100]")
 
 
+def test_the_least_for_an_rgba_picture_counts_the_merge_of_alpha_and_colours_too(tmp_path):
+    case = parts()
+    case.series["merge"] = ms(50.0)
+    text = reported(tmp_path, case, user("client", 350.0))
+    assert "| 300 | 350 (1.17) | 350 | 1.00 |" in row(text, "100 [100, 100]")
+
+
+def test_what_the_server_adds_is_told_against_its_own_engine_and_against_the_fastest(tmp_path):
+    def network(scenario, latency, **setting):
+        series = {"latency": ms(latency, latency), "throughput": single("photos/s", 1e3 / latency)}
+        return Case(scenario=scenario, setting={"batch": 1, **setting}, tool="timer", series=series)
+
+    text = reported(
+        tmp_path,
+        network("network, bare", 20.0, engine="OpenVINO"),
+        network("network, bare", 10.0, engine="another"),
+        network("network, served", 22.0, transport="gRPC", **{"in flight": 1}),
+        network("network, served", 24.0, transport="HTTP", **{"in flight": 2}),
+    )
+    assert "| +10% | +120% |" in row(text, "served, gRPC")
+    assert "| +20% | +140% |" in row(text, "served, HTTP")
+
+
 def test_the_knee_is_marked_and_saturation_is_told(tmp_path):
     text = reported(tmp_path, *CASES)
     assert "4.00 **knee**" in text
