@@ -24,8 +24,8 @@ class Lopsided:
             alpha[:, 44:] = 0
         return alpha
 
-    def alpha(self, key, photo):
-        pixels = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR_RGB).astype(int)
+    def finished(self, photo, alpha):
+        pixels = photo.pixels.astype(int)
         return (pixels[..., 0] - pixels[..., 2] > 60).astype(np.float32)
 
 

@@ -50,12 +50,11 @@ class Taught(Reader):
         return [Entry(path.stem, path, path, "train") for path in paths]
 
     def _decide(self, entry: Entry) -> tuple[NDArray[np.uint8], NDArray[np.bool_], None]:
-        data = entry.photo.read_bytes()
-        matte = np.rint(self.teacher.alpha(entry.key, data) * 255).astype(np.uint8)
-        photo = codec.decode(data)
+        photo = codec.decode(entry.photo.read_bytes())
         mirrored = dataclasses.replace(photo, pixels=np.ascontiguousarray(photo.pixels[:, ::-1]))
-        alphas = self.teacher.network_alpha(photo), self.teacher.network_alpha(mirrored)[:, ::-1]
-        self._agreement = agreement(*alphas)
+        alpha = self.teacher.network_alpha(photo)
+        self._agreement = agreement(alpha, self.teacher.network_alpha(mirrored)[:, ::-1])
+        matte = np.rint(self.teacher.finished(photo, alpha) * 255).astype(np.uint8)
         return matte, np.zeros(matte.shape, bool), None
 
     def __iter__(self) -> Iterator[Example]:

@@ -70,8 +70,11 @@ class Network:
     def alpha(self, key: str, photo: bytes) -> Alpha:
         """float32 (H, W) in [0, 1]: what the server would send, 8-bit steps and all."""
         decoded = codec.decode(photo)
-        finished = finish.finish(decoded, self.network_alpha(decoded), self.contract, self._options)
-        return as_alpha(finished.matte)
+        return self.finished(decoded, self.network_alpha(decoded))
+
+    def finished(self, photo: codec.Photo, alpha: Alpha) -> Alpha:
+        """``network_alpha``'s answer as the server would send it: float32 (H, W) in [0, 1]."""
+        return as_alpha(finish.finish(photo, alpha, self.contract, self._options).matte)
 
     def describe(self) -> dict[str, Any]:
         """File, hash and contract."""
