@@ -231,15 +231,18 @@ class BaseClient:
             request = self._request(request_id, self._matte, tensors, "alpha")
             return request, {"alpha": 4 * height * width}
 
-        with ThreadPoolExecutor(1) as beside:  # all pixels, while the server looks at the small picture
-            decoding = beside.submit(_decoded, source, self._limits)
-            try:
-                reply = yield from self._infer(link, deadline, prepare)
-            except TransportError:
-                decoding.result()  # a broken photo is the more useful thing to hear of
-                raise
-            watch.lap("ask")
-            whole: Photo = yield Work(decoding.result)
+        beside = ThreadPoolExecutor(1)  # all pixels, while the server looks at the small picture
+        decoding = beside.submit(_decoded, source, self._limits)
+        beside.shutdown(
+            wait=False
+        )  # its thread ends with this decode; a call that is cancelled waits for neither
+        try:
+            reply = yield from self._infer(link, deadline, prepare)
+        except TransportError:
+            yield Work(decoding.result)  # a broken photo is the more useful thing to hear of
+            raise
+        watch.lap("ask")
+        whole: Photo = yield Work(decoding.result)
         watch.lap("load")
         alpha = reply.answer.output("alpha").floats().reshape(reply.contract.size_hw)
         finished = yield Work(partial(finish, whole, alpha, reply.contract, options))

@@ -1,6 +1,7 @@
 """The real protocols over real sockets, against servers that speak them in Python."""
 
 import asyncio
+import queue
 import subprocess
 import threading
 
@@ -75,6 +76,29 @@ def test_cancelling_an_async_task_cancels_the_call_on_the_server(wire, photo):
             assert await asyncio.to_thread(wire.noticed.wait, 10)
 
     asyncio.run(run())
+
+
+def test_a_cancelled_task_does_not_wait_for_its_photo_to_be_decoded(wire, photo, monkeypatch):
+    decoding, cancelled, cancelled_first = threading.Event(), threading.Event(), queue.Queue()
+
+    def slowly(*given):
+        decoding.set()
+        cancelled_first.put(cancelled.wait(10))
+
+    monkeypatch.setattr("bgclient._core._decoded", slowly)
+
+    async def run():
+        wire.fake.delay_s = 20.0
+        async with AsyncClient(wire.url) as client:
+            task = asyncio.create_task(client.cut(photo))
+            assert await asyncio.to_thread(decoding.wait, 10)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            cancelled.set()
+
+    asyncio.run(run())
+    assert cancelled_first.get(timeout=20)
 
 
 def test_breaking_off_a_run_of_many_cancels_the_calls_on_the_server(grpc_server, photo):
