@@ -307,7 +307,7 @@ class BaseClient:
             except TransportError as raised:
                 error = raised
                 if isinstance(error, ModelMissing):
-                    error = yield from self._lacking(endpoint, error)
+                    error = yield from self._lacking(endpoint, error, deadline)
                 (link.balancer.failed if isinstance(error, _BLAMED) else link.balancer.dropped)(endpoint)
                 if isinstance(error, NetworkChanged | ServerUnavailable):
                     link.contracts.pop(endpoint, None)  # another server may answer there next time
@@ -461,20 +461,30 @@ class BaseClient:
             said["error"] = error
         return ServerInfo(**said)
 
-    def _lacking(self, endpoint: Endpoint, error: ModelMissing) -> Flow[ModelMissing]:
-        """The error with the models that the server has and lacks, where it tells."""
+    def _lacking(self, endpoint: Endpoint, error: ModelMissing, deadline: Deadline) -> Flow[TransportError]:
+        """The error with the models that the server has and lacks, where it tells.
+
+        A server that starts or ends lacks models too, for a while: the error is then a retryable one.
+        """
+        soon = Deadline(min(max(deadline.left_s, 0.1), 5.0))
         try:
-            models = yield from self._models(endpoint, Deadline(5.0))
-        except TransportError:
-            return error
+            models = yield from self._models(endpoint, soon)
+            is_ready = (yield _ask(endpoint, _wire.ready_query(), soon)).get("ready", False)
+        except TransportError as other:
+            return other if isinstance(other, ServerUnavailable) else error
+        said = str(error)
         ready = sorted(name for name, state in models.items() if state == "READY")
         lacking = [name for name in (self._matte, self._cutout) if name not in ready]
-        if not models or not lacking:
-            return error
-        hint = "" if self._matte in lacking else f"; where='client' needs {self._matte!r} alone"
-        return ModelMissing(
-            f"{error}. It lacks {' and '.join(map(repr, lacking))}; it has {', '.join(ready) or 'none'}{hint}"
-        )
+        if models and lacking:
+            hint = "" if self._matte in lacking else f"; where='client' needs {self._matte!r} alone"
+            said += (
+                f". It lacks {' and '.join(map(repr, lacking))}; it has {', '.join(ready) or 'none'}{hint}"
+            )
+        if not is_ready:
+            return ServerUnavailable(
+                f"{said}. It is not ready: it starts or ends, or a model of it failed to load"
+            )
+        return ModelMissing(said)
 
     def _models(self, endpoint: Endpoint, deadline: Deadline) -> Flow[dict[str, str]]:
         try:

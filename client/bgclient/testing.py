@@ -70,6 +70,8 @@ class FakeServer:
         self.contract = contract or Contract()
         self.delay_s = delay_s
         self.down = set(down)
+        self.ready = True
+        """What it says of itself; a server that starts or ends is not."""
         self.requests: list[tuple[str, Request]] = []
         """Every inference that arrived: address and request."""
         self.queries: list[tuple[str, Query]] = []
@@ -140,7 +142,7 @@ class FakeServer:
             self.queries.append((endpoint.address, query))
         match query.rpc:
             case "ServerReady":
-                return {"ready": True}
+                return {"ready": self.ready}
             case "ServerMetadata":
                 return {"name": "fake", "version": "0"}
             case "RepositoryIndex":

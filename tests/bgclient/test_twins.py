@@ -14,6 +14,7 @@ from bgclient.errors import (
     BrokenPhoto,
     CallCancelled,
     DeadlineExceeded,
+    ModelMissing,
     NoPersonFound,
     OptionError,
     ServerBusy,
@@ -139,6 +140,20 @@ def test_the_contract_is_asked_for_once_per_connection(twin, fake, photo):
         twin.do(client.cut(photo))
     assert twin.do(client.contract()) == fake.contract
     assert len(fake.queries) == 1
+
+
+def test_a_server_without_our_models_is_asked_again_only_while_it_is_not_ready(twin, photo):
+    fake = FakeServer()
+    client = twin.client(connector=fake, retry=Retry(attempts=3, first_s=0.001, most_s=0.002))
+    fake.fail(ModelMissing("unloaded"))
+    with pytest.raises(ModelMissing, match="unloaded"):
+        twin.do(client.cut(photo))
+    fake.ready = False
+    fake.fail(ModelMissing("unloaded"))
+    assert twin.do(client.cut(photo)).timings.tries == 2
+    fake.fail(*[ModelMissing("unloaded")] * 3)
+    with pytest.raises(ServerUnavailable, match=r"unloaded\. It is not ready"):
+        twin.do(client.cut(photo))
 
 
 def test_a_server_that_was_given_another_network_is_asked_for_its_contract_again(twin, fake, photo):
