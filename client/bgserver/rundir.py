@@ -132,6 +132,8 @@ class RunDir:
         }
         for name, folder in first.items():
             environment[name] = os.pathsep.join(filter(None, (folder, environment.get(name))))
+        # glibc keeps a heap a thread, each as large as the largest photo that passed through it: two are enough.
+        environment.setdefault("MALLOC_ARENA_MAX", "2")
         # Models are read, never written to: no __pycache__ in the repository.
         return environment | {"PYTHONDONTWRITEBYTECODE": "1"}
 

@@ -144,8 +144,9 @@ def check(repository: Path, contract: Contract, serving: Serving) -> None:
 def _network(contract: Contract, serving: Serving, platform: str, kind: int) -> pb.ModelConfig:
     instances = serving.gpu if kind == pb.ModelInstanceGroup.KIND_GPU else serving.cpu
     image = _tensor(pb.ModelInput, contract.input_tensor, pb.TYPE_UINT8, [3, *contract.size_hw])
-    # the first execution of a shape is the slow one (allocation, kernel choice): before READY, not in a request
-    warm = (1, serving.max_batch_size) if kind == pb.ModelInstanceGroup.KIND_GPU else (1,)
+    # the first execution of a shape is the slow one (allocation, kernel choice): before READY, not in a request;
+    # the largest batch also takes all the memory there will ever be need of
+    warm = (1, serving.max_batch_size)
     return pb.ModelConfig(
         name=TRT_NETWORK if platform == "tensorrt_plan" else ONNX_NETWORK,
         platform=platform,
