@@ -35,7 +35,7 @@ def test_alpha_over_grpc_and_http_is_that_of_the_network_in_process(
     photos, ask, http_matte, in_process, name
 ):
     expected = in_process(photos[name])
-    assert 0 <= expected.min() <= expected.max() <= 1
+    assert 0 <= expected.min() <= expected.max() <= 1 + 1e-6  # ONNX Runtime's sigmoid may round 1 up
     assert np.abs(ask.matte(photos[name])[0] - expected).mean() <= GREY_LEVEL
     assert np.abs(http_matte(photos[name])[0] - expected).mean() <= GREY_LEVEL
 
