@@ -52,6 +52,8 @@ class AugmentConfig:
     """Share of well-labelled people that move to another background."""
     second_person: float = 0.15
     """Share of composites that get a second person behind the first."""
+    paste: float = 0.0
+    """Share of the other crops that get a second person in front (Ghiasi et al. 2021, arXiv:2012.07177)."""
     colour: float = 0.8
     grey: float = 0.06
     blur: float = 0.12
@@ -170,7 +172,7 @@ def augment(
 ) -> tuple[Image, Image, Image]:
     """One training crop: image uint8 (side, side, 3), alpha and loss weight uint8 (side, side), in 255ths.
 
-    ``background`` replaces everything around the person; ``second`` then stands behind them.
+    ``background`` replaces everything around the person; ``second`` then stands behind them, otherwise in front.
     """
     matrix = _view(sample, side, config, rng)
     image = _colour(_warp(sample.image, matrix, side, config.pad_value), config, rng)
@@ -196,10 +198,17 @@ def augment(
         weight[band] = round(255 * sample.confidence * config.polygon_band_weight)
     if sample.ignore is not None:
         weight[_warp(sample.ignore.astype(np.uint8) * 255, matrix, side, 0) > 127] = 0
-    image = _camera(image, config, rng)
-    if background is None:  # serving pads after everything else
+    if background is None:
         inside = cv2.warpAffine(
             np.ones(sample.alpha.shape, np.uint8), matrix, (side, side), flags=cv2.INTER_NEAREST
         )
+        if second is not None:
+            there = _view(second, side, config, rng)
+            other = _warp(second.alpha, there, side, 0) * inside
+            image = _blend(_colour(_warp(second.image, there, side, config.pad_value), config, rng), image, other)
+            alpha = np.maximum(alpha, other)
+            weight[other > 127] = round(255 * second.confidence)
+    image = _camera(image, config, rng)
+    if background is None:  # serving pads after everything else
         image[inside == 0] = config.pad_value
     return image, alpha, weight

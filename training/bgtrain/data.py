@@ -133,8 +133,11 @@ class Crops(Dataset[dict[str, torch.Tensor]]):
         background = second = None
         if sample.label in ("pixel", "pseudo") and self.backgrounds and rng.random() < pick.composite:
             background = self.samples[self.backgrounds[rng.integers(len(self.backgrounds))]]
-            if rng.random() < pick.second_person:
-                second = self.samples[self.people[rng.integers(len(self.people))]]
+            share = pick.second_person
+        else:
+            share = pick.paste
+        if share and self.people and rng.random() < share:
+            second = self.samples[self.people[rng.integers(len(self.people))]]
         image, alpha, weight = augment(sample, self.size, pick, rng, background=background, second=second)
         return {
             "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
