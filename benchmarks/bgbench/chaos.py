@@ -45,6 +45,7 @@ from bgbench.photos import photo
 from bgbench.results import Case, Result, Series
 from bgclient import AsyncClient, Retry
 from bgclient.errors import BgError
+from bgimage import heap
 from bgimage.codec import decode
 from bgserver import Server, canary
 
@@ -694,6 +695,7 @@ def _run(
     ] = None,
 ) -> None:
     """Run, write the result, exit with 1 where a request was lost, a cut-out wrong, or memory not flat."""
+    heap.tune()  # as docs/client.md tells services
     result = asyncio.run(run(seconds, seed=seed, tell=command.say))
     target = out or command.RESULTS / "chaos" / f"{result.environment['device']}-{seconds:.0f}s.json"
     command.conclude(result, target, verdicts(result))

@@ -41,13 +41,16 @@ class SmoothColours:
         alpha = thrice(flat)
         rest = 1 - alpha
         inside, outside = flat * flat, (1 - flat) * (1 - flat)
-        foreground = background = image
-        for radius in RADII:
-            foreground_mean = _weighted_mean(foreground, inside, radius)
-            background_mean = _weighted_mean(background, outside, radius)
+
+        def means(foreground: Floats, background: Floats, radius: int) -> tuple[Floats, Floats]:
+            return _weighted_mean(foreground, inside, radius), _weighted_mean(background, outside, radius)
+
+        foreground_mean, background_mean = means(image, image, RADII[0])
+        for radius in RADII[1:]:
             unexplained = image - alpha * foreground_mean - rest * background_mean
             foreground = (foreground_mean + alpha * unexplained).clip(0, 1)
             background = (background_mean + rest * unexplained).clip(0, 1)
+            foreground_mean, background_mean = means(foreground, background, radius)
         depth = np.float32(np.iinfo(photo.pixels.dtype).max)
         border = (1, 1, 1, 1, cv2.BORDER_REPLICATE)
         return cls(

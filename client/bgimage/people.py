@@ -45,9 +45,7 @@ def cleaned(alpha: Floats) -> Floats:
     count, labels = cv2.connectedComponents((result < 0.9).astype(np.uint8), connectivity=4)
     mass = np.bincount(labels.ravel(), 1 - result.ravel(), count)
     border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
-    lowest = np.full(count, np.inf)
-    np.minimum.at(lowest, labels.ravel(), result.ravel())
-    holes = (mass < limit) & (lowest < INSIDE)
+    holes = (mass < limit) & (np.bincount(labels[result < INSIDE], minlength=count) > 0)
     holes[0] = False
     holes[border] = False
     result[holes[labels]] = 1

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from bgimage import heap
 from bgserver.errors import DiskFull, SharedMemoryTooSmall, WrongPython
 from bgserver.installation import Installation
 
@@ -132,10 +133,8 @@ class RunDir:
         }
         for name, folder in first.items():
             environment[name] = os.pathsep.join(filter(None, (folder, environment.get(name))))
-        # glibc keeps a heap a thread, each as large as the largest photo that passed through it: two are enough.
-        environment.setdefault("MALLOC_ARENA_MAX", "2")
         # Models are read, never written to: no __pycache__ in the repository.
-        return environment | {"PYTHONDONTWRITEBYTECODE": "1"}
+        return heap.environment() | environment | {"PYTHONDONTWRITEBYTECODE": "1"}
 
     @property
     def shared_memory_prefix(self) -> str:

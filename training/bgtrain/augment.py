@@ -205,7 +205,9 @@ def augment(
         if second is not None:
             there = _view(second, side, config, rng)
             other = _warp(second.alpha, there, side, 0) * inside
-            image = _blend(_colour(_warp(second.image, there, side, config.pad_value), config, rng), image, other)
+            image = _blend(
+                _colour(_warp(second.image, there, side, config.pad_value), config, rng), image, other
+            )
             alpha = np.maximum(alpha, other)
             weight[other > 127] = round(255 * second.confidence)
     image = _camera(image, config, rng)

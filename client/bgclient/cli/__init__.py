@@ -22,6 +22,7 @@ from bgclient.cli._info import info
 from bgclient.cli._serve import serve
 from bgclient.cli._talk import guarded
 from bgclient.cli._web import web
+from bgimage import heap
 
 app = typer.Typer(
     name="bgclient",
@@ -55,4 +56,5 @@ def _root(
 
 def main() -> None:
     """Entry point: every error of ours is a sentence on stderr and an exit status, never a traceback."""
+    heap.tune()
     sys.exit(guarded(app))
