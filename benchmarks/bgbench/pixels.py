@@ -26,18 +26,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bgbench import environment
+from bgbench import command, environment
 from bgbench.composites import Composite, composites
 from bgbench.photos import SIZES_HW, photo
 from bgbench.results import Case, Result, Series
-from bgimage import foreground, matte
+from bgimage import foreground, heap, matte
 from bgimage.codec import Photo, decode, encode, photo_from
 from bgimage.compose import over
 from bgimage.contract import Contract
 from bgimage.geometry import Letterbox, crop_letterbox, network_input
 
 ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "benchmarks" / "results" / "pixels"
+RESULTS = command.RESULTS / "pixels"
 DOCUMENT = ROOT / "docs" / "pixels.md"
 REPEATS = {1: 7, 12: 5, 48: 2}
 COMPOSITES = 12
@@ -55,9 +55,7 @@ def served_network() -> tuple[Any, Contract]:
     """ONNX Runtime's session of the network that is served, and its contract."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(
-        ROOT / "model_repository" / "tiramisu_onnx" / "1" / "model.onnx", providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(command.served_network(), providers=["CPUExecutionProvider"])
     return session, Contract.from_json(session.get_modelmeta().custom_metadata_map["contract"])
 
 
@@ -96,17 +94,25 @@ def pillow(jpeg: bytes, alpha: Floats) -> Iterator[tuple[str, Any]]:
     yield "png", out.tell()
 
 
-PIPELINES: dict[str, Callable[[bytes, Floats], Iterator[tuple[str, Any]]]] = {"ours": ours, "Pillow": pillow}
+TUNED = "ours, heap tuned"
+"""As the server and the command run: ``bgimage.heap.tune``."""
+PIPELINES: dict[str, Callable[[bytes, Floats], Iterator[tuple[str, Any]]]] = {
+    "ours": ours,
+    TUNED: ours,
+    "Pillow": pillow,
+}
 
 
 def alone(pipeline: str, megapixels: int, path: str) -> None:
     """One pipeline in a process of its own: prints the processor's and the wall's ms per stage, and memory, as JSON."""
     cv2.setNumThreads(1)
+    if pipeline == TUNED:
+        heap.tune()
     jpeg, alpha = Path(path).read_bytes(), np.load(path + ".npy")
     for _ in PIPELINES[pipeline](_tiny(), cv2.resize(alpha, (32, 24))):  # imports and first calls
         pass
     before = _resident_mb()
-    repeats = REPEATS[megapixels] if pipeline == "ours" or megapixels == 1 else 1
+    repeats = REPEATS[megapixels] if pipeline != "Pillow" or megapixels == 1 else 1
     cpu: dict[str, list[float]] = {}
     wall: dict[str, list[float]] = {}
     kept = 0
@@ -141,9 +147,9 @@ def speed(folder: Path) -> Iterator[Case]:
             path.write_bytes(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
         np.save(f"{path}.npy", served_alpha(decode(path.read_bytes()).pixels))
         for name in PIPELINES:
-            command = [sys.executable, "-m", "bgbench.pixels", "alone", name, str(megapixels), str(path)]
+            program = [sys.executable, "-m", "bgbench.pixels", "alone", name, str(megapixels), str(path)]
             with environment.watching() as watch:
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                done = subprocess.run(program, check=True, capture_output=True, text=True)
             found = json.loads(done.stdout)
             series = {stage: Series(unit="ms", values=values) for stage, values in found["cpu"].items()}
             series |= {f"{stage}, wall": Series(unit="ms", values=v) for stage, v in found["wall"].items()}

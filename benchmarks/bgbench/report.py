@@ -185,9 +185,10 @@ def _necessary(result: Result) -> str:
         row = {"megapixels": f"{size}", **{part: _ms(case.series[part]) for part in parts}}
         row["decode + network + encode"] = f"{necessary:.0f}"
         users = list(result.of("one user", megapixels=size))
-        for user in users:
-            latency = user.value("latency")
-            row[f"{_where(user)} (times that)"] = f"{latency:.0f} ({latency / necessary:.2f})"
+        for kind, shown in (("", users), (", plain", result.of("one user, plain", megapixels=size))):
+            for user in shown:
+                latency = user.value("latency")
+                row[f"{_where(user)}{kind} (times that)"] = f"{latency:.0f} ({latency / necessary:.2f})"
         if "merge" in parts:
             least = necessary + case.value("merge")
             row["with merge"] = f"{least:.0f}"
@@ -203,7 +204,8 @@ _PARTS_NOTE = (
     "Parts are timed one by one, with the threads that they use on the way of a photo. Decode, network and encode "
     "alone make no cut-out: its alpha must be enlarged and laid beside the photo's colours. Merge is the plainest way "
     "to that, bilinear and without a look at the photo; the sum with it is the least for an RGBA PNG of the photo's "
-    "size. Finish is what we do in its place: edges that follow the photo, colours without the old background."
+    "size. Finish is what we do in its place: edges that follow the photo, colours without the old background. "
+    'Plain users go without these (edges="none", decontaminate=False).'
 )
 
 

@@ -38,6 +38,8 @@ from bgimage.contract import Contract
 from bgserver import engines
 
 WHERE = ("client", "server")
+PLAIN: dict[str, Any] = {"edges": "none", "decontaminate": False}
+"""Options of a cut-out that is no more than decode, network, merge and encode."""
 """Who finishes the picture: the thin client, or the server that is sent the whole photo."""
 COMPARED = ("fc-densenet56", "fc-densenet103", "unet")
 """Networks whose floors stand beside the served one's."""
@@ -211,7 +213,7 @@ def served_network(bench: Bench) -> Iterator[Case]:
         *(("gRPC", 1, users) for users in (1, 2, 4, 8)),
         *(("gRPC", batch, 1) for batch in (2, 4, 8)),
         ("HTTP", 1, 1),
-        ("gRPC, shared memory", 1, 1),
+        *(("gRPC, shared memory", 1, users) for users in (1, 2, 4, 8)),
         ("HTTP, shared memory", 1, 1),
     ):
         http = transport.startswith("HTTP")
@@ -277,11 +279,17 @@ def _finished(photo: codec.Photo, alpha: NDArray[np.float32], contract: Contract
 
 
 def one_user(bench: Bench) -> Iterator[Case]:
-    """One photo after the other, JPEG bytes to PNG bytes: thin client and server path at 1, 12 and 48 megapixels."""
+    """One photo after the other, JPEG bytes to PNG bytes: thin client and server path at 1, 12 and 48 megapixels.
+
+    As shipped, and without what makes edges and colours better.
+    """
     with Client(bench.served.url, timeout_s=120) as client:
         for megapixels, count in ((1, 16), (12, 6), (48, 3)):
             for where in WHERE:
                 yield _one_by_one(bench, "one user", client, megapixels, count, {"where": where})
+                yield _one_by_one(
+                    bench, "one user, plain", client, megapixels, count, {"where": where}, **PLAIN
+                )
 
 
 def transports(bench: Bench) -> Iterator[Case]:
@@ -300,7 +308,13 @@ def transports(bench: Bench) -> Iterator[Case]:
 
 
 def _one_by_one(
-    bench: Bench, scenario: str, client: Client, megapixels: int, count: int, setting: dict[str, str]
+    bench: Bench,
+    scenario: str,
+    client: Client,
+    megapixels: int,
+    count: int,
+    setting: dict[str, str],
+    **options: Any,
 ) -> Case:
     data = bench.photos(megapixels)
     phases: dict[str, list[float]] = {"load": [], "shrink": [], "ask": [], "finish": [], "encode": []}
@@ -309,7 +323,7 @@ def _one_by_one(
     with watching() as watch:
         for number in range(1 + bench.times(count)):
             started = time.perf_counter()
-            cutout = client.cut(data[number % len(data)], where=setting["where"])  # type: ignore[arg-type]
+            cutout = client.cut(data[number % len(data)], where=setting["where"], **options)  # type: ignore[arg-type]
             asked = time.perf_counter()
             cutout.encode()
             values.append(1e3 * (time.perf_counter() - started))
