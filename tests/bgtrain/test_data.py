@@ -54,6 +54,26 @@ def test_a_composite_covers_the_crop_with_the_new_background():
     assert (np.abs(image[alpha == 255].astype(int) - 200) <= 1).all()
 
 
+def test_a_second_person_without_a_new_background_stands_in_front():
+    here = Sample(np.full((60, 60, 3), 30, np.uint8), np.zeros((60, 60), np.uint8), "polygon")
+    here.alpha[:, :30] = 255
+    other = Sample(np.full((60, 60, 3), 200, np.uint8), np.zeros((60, 60), np.uint8), "pixel")
+    other.alpha[20:40, 20:40] = 255
+    image, alpha, weight = augment(here, 64, PLAIN, np.random.default_rng(2), second=other)
+    pasted = image[..., 0] > 190
+    assert 100 < pasted.sum() < 2000
+    assert (alpha[pasted] == 255).all()
+    assert (weight[pasted] == 255).all()
+    assert 30 in image[alpha == 255]  # who was there before is still labelled
+
+
+def test_people_are_pasted_as_often_as_the_recipe_says(tiny_data):
+    none, always = crops(tiny_data, composite=0), crops(tiny_data, composite=0, paste=1)
+    more = [float(always[i]["alpha"].sum()) > float(none[i]["alpha"].sum()) for i in range(40)]
+    assert sum(more) > 20
+    assert torch.equal(crops(tiny_data)[7]["image"], crops(tiny_data, paste=0)[7]["image"])
+
+
 def test_coarse_polygons_count_little_along_their_edges_only():
     alpha = np.zeros((64, 64), np.uint8)
     alpha[:, :32] = 255

@@ -82,8 +82,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"gain {tried:<4} mean absolute error {error:.4f}{'  <- taken' if tried == gain else ''}")
     sharpen(model, gain)
     scores = validation.scores(validation.predict(model, torch.device("cpu")))
-    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
-    done = dataclasses.replace(source, weights=weights, metrics=scores, resume=None)
-    done.published().save(arguments.out)
+    source.settled(model, scores).published().save(arguments.out)
     print(f"{arguments.out}: " + "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,11 @@ class Checkpoint:
         model = networks.build(self.network)
         model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in self.weights.items()})
         return model.eval()
+
+    def settled(self, model: nn.Module, metrics: dict[str, float]) -> Checkpoint:
+        """The same with the weights of ``model``, scored anew, and nothing to resume from."""
+        weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+        return replace(self, weights=weights, metrics=metrics, resume=None)
 
     def save(self, path: Path) -> None:
         """Write to ``path`` by way of a temporary file: a kill never leaves half a checkpoint."""

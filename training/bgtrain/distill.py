@@ -44,6 +44,8 @@ class Taught(Reader):
     def __init__(self, folder: Path, teacher: Network, least: float = LEAST) -> None:
         super().__init__(folder)
         self.teacher, self.least = teacher, least
+        self.agreements: dict[str, float] = {}
+        """An example's key to how far the teacher agreed with itself, of the photos that were read."""
 
     def _entries(self) -> list[Entry]:
         paths = sorted(p for p in self.folder.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
@@ -53,17 +55,18 @@ class Taught(Reader):
         photo = codec.decode(entry.photo.read_bytes())
         mirrored = dataclasses.replace(photo, pixels=np.ascontiguousarray(photo.pixels[:, ::-1]))
         alpha = self.teacher.network_alpha(photo)
-        self._agreement = agreement(alpha, self.teacher.network_alpha(mirrored)[:, ::-1])
+        self.agreements[f"{self.name}_{entry.key}"] = agreement(alpha, self.teacher.network_alpha(mirrored)[:, ::-1])
         matte = np.rint(self.teacher.finished(photo, alpha) * 255).astype(np.uint8)
         return matte, np.zeros(matte.shape, bool), None
 
     def __iter__(self) -> Iterator[Example]:
         for example in super().__iter__():
-            if self._agreement < self.least:
-                why = f"the teacher agrees with itself to {self._agreement:.2f}, below {self.least}"
+            agreed = self.agreements[example.key]
+            if agreed < self.least:
+                why = f"the teacher agrees with itself to {agreed:.2f}, below {self.least}"
                 self.skipped.append(Skipped(example.key, why))
             else:
-                yield dataclasses.replace(example, agreement=round(self._agreement, 4))
+                yield dataclasses.replace(example, agreement=round(agreed, 4))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -129,7 +129,7 @@ def train_equally(
     names: Sequence[str], base: Recipe, budget: Budget, root: Path, out: Path, *, workers: int = 1
 ) -> dict[str, Any]:
     """Train and score every network; ``out`` is written after each, and those it has already are kept."""
-    settings = json.loads(json.dumps({**dataclasses.asdict(budget), "seed": base.seed, "split": "test"}))
+    settings = {**dataclasses.asdict(budget), "seed": base.seed, "split": "test"}
     result: dict[str, Any] = {**settings, "machine": machine(), "networks": {}}
     if out.exists():
         there = json.loads(out.read_text())

@@ -73,6 +73,5 @@ def main(argv: Sequence[str] | None = None) -> int:
             recalibrate(model, crop_batches(crops, source.contract, arguments.crops))
         scores = validation.scores(validation.predict(model, torch.device("cpu")))
         print(f"{when:<6} " + "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
-    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
-    dataclasses.replace(source, weights=weights, metrics=scores, resume=None).save(arguments.out)
+    source.settled(model, scores).save(arguments.out)
     return 0
