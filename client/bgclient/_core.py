@@ -232,7 +232,7 @@ class BaseClient:
             return request, {"alpha": 4 * height * width}
 
         beside = ThreadPoolExecutor(1)  # all pixels, while the server looks at the small picture
-        decoding = beside.submit(_decoded, source, self._limits)
+        decoding = beside.submit(_decoded, source, self._limits, options)
         beside.shutdown(
             wait=False
         )  # its thread ends with this decode; a call that is cancelled waits for neither
@@ -581,10 +581,14 @@ def _holds_matte(options: Options) -> bool:
     return not (changed or placed or options.max_pixels)
 
 
-def _decoded(source: bytes | Photo, limits: Limits) -> Photo:
+def _decoded(source: bytes | Photo, limits: Limits, options: Options) -> Photo:
+    """All pixels, and what finishing will first make of them."""
     from bgimage.codec import decode
 
-    return decode(source, limits) if isinstance(source, bytes) else source
+    photo = decode(source, limits) if isinstance(source, bytes) else source
+    if options.colors == "keep" and (options.edges != "none" or options.decontaminate):
+        photo.middle  # noqa: B018  kept once made
+    return photo
 
 
 def _seen(source: bytes | Photo, contract: Contract, limits: Limits) -> bytes:
