@@ -423,8 +423,9 @@ def _rivals(result: Result, drawn: _Drawn) -> list[str]:
             for (who, group), case in quality.items()
             if who == name and group in SHOWN
         }
+        sample = next((c.setting.get("every", 1) for (who, _), c in quality.items() if who == name), 1)
         row = {
-            "remover": rival.title,
+            "remover": rival.title + (f" (one photo in {sample})" if sample > 1 else ""),
             **{f"IoU {SHOWN[group]}": _mean(series) for group, series in ious.items()},
         }
         if ccp := quality.get((name, "ccp")):
@@ -443,11 +444,10 @@ def _rivals(result: Result, drawn: _Drawn) -> list[str]:
             error = float(np.sqrt(sum(np.var(one, ddof=1) / len(one) for one in counted)) / len(counted))
             iou = float(np.mean([np.mean(one) for one in counted]))
             removers.append(plots.Remover(name, rival.title, iou, error, 1 / timed.value("cutout")))
-    photos = {
-        group: case.setting["photos"]
-        for (_, group), case in quality.items()
-        if group in (*SHOWN, "no people")
-    }
+    photos: dict[str, int] = {}
+    for (_, group), case in quality.items():
+        if group in (*SHOWN, "no people"):
+            photos[group] = max(photos.get(group, 0), case.setting["photos"])
     note = (
         "IoU at 0.5 with the standard error of its mean, each remover by its own package and defaults; photos: "
         + ", ".join(f"{SHOWN.get(group, group)} {count}" for group, count in photos.items())
@@ -469,7 +469,7 @@ def _rivals(result: Result, drawn: _Drawn) -> list[str]:
 
 
 def _verdict(removers: Sequence[plots.Remover], raw: dict[str, list[list[float]]], groups: str) -> str:
-    """Whether anybody is faster or better. ``raw``: each remover's IoUs a group, on the same photos in one order."""
+    """Whether anybody is faster or better. ``raw``: each remover's IoUs a group, in the photos' order."""
     ours = next((one for one in removers if one.name == OURS.name), None)
     if ours is None or len(removers) < 2:
         return ""
@@ -478,7 +478,7 @@ def _verdict(removers: Sequence[plots.Remover], raw: dict[str, list[list[float]]
         "",
     ]
     for one in sorted((one for one in removers if one is not ours), key=lambda one: -one.iou):
-        noise = 2 * _paired_error(raw[one.name], raw[ours.name])
+        noise = 2 * _error_of_difference(raw[one.name], raw[ours.name])
         close = abs(one.iou - ours.iou) <= noise
         better = "not told apart by these photos" if close else "better" if one.iou > ours.iou else "worse"
         factor = one.photos_s / ours.photos_s
@@ -487,10 +487,13 @@ def _verdict(removers: Sequence[plots.Remover], raw: dict[str, list[list[float]]
     return "\n".join(lines)
 
 
-def _paired_error(one: list[list[float]], other: list[list[float]]) -> float:
-    """Standard error of the difference of two means over groups, photo by photo."""
-    differences = [np.subtract(a, b) for a, b in zip(one, other, strict=True)]
-    return float(np.sqrt(sum(np.var(group, ddof=1) / len(group) for group in differences)) / len(differences))
+def _error_of_difference(one: list[list[float]], other: list[list[float]]) -> float:
+    """Standard error of the difference of two means over groups: photo by photo, where both saw the same photos."""
+    squares = 0.0
+    for a, b in zip(one, other, strict=True):
+        apart = [np.subtract(a, b)] if len(a) == len(b) else [a, b]
+        squares += sum(float(np.var(values, ddof=1)) / len(values) for values in apart)
+    return float(np.sqrt(squares) / len(one))
 
 
 # --- cells -------------------------------------------------------------------------------------------------------

