@@ -9,6 +9,7 @@ from bgimage.errors import BgError
 
 COMMANDS = {
     "train": "train a network from a recipe",
+    "average": "the mean of two runs' weights",
     "recalibrate": "measure a trained network's batch statistics anew",
     "calibrate": "make a trained network decisive: sharpen its logits on the validation photos",
     "evaluate": "score a network, or any tool's alphas, on labelled photos",
