@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bgimage import heap
 from bgimage.errors import from_message
 from bgserver import Server, errors, installation, rundir
 
@@ -160,6 +161,15 @@ def test_a_python_without_a_shared_library_is_said(tmp_path, tiny_repository):
         errors.WrongPython, match=r"^libpython3\.99\.so\.1\.0: cannot open .* apt-get install libpython3"
     ):
         rundir.RunDir.create(wheel, tiny_repository)
+
+
+def test_the_server_gets_a_heap_for_photos_but_what_the_user_has_set_stays(tmp_path, monkeypatch):
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
+    with (tmp_path / "lock").open("w") as lock:
+        environment = rundir.RunDir(tmp_path, lock).environment()
+    assert environment["MALLOC_ARENA_MAX"] == heap.environment()["MALLOC_ARENA_MAX"]
+    assert environment["MALLOC_TRIM_THRESHOLD_"] == "1"
 
 
 def test_every_error_crosses_the_keeper_s_pipe_as_itself():
