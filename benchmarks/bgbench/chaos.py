@@ -438,6 +438,8 @@ class Bench:
         try:
             cutout = await asyncio.wait_for(call, TIMEOUT_S + GRACE_S)
         except asyncio.CancelledError:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise  # the bench itself is over
             kind = "cancelled"
         except TimeoutError:
             kind = "lost"

@@ -338,8 +338,14 @@ class Keeper:
             triton = Triton(self._spec, run, ports)
             drain_s = HURRIED_DRAIN_S
             try:
-                if self._until_ready(triton, ports):
-                    return 0
+                try:
+                    if self._until_ready(triton, ports):
+                        return 0
+                except CanaryFailed as error:
+                    if not self._restarts:  # it has never worked: no accident
+                        raise
+                    self._restart(f"started again, but {error}")
+                    continue
                 tell(
                     "ready",
                     host=ports.host,

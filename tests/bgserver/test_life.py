@@ -124,6 +124,24 @@ def test_a_killed_server_is_replaced(tiny, traces, eventually):
     assert echo(server, canary.photo()) == canary.photo()
 
 
+def test_a_restarted_server_whose_first_photo_fails_is_started_once_more(tiny, eventually, tmp_path):
+    server, bad = tiny().start(), tmp_path / "bad"
+    model = Path(server.repository) / "cutout" / "1" / "model.py"
+    fails_once = f"""
+        import os
+        if os.path.exists({str(bad)!r}):
+            os.unlink({str(bad)!r})
+            raise RuntimeError("not yet")
+"""
+    head = "    def response(self, photos):"
+    model.write_text(model.read_text().replace(head, head + fails_once))
+    bad.touch()
+    os.kill(server.facts["pid"], signal.SIGKILL)
+    eventually(lambda: server.restarts == 2 and server.state == "ready")
+    assert not bad.exists()
+    assert echo(server, canary.photo()) == canary.photo()
+
+
 def test_a_server_that_dies_again_and_again_is_given_up_with_a_sentence(tiny, eventually, tmp_path):
     gone = tmp_path / "gone"
     server = tiny(start_timeout_s=60.0).start()
