@@ -91,9 +91,16 @@ def test_one_id_joins_the_caller_the_front_and_the_models(front, server, server_
     photo = examples["astronaut"].read_bytes()
     with caplog.at_level(logging.INFO, "bgclient.web"):
         answer = post(front, photo, headers={"X-Request-Id": "order-17"})
-    assert answer.headers["x-request-id"] == "order-17"
-    of_front = [fields for record in caplog.records if (fields := getattr(record, "fields", None))]
-    assert [line["status"] for line in of_front if line["request_id"] == "order-17"] == [200]
+        assert answer.headers["x-request-id"] == "order-17"
+
+        def of_front():
+            fields = [record.fields for record in caplog.records if hasattr(record, "fields")]
+            return [line["status"] for line in fields if line["request_id"] == "order-17"]
+
+        deadline = time.monotonic() + 30  # the line is written after the answer
+        while not of_front() and time.monotonic() < deadline:
+            time.sleep(0.1)
+    assert of_front() == [200]
     with Client(server.grpc_url, timeout_s=TIMEOUT_S) as client:
         cutout = client.cut(photo, where="server")
 
