@@ -1,9 +1,9 @@
 """glibc's heap (mallopt(3)), set for photos: few arenas, and freed memory kept for the next piece of work.
 
 By itself glibc keeps a heap for every few threads, each as large as the largest photo that passed through it, and gives
-freed pieces of a few hundred kilobytes back to the kernel, which must then zero each page again: a fifth of the time of
-a cut-out of one megapixel (docs/pixels.md). A process has one heap for all of its code, so the library never sets it by
-itself: this project's programs do, and the server that they start.
+freed pieces of a few hundred kilobytes back to the kernel, which must then zero each page again: two fifths of the
+processor time of a cut-out of one megapixel (docs/pixels.md). A process has one heap for all of its code, so the
+library never sets it by itself: this project's programs do, and the server that they start.
 """
 
 from __future__ import annotations

@@ -338,14 +338,8 @@ class Keeper:
             triton = Triton(self._spec, run, ports)
             drain_s = HURRIED_DRAIN_S
             try:
-                try:
-                    if self._until_ready(triton, ports):
-                        return 0
-                except CanaryFailed as error:
-                    if not self._restarts:  # it has never worked: no accident
-                        raise
-                    self._restart(f"started again, but {error}")
-                    continue
+                if self._until_ready(triton, ports):
+                    return 0
                 tell(
                     "ready",
                     host=ports.host,
@@ -361,6 +355,10 @@ class Keeper:
                     drain_s = self._spec.drain_s + 1
                     return 0
                 self._restart(why)
+            except CanaryFailed as error:
+                if not self._restarts:  # it has never worked: no accident
+                    raise
+                self._restart(f"started again, but {error}")
             finally:
                 triton.end(drain_s)
 

@@ -128,6 +128,14 @@ def _warp(image: Image, matrix: NDArray[np.float64], side: int, border: int) -> 
     )
 
 
+def _placed(
+    sample: Sample, side: int, config: AugmentConfig, rng: np.random.Generator
+) -> tuple[Image, Image]:
+    """Image and alpha of a view of their own."""
+    matrix = _view(sample, side, config, rng)
+    return _warp(sample.image, matrix, side, config.pad_value), _warp(sample.alpha, matrix, side, 0)
+
+
 def _colour(image: Image, config: AugmentConfig, rng: np.random.Generator) -> Image:
     if rng.random() >= config.colour:
         return image
@@ -184,9 +192,8 @@ def augment(
         )
         behind = _colour(behind, config, rng)
         if second is not None:
-            there = _view(second, side, config, rng)
-            other = _warp(second.alpha, there, side, 0)
-            behind = _blend(_warp(second.image, there, side, config.pad_value), behind, other)
+            person, other = _placed(second, side, config, rng)
+            behind = _blend(person, behind, other)
             image = _blend(image, behind, alpha)
             alpha = np.maximum(alpha, other)
         else:
@@ -203,11 +210,9 @@ def augment(
             np.ones(sample.alpha.shape, np.uint8), matrix, (side, side), flags=cv2.INTER_NEAREST
         )
         if second is not None:
-            there = _view(second, side, config, rng)
-            other = _warp(second.alpha, there, side, 0) * inside
-            image = _blend(
-                _colour(_warp(second.image, there, side, config.pad_value), config, rng), image, other
-            )
+            person, other = _placed(second, side, config, rng)
+            other *= inside
+            image = _blend(_colour(person, config, rng), image, other)
             alpha = np.maximum(alpha, other)
             weight[other > 127] = round(255 * second.confidence)
     image = _camera(image, config, rng)
