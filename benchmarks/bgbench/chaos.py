@@ -80,6 +80,8 @@ RESTART_GAP_S = 22.0
 """Between faults that cost a restart: the watchdog gives up at four within a minute, as it should."""
 GAP_S = 6.0
 RECOVERY_LIMIT_S = 180.0
+CANARY_TIMEOUT_S = 15.0
+"""Three times the default: under this load a healthy test photo may wait for longer than that."""
 LONG_S = 300.0
 """Longer runs go through all faults, again and again."""
 
@@ -375,7 +377,12 @@ class Outcome:
 class Bench:
     """A server, its clients, and everything that is written down."""
 
-    def __init__(self, server: Server, proxy: Proxy, clients: list[AsyncClient], seed: int) -> None:
+    def __init__(
+        self, server: Server, proxy: Proxy, clients: list[AsyncClient], seed: int, regions: set[Path]
+    ) -> None:
+        """Args:
+        regions: what lay unused in /dev/shm before the server came.
+        """
         self.watched = Watched(server)
         self.proxy = proxy
         self.clients = clients
@@ -386,6 +393,7 @@ class Bench:
         self.probes: list[tuple[float, float, bool]] = []
         self.memory: list[tuple[float, float, float, float]] = []
         self.silent: list[socket.socket] = []
+        self.regions = regions
         self._zero = time.monotonic()
 
     def now_s(self) -> float:
@@ -560,7 +568,7 @@ class Bench:
         return 0.0 if last_bad is None else min(well_since) - start
 
     async def stop(self) -> Case:
-        """SIGTERM to a server that is at work."""
+        """The server is stopped while it is at work; nothing of it may stay."""
         family, folder = set(self.watched.family()), self.watched.folder
         impatient = AsyncClient(self.watched.server.grpc_url, retry=Retry(attempts=1))
         self.clients = [impatient]
@@ -574,7 +582,7 @@ class Bench:
         await asyncio.gather(*requests)
         await impatient.close()
         left = [f"process {pid}" for pid in family if _alive(pid)]
-        left += [str(path) for path in [folder, *Path("/dev/shm").glob(f"{folder.name}-*")] if path.exists()]
+        left += [str(path) for path in [folder, *sorted(_regions() - self.regions)] if path.exists()]
         return Case(
             scenario="stop",
             setting={
@@ -586,6 +594,15 @@ class Bench:
             series={"stop": Series(unit="s", values=[round(stopped_s, 2)])},
             notes=[f"left behind: {what}" for what in left],
         )
+
+
+def _regions() -> set[Path]:
+    """What lies in /dev/shm, under whatever name, and no living process uses."""
+    mapped: set[str] = set()
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):  # ended meanwhile, or another user's
+            mapped.update(line.split()[-1] for line in maps.read_text().splitlines() if "/dev/shm/" in line)
+    return {path for path in Path("/dev/shm").iterdir() if str(path) not in mapped}
 
 
 def _alive(pid: int) -> bool:
@@ -636,9 +653,10 @@ async def run(seconds: float, *, seed: int, tell: Callable[[str], object]) -> Re
     """The whole bench against a server of its own, on loopback."""
     began = time.monotonic()
     result = command.begun("chaos", command.served_network())
+    regions = _regions()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "server.log"
-        with Server("cpu", canary_timeout_s=15.0, start_timeout_s=300.0, log=log) as server:
+        with Server("cpu", canary_timeout_s=CANARY_TIMEOUT_S, start_timeout_s=300.0, log=log) as server:
             proxy = Proxy(server.grpc_url)
             async with contextlib.AsyncExitStack() as stack:
                 relayed = await stack.enter_async_context(proxy.listening())
@@ -646,7 +664,7 @@ async def run(seconds: float, *, seed: int, tell: Callable[[str], object]) -> Re
                     await stack.enter_async_context(AsyncClient(url, retry=RETRY, timeout_s=TIMEOUT_S))
                     for url in (server.grpc_url, server.http_url, relayed)
                 ]
-                bench = Bench(server, proxy, clients, seed)
+                bench = Bench(server, proxy, clients, seed, regions)
 
                 def add(case: Case) -> None:
                     result.cases.append(case)

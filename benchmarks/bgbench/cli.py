@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from bgbench import command, environment
-from bgbench.errors import BenchError, ToolMissing
+from bgbench.errors import BenchError, BrokenResult, ToolMissing
 from bgbench.results import Case, Result
 from bgimage.errors import BgError
 
@@ -55,7 +55,7 @@ def run(
     with Bench(cache, variant=variant, effort=effort) as bench:
         result = _started(set, bench.network)
         result.environment["effort"] = effort
-        if {"in_flight", "served_network"} & {one.__name__ for one in scenarios}:
+        if {"in_flight", "served_network", "gpu_ensemble"} & {one.__name__ for one in scenarios}:
             bench.perf  # noqa: B018  a missing tool is told before minutes of measuring
         if any(one.__name__ not in WITHOUT_SERVER for one in scenarios):
             result.environment["server"] = bench.served.describe()
@@ -98,8 +98,15 @@ def rivals(
     if add and target.exists():
         scenarios = [name for name, wanted in (("rival speed", speed), ("rival quality", quality)) if wanted]
         again = {(scenario, one.name) for scenario in scenarios for one in chosen}
-        earlier = Result.read(target).cases
-        result.cases = [case for case in earlier if (case.scenario, case.setting["rival"]) not in again]
+        earlier = Result.read(target)
+        for fact in ("device", "network"):
+            if earlier.environment.get(fact) != result.environment.get(fact):
+                raise BrokenResult(f"{target} is of another {fact}; measure all of it again, without --add")
+        result.cases = [case for case in earlier.cases if (case.scenario, case.setting["rival"]) not in again]
+        result.environment["kept"] = [
+            *earlier.environment.get("kept", []),
+            f"{earlier.started}, commit {earlier.environment['commit']}",
+        ]
     work: list[tuple[str, Iterator[Case]]] = []
     if speed:
         work += [(f"speed of {one.name}", measure.speed(one, cache, repeat=repeat)) for one in chosen]
@@ -131,9 +138,12 @@ def compare(
     after: Annotated[Path, typer.Argument(help="result file of the same set")],
 ) -> None:
     """Say what became faster or slower between two runs, and what is within the noise."""
-    from bgbench.compare import compare, table
+    from bgbench.compare import compare, strangers, table
 
-    print(table(compare(Result.read(before), Result.read(after))))
+    old, new = Result.read(before), Result.read(after)
+    if warning := strangers(old, new):
+        print(warning, file=sys.stderr)
+    print(table(compare(old, new)))
 
 
 def _known(name: str, sets: dict[str, Any]) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from bgbench.results import Case, Result, Series
 
 NOISE = 0.10
-"""Smaller changes of a median are not told apart from the machine's mood, whatever the intervals say."""
+"""Smaller changes of a median are not told apart from the machine's mood, whatever the intervals say; a value that was
+taken once or twice shows no mood and is never called changed."""
 BETTER_HIGH = ("photos/s", "GFLOP/s", "GB/s")
 
 
@@ -32,9 +33,7 @@ class Change:
 def _key(case: Case) -> tuple[str, str]:
     """What a case has in common with the same one of another run: not its measured knee."""
     plain = {
-        name: value
-        for name, value in case.setting.items()
-        if name not in ("knee", "versions", "device", "engine")
+        name: value for name, value in case.setting.items() if name not in ("knee", "versions", "device")
     }
     return case.scenario, ", ".join(f"{name} {value}" for name, value in sorted(plain.items()))
 
@@ -57,9 +56,16 @@ def _change(case: str, name: str, before: Series, after: Series) -> Change:
     old, new = before.summary, after.summary
     change = Change(case, name, after.unit, old.p50, new.p50, "same")
     overlap = old.low <= new.high and new.low <= old.high
-    if old.p50 <= 0 or new.p50 <= 0 or overlap or abs(new.p50 / old.p50 - 1) < NOISE:
+    single = min(old.count, new.count) < 3
+    if single or old.p50 <= 0 or new.p50 <= 0 or overlap or abs(new.p50 / old.p50 - 1) < NOISE:
         return change
     return Change(case, name, after.unit, old.p50, new.p50, "faster" if change.factor > 1 else "slower")
+
+
+def strangers(before: Result, after: Result) -> str | None:
+    """A warning where the runs are of different machines."""
+    one, other = (run.environment.get("device") for run in (before, after))
+    return None if one == other else f"different machines: {one} before, {other} after"
 
 
 def table(changes: list[Change]) -> str:

@@ -82,13 +82,23 @@ class Peaks:
     """Size of the last-level cache."""
 
     def floor_s(self, cost: Cost, *, fused: bool) -> float:
-        """No engine can be faster: each node takes as long as its arithmetic or its bytes, whichever is longer."""
-        total = 0.0
-        for node in cost.nodes:
-            moved = node.bytes_fused if fused else node.bytes_written
-            speed = self.cache_gbs if moved <= self.cache_bytes // 2 else self.memory_gbs
-            total += max(node.flops / (1e9 * self.gflops), moved / (1e9 * speed))
-        return total
+        """Each node takes as long as its arithmetic or its bytes, whichever is longer.
+
+        A yardstick rather than a law: convolutions by Winograd's method do with fewer operations than are counted, and
+        what stays in a core's own cache moves faster than the last level's.
+        """
+        return sum(max(self._of(node, fused)) for node in cost.nodes)
+
+    def memory_share(self, cost: Cost) -> float:
+        """Share of the fused floor that nodes take whose bytes last longer than their arithmetic, 0..1."""
+        times = [self._of(node, fused=True) for node in cost.nodes]
+        return sum(moving for working, moving in times if moving > working) / sum(map(max, times))
+
+    def _of(self, node: Node, fused: bool) -> tuple[float, float]:
+        """Seconds of a node's arithmetic, and of its bytes."""
+        moved = node.bytes_fused if fused else node.bytes_written
+        speed = self.cache_gbs if moved <= self.cache_bytes // 2 else self.memory_gbs
+        return node.flops / (1e9 * self.gflops), moved / (1e9 * speed)
 
 
 def count(model: Path | Any, *, batch: int = 1, bytes_per_value: int = 4) -> Cost:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 LARGE = "fc-densenet103"
 """Measured beside every Tiramisu that is trained here."""
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
+COMPILED_BATCHES = (1, 8, 64)
+"""Compiling takes a minute a shape."""
 BYTES = {"FP32": 4, "FP16": 2, "BF16": 2}
 MODES = ("eager", "compiled", "CUDA graph", "ONNX Runtime CUDA")
 L2_BYTES = 50 << 20
@@ -41,13 +43,14 @@ def gpu_networks(bench: Bench) -> Iterator[Case]:
     from bgtrain import networks
 
     torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = False  # FP32 is to be FP32; matrix products are without TF32 already
     names = [name for name in networks.NAMES if name == LARGE or name.startswith("tiramisu")]
     for precision in BYTES:
         peaks = gpu_peaks(precision)
         for name in names:
             net = networks.build(name).eval()
             for mode in MODES:
-                for batch in BATCHES:
+                for batch in COMPILED_BATCHES if mode == "compiled" else BATCHES:
                     yield _case(bench, name, net, mode, precision, batch, peaks)
 
 
@@ -92,13 +95,16 @@ def _case(
     series = {
         "floor, fused": Series(unit="ms", values=[floor_ms]),
         "floor, as written": Series(unit="ms", values=[1e3 * peaks.floor_s(cost, fused=False)]),
+        "bound by memory": Series(unit="ratio", values=[peaks.memory_share(cost)]),
         "operations": Series(unit="GFLOP", values=[cost.flops / 1e9]),
     }
     try:
         values = event_times_ms(_runner(bench, name, net, mode, precision, batch), bench.times(50))
-    except (torch.OutOfMemoryError, ToolMissing) as error:
+    except (
+        Exception
+    ) as error:  # whatever a compiler or a provider makes of a network: the others are still measured
         torch.cuda.empty_cache()
-        note = f"not measured: {str(error).splitlines()[0]}"
+        note = f"not measured: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
         return Case(scenario="network, GPU", setting=setting, tool="CUDA events", series=series, notes=[note])
     series["latency"] = Series(unit="ms", values=values[5:], warm_up=values[:5])
     series["throughput"] = Series(unit="photos/s", values=[1e3 * batch / value for value in values[5:]])
@@ -117,7 +123,11 @@ def _runner(bench: Bench, name: str, net: torch.nn.Module, mode: str, precision:
     image = torch.zeros(batch, 3, height, width, device="cuda", dtype=kind).to(
         memory_format=torch.channels_last
     )
-    forward = torch.compile(placed, mode="max-autotune-no-cudagraphs") if mode == "compiled" else placed
+    if mode == "compiled":
+        torch.compiler.reset()  # each shape by itself, never a graph for all of them or one too many
+        forward = torch.compile(placed, dynamic=False)
+    else:
+        forward = placed
 
     def run() -> object:
         with torch.inference_mode():
@@ -154,7 +164,8 @@ def _onnxruntime(bench: Bench, name: str, precision: str, batch: int) -> Run:
     model = onnx.load(bench.exported(name))
     if precision == "FP16":
         model = fp16(model)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CUDAExecutionProvider"])
+    provider = ("CUDAExecutionProvider", {"use_tf32": "0"})
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=[provider])
     if session.get_providers()[0] != "CUDAExecutionProvider":
         raise ToolMissing(
             "ONNX Runtime's CUDA provider did not start; its CUDA or cuDNN does not fit the driver"
@@ -197,7 +208,11 @@ def gpu_peaks(precision: str) -> floors.Peaks:
     copy_ms = min(event_times_ms(large.clone, 10)[5:])
     small = torch.zeros(8 << 20, device="cuda", dtype=torch.uint8)
     target = torch.empty_like(small)
-    cache_ms = min(event_times_ms(lambda: [target.copy_(small) for _ in range(20)], 10)[5:]) / 20
+    graph = torch.cuda.CUDAGraph()  # a copy is shorter than its launch
+    with torch.cuda.graph(graph):
+        for _ in range(20):
+            target.copy_(small)
+    cache_ms = min(event_times_ms(graph.replay, 10)[5:]) / 20
     return floors.Peaks(
         2 * side**3 / product_ms / 1e6,
         2 * large.numel() / copy_ms / 1e6,

@@ -77,6 +77,12 @@ def poisson_arrivals(rate: float, duration_s: float, seed: int = 0) -> list[floa
     return [float(one) for one in times[times < duration_s]] or [0.0]
 
 
+def at_rate(pattern: Sequence[float], rate: float) -> list[float]:
+    """``pattern`` with ``rate`` arrivals a second on average: rates are compared by the same crowding, only denser."""
+    scale = len(pattern) / (rate * pattern[-1])
+    return [scale * due for due in pattern]
+
+
 async def open_loop(
     call: Call,
     photos: Sequence[bytes],

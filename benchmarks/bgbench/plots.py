@@ -62,12 +62,12 @@ def load_curve(result: Result, path: Path) -> Path | None:
     cases = list(result.of("many users"))
     if not cases:
         return None
-    figure, (axis,) = _figure("Photos that arrive by chance: latency against rate (1 megapixel)")
+    figure, (axis,) = _figure("Photos that arrive by chance: latency against throughput (1 megapixel)")
     for where, name in (("client", "thin client"), ("server", "server path")):
         points = sorted(result.of("many users", where=where), key=lambda case: case.value("arrivals"))
         if not points:
             continue
-        rates = [case.value("arrivals") for case in points]
+        rates = [case.value("throughput") for case in points]
         for percentile, style in (("p50", "-"), ("p95", "--")):
             values = [getattr(case.series["latency"].summary, percentile) for case in points]
             axis.plot(
@@ -75,11 +75,11 @@ def load_curve(result: Result, path: Path) -> Path | None:
             )
         for case in points:
             if case.setting.get("knee"):
-                axis.axvline(case.value("arrivals"), color=COLOURS[where], alpha=0.35, lw=6)
+                axis.axvline(case.value("throughput"), color=COLOURS[where], alpha=0.35, lw=6)
                 axis.annotate(
-                    "knee", (case.value("arrivals"), axis.get_ylim()[1]), color=COLOURS[where], ha="center"
+                    "knee", (case.value("throughput"), axis.get_ylim()[1]), color=COLOURS[where], ha="center"
                 )
-    axis.set(xlabel="photos arriving a second", ylabel="milliseconds", yscale="log")
+    axis.set(xlabel="photos answered a second", ylabel="milliseconds", yscale="log")
     _plain(axis)
     axis.legend(frameon=False, fontsize=8)
     return _save(figure, path)
@@ -87,7 +87,8 @@ def load_curve(result: Result, path: Path) -> Path | None:
 
 def breakdown(result: Result, path: Path) -> Path | None:
     """Where a request's time goes inside the server, by requests in flight."""
-    cases = sorted(result.of("ensemble"), key=lambda case: case.setting["in flight"])
+    measured = (case for case in result.of("ensemble") if "latency" in case.series)
+    cases = sorted(measured, key=lambda case: case.setting["in flight"])
     if not cases:
         return None
     figure, (axis,) = _figure("Inside the server: one 1-megapixel photo, by requests in flight")
@@ -151,6 +152,9 @@ class Remover:
     error: float
     """Standard error of ``iou``."""
     photos_s: float
+    """12-megapixel JPEGs to RGBA PNGs a second."""
+    mattes_s: float
+    """To mattes as arrays."""
 
 
 def pareto(removers: Sequence[Remover], ours: str, groups: str, path: Path) -> Path | None:

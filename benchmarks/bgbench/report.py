@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +17,8 @@ from bgbench.results import OTHERS_LIMIT, Case, Result, Series
 from bgbench.rivals import OURS, RIVALS
 from bgtrain.evaluate import MARKED_LIMIT
 
-PARETO_GROUPS = ("ccp", "20-70 % people", "vikram_humanseg")
-"""Labels that no rival made: people_pseudo is RobustVideoMatting's own alpha, so it is shown and not counted."""
+PARETO_GROUPS = ("ccp", "20-70 % people", "pennfudan", "vikram_humanseg")
+"""All but people_pseudo, whose labels are RobustVideoMatting's own alphas."""
 SHOWN = {
     "ccp": "ccp",
     "20-70 % people": "COCO, 20-70 % people",
@@ -74,8 +76,9 @@ what was warm-up, how each tool was called, and the machine. Again, on your mach
     python -m bgbench run --set gpu           # on a machine with an NVIDIA GPU
     python -m bgbench rivals --install        # the other removers, each in an environment of its own
 
-Times are medians with the 95 % interval of the median in brackets. A case marked † is in doubt: the measuring tool
-found it unstable, it drifted, or other programs used the cores meanwhile; the table's last column says which."""
+Times are medians with the 95 % interval of the median in brackets, or the range of fewer than six values; they tell
+how steady a case was, not how the machine is an hour later. A case marked † is in doubt: the measuring tool found it
+unstable, it drifted, or other programs used the cores meanwhile; the table's last column says which."""
 
 _NO_GPU = """\
 ## GPU
@@ -105,7 +108,8 @@ def _machine(result: Result) -> list[str]:
     others = [case.others for case in result.cases if case.others is not None]
     server = env.get("server")
     lines = [
-        f"Set `{result.set}`, {result.started}, {result.seconds / 60:.0f} minutes, commit `{env['commit']}`.",
+        f"Set `{result.set}`, {result.started}, {result.seconds / 60:.0f} minutes, commit `{env['commit']}`."
+        + "".join(f" Holds cases of {kept}." for kept in env.get("kept", [])),
         f"{env['cpu']['model']} (family {env['cpu']['family']}{', virtual' if env['cpu']['virtual'] else ''}), "
         f"{env['cpu']['cores']} cores at {env['cpu']['mhz']} MHz, {', '.join(env['cpu']['vector']) or 'no AVX2'}; "
         f"{env['memory_gb']} GB; {env['system']}; Python {env['python']}.",
@@ -147,19 +151,13 @@ def _runtime(runtime: str | None) -> str:
 
 
 def _measured(result: Result, drawn: _Drawn, prices: Prices) -> list[str]:
-    sections = [
-        _necessary(result),
-        _one_user(result),
-        drawn(
-            lambda path: plots.megapixels(result, path),
-            "one-user",
-            "Where one user's time goes, by megapixels",
-        ),
-        _load(result, prices),
-        drawn(lambda path: plots.load_curve(result, path), "load", "Latency against rate"),
-        drawn(lambda path: plots.breakdown(result, path), "breakdown", "Where the time goes in the server"),
-        _ensemble(result),
-        _network(result),
+    variants = dict.fromkeys(case.setting.get("variant") for case in result.of("ensemble"))
+    sections = []
+    for variant in variants or [None]:
+        named = f"{variant}-" if variant else ""
+        sections += [f"### Variant `{variant}`" if variant else ""]
+        sections += _served(_of_variant(result, variant), drawn, prices, named)
+    sections += [
         _floors(result),
         _budget(result),
         _transports(result),
@@ -167,6 +165,34 @@ def _measured(result: Result, drawn: _Drawn, prices: Prices) -> list[str]:
         _gpu_networks(result),
     ]
     return [section for section in sections if section]
+
+
+def _of_variant(result: Result, variant: str | None) -> Result:
+    """The cases of one variant of the server, and those that know of none."""
+    cases = [case for case in result.cases if case.setting.get("variant", variant) == variant]
+    return dataclasses.replace(result, cases=cases)
+
+
+def _served(result: Result, drawn: _Drawn, prices: Prices, named: str) -> list[str]:
+    """What one server did."""
+    return [
+        _necessary(result),
+        _one_user(result),
+        drawn(
+            lambda path: plots.megapixels(result, path),
+            f"{named}one-user",
+            "Where one user's time goes, by megapixels",
+        ),
+        _load(result, prices),
+        drawn(lambda path: plots.load_curve(result, path), f"{named}load", "Latency against throughput"),
+        drawn(
+            lambda path: plots.breakdown(result, path),
+            f"{named}breakdown",
+            "Where the time goes in the server",
+        ),
+        _ensemble(result),
+        _network(result),
+    ]
 
 
 PARTS = ("decode", "shrink", "network", "merge", "finish", "encode")
@@ -178,34 +204,52 @@ Rows = list[dict[str, str]]
 def _necessary(result: Result) -> str:
     """The parts that nobody can do without, their sum, and how much longer users wait."""
     rows: Rows = []
+    waits: Rows = []
     for case in result.of("parts"):
         size = case.setting["megapixels"]
         parts = [part for part in PARTS if part in case.series]
         necessary = sum(case.value(part) for part in ("decode", "network", "encode"))
         row = {"megapixels": f"{size}", **{part: _ms(case.series[part]) for part in parts}}
         row["decode + network + encode"] = f"{necessary:.0f}"
-        users = list(result.of("one user", megapixels=size))
-        for kind, shown in (("", users), (", plain", result.of("one user, plain", megapixels=size))):
-            for user in shown:
-                latency = user.value("latency")
-                row[f"{_where(user)}{kind} (times that)"] = f"{latency:.0f} ({latency / necessary:.2f})"
-        if "merge" in parts:
-            least = necessary + case.value("merge")
-            row["with merge"] = f"{least:.0f}"
-            for user in users:
-                row[f"{_where(user)}, times that"] = f"{user.value('latency') / least:.2f}"
         rows.append({**row, DOUBTS: _doubts(case)})
-    return _table(
-        "What a cut-out needs (milliseconds, in one process), and what a user waits", rows, _PARTS_NOTE
+        sums = {"decode + network + encode": necessary}
+        if "merge" in parts:
+            sums["with merge"] = necessary + case.value("merge")
+        if "finish" in parts:
+            sums["with finish"] = necessary + case.value("finish")
+        for kind, least in (("", "with finish"), (", plain", "with merge")):
+            for user in result.of(f"one user{kind}", megapixels=size):
+                latency = user.value("latency")
+                waits.append(
+                    {
+                        "megapixels": f"{size}",
+                        "who waits": f"{_where(user)}{kind}",
+                        "JPEG to PNG, ms": f"{latency:.0f}",
+                        "over decode + network + encode": f"{latency / necessary:.2f}",
+                        "over its own parts": f"{latency / sums[least]:.2f}" if least in sums else "",
+                        DOUBTS: _doubts(user),
+                    }
+                )
+    return "\n\n".join(
+        section
+        for section in (
+            _table("What a cut-out needs (milliseconds, in one process)", rows, _PARTS_NOTE),
+            _table("How much longer a user waits", waits, _WAITS_NOTE),
+        )
+        if section
     )
 
 
 _PARTS_NOTE = (
     "Parts are timed one by one, with the threads that they use on the way of a photo. Decode, network and encode "
     "alone make no cut-out: its alpha must be enlarged and laid beside the photo's colours. Merge is the plainest way "
-    "to that, bilinear and without a look at the photo; the sum with it is the least for an RGBA PNG of the photo's "
-    "size. Finish is what we do in its place: edges that follow the photo, colours without the old background. "
-    'Plain users go without these (edges="none", decontaminate=False).'
+    "to that, bilinear and without a look at the photo. Finish is what we do in its place: edges that follow the "
+    "photo, colours without the old background."
+)
+_WAITS_NOTE = (
+    "A cut-out's own parts are decode, network, finish and encode, one after the other; below 1 the way through the "
+    'client and the server, which does some of them at a time, is the shorter one. Plain (edges="none", '
+    "decontaminate=False) has merge in the place of finish."
 )
 
 
@@ -215,7 +259,8 @@ def _one_user(result: Result) -> str:
             "megapixels": f"{case.setting['megapixels']}",
             "who finishes": _where(case),
             "JPEG to PNG, ms": _ms(case.series["latency"]),
-            "p95": f"{case.series['latency'].summary.p95:.0f}",
+            "p95": _whole(case.series["latency"].summary.p95),
+            "photos": f"{len(case.series['latency'].values)}",
             **{phase: f"{case.value(phase):.0f}" for phase in PHASES},
             "MB sent": f"{case.value('sent'):.2f}",
             DOUBTS: _doubts(case),
@@ -249,7 +294,7 @@ def _load(result: Result, prices: Prices) -> str:
                 "who finishes": _where(case),
                 "arriving/s": f"{case.value('arrivals'):.2f}{' **knee**' if case.setting.get('knee') else ''}",
                 "answered/s": f"{rate:.2f}",
-                **{f"{name} ms": f"{getattr(latency, name):.0f}" for name in ("p50", "p95", "p99")},
+                **{f"{name} ms": _whole(getattr(latency, name)) for name in ("p50", "p95", "p99")},
                 "photos": f"{latency.count}",
                 "USD a 1000": f"{prices.per_thousand(rate, result.environment):.3f}",
                 DOUBTS: _doubts(case),
@@ -257,7 +302,8 @@ def _load(result: Result, prices: Prices) -> str:
         )
     gpu = f" and {prices.gpu_hour_usd:g} USD a GPU-hour" if result.environment["gpus"] else ""
     note = (
-        "Poisson arrivals that do not wait for answers; a latency runs from when the photo was due. "
+        "Poisson arrivals that do not wait for answers, the same pattern at every rate; a latency runs from when the "
+        "photo was due. "
         "Client and server share the cores. The knee has the most throughput for its latency. "
         f"Cost at an assumed {prices.core_hour_usd:g} USD a core-hour{gpu}, the machine as busy as in the row."
     )
@@ -268,16 +314,27 @@ def _ensemble(result: Result) -> str:
     rows = [
         {
             "in flight": f"{case.setting['in flight']}",
-            "photos/s": _value(case, "throughput", 2),
-            "latency ms": _ms(case.series["latency"]),
-            **{name: f"{value:.0f}" for name, value in plots.stage_ms(case).items()},
+            **_in_server(case),
             DOUBTS: _doubts(case),
         }
         for case in result.of("ensemble")
-        if "latency" in case.series
     ]
-    note = "The columns from the third on are means a request, from Triton's own counters."
+    note = (
+        "The columns after the latency are means a request, from Triton's own counters over the whole call of "
+        "perf_analyzer, its warm-up included."
+    )
     return _table("The ensemble under perf_analyzer (1 megapixel, closed loop)", rows, note)
+
+
+def _in_server(case: Case) -> dict[str, str]:
+    """Rate, latency and stages; nothing where the variant did not run."""
+    if "latency" not in case.series:
+        return {}
+    return {
+        "photos/s": _value(case, "throughput", 2),
+        "latency ms": _ms(case.series["latency"]),
+        **{name: f"{value:.0f}" for name, value in plots.stage_ms(case).items()},
+    }
 
 
 def _network(result: Result) -> str:
@@ -344,8 +401,10 @@ def _floors(result: Result) -> str:
             "GFLOP": f"{case.value('operations'):.2f}",
             "MB moved, fused / as written": _both(case, "traffic", 0),
             "floor ms, fused / as written": _both(case, "floor", 1),
-            "ONNX Runtime ms": _ms(case.series["ONNX Runtime"]),
-            "times the floor": f"{case.value('ONNX Runtime') / case.value('floor, fused'):.1f}",
+            "of it bound by memory": f"{case.value('bound by memory'):.0%}",
+            "fastest engine": case.setting["device"].partition(",")[0],
+            "ms": _ms(case.series["latency"]),
+            "times the floor": f"{case.value('latency') / case.value('floor, fused'):.1f}",
             DOUBTS: _doubts(case),
         }
         for case in result.of("floor")
@@ -356,7 +415,9 @@ def _floors(result: Result) -> str:
             "The floor is the sum over the graph's nodes of the longer of arithmetic and traffic, at the peaks of the "
             f"same run: {peaks.value('FP32 matrix product'):.0f} GFLOP/s, "
             f"{peaks.value('memory copy'):.1f} GB/s from memory, "
-            f"{peaks.value('cache copy'):.1f} GB/s within the last-level cache{' †' if peaks.doubts else ''}."
+            f"{peaks.value('cache copy'):.1f} GB/s within the last-level cache{' †' if peaks.doubts else ''}. "
+            "Fused: only convolutions, products and resizing touch memory. It is a yardstick, not a law: Winograd's "
+            "convolutions need fewer operations than are counted."
         )
     return _table("Floors: what the machine allows, one photo, FP32", rows, note)
 
@@ -376,12 +437,16 @@ def _budget(result: Result) -> str:
                 "p95 budget ms": f"{case.setting['budget ms']:.0f}",
                 "setting": f"**{name}**" if case is best else name,
                 "highest rate, photos/s": f"{case.value('highest rate'):.2f}",
-                "its p95 ms": f"{latency.summary.p95:.0f}" if latency.values else "",
+                "its p95 ms": _whole(latency.summary.p95) if latency.values else "",
                 "most with 4 users, photos/s": f"{case.value('capacity'):.2f}",
                 DOUBTS: _doubts(case),
             }
         )
-    return _table("Highest rate under a latency budget (1 megapixel, server path)", rows)
+    note = (
+        "The largest rate of a bisection whose 95th percentile kept the budget; each rate is one run of some fifty "
+        "arrivals in the same pattern, so rates less than a sixth apart are not told apart."
+    )
+    return _table("Highest rate under a latency budget (1 megapixel, server path)", rows, note)
 
 
 def _first(result: Result) -> str:
@@ -396,15 +461,25 @@ def _gpu_networks(result: Result) -> str:
     rows = [
         {
             **{key: f"{case.setting[key]}" for key in ("network", "mode", "precision", "batch")},
-            "latency ms": _ms(case.series["latency"]),
-            "photos/s": f"{case.value('throughput'):.0f}",
-            "times the floor": f"{case.value('latency') / case.value('floor, fused'):.1f}",
+            "floor ms": f"{case.value('floor, fused'):.3f}",
+            "of it bound by memory": f"{case.value('bound by memory'):.0%}",
+            **_on_gpu(case),
             DOUBTS: _doubts(case),
         }
         for case in result.of("network, GPU")
-        if "latency" in case.series
     ]
     return _table("Networks on the GPU", rows)
+
+
+def _on_gpu(case: Case) -> dict[str, str]:
+    """Latency, rate and distance to the floor; nothing where the case could not be measured."""
+    if "latency" not in case.series:
+        return {}
+    return {
+        "latency ms": _ms(case.series["latency"]),
+        "photos/s": f"{case.value('throughput'):.0f}",
+        "times the floor": f"{case.value('latency') / case.value('floor, fused'):.1f}",
+    }
 
 
 # --- rivals ------------------------------------------------------------------------------------------------------
@@ -435,15 +510,17 @@ def _rivals(result: Result, drawn: _Drawn) -> list[str]:
                 f"{np.mean([value > MARKED_LIMIT for value in empty.series['marked'].values]):.0%}"
             )
         if timed:
-            row["s, 12 MP"] = _ms(timed.series["cutout"])
+            row["s, 12 MP JPEG to RGBA PNG"] = _ms(timed.series["cutout"])
             row["PNG MB"] = f"{timed.value('PNG'):.1f}"
+            row["s, 12 MP JPEG to matte"] = _ms(timed.series["matte"])
         rows.append({**row, "licence": rival.licence, DOUBTS: _doubts(timed) if timed else ""})
         counted = [ious[group].values for group in PARETO_GROUPS if group in ious]
         if timed and len(counted) == len(PARETO_GROUPS):
             raw[name] = counted
             error = float(np.sqrt(sum(np.var(one, ddof=1) / len(one) for one in counted)) / len(counted))
             iou = float(np.mean([np.mean(one) for one in counted]))
-            removers.append(plots.Remover(name, rival.title, iou, error, 1 / timed.value("cutout")))
+            pace = 1 / timed.value("cutout"), 1 / timed.value("matte")
+            removers.append(plots.Remover(name, rival.title, iou, error, *pace))
     photos: dict[str, int] = {}
     for (_, group), case in quality.items():
         if group in (*SHOWN, "no people"):
@@ -452,9 +529,13 @@ def _rivals(result: Result, drawn: _Drawn) -> list[str]:
         "IoU at 0.5 with the standard error of its mean, each remover by its own package and defaults; photos: "
         + ", ".join(f"{SHOWN.get(group, group)} {count}" for group, count in photos.items())
         + ". Nobody: share of the photos without people of which more than 1 % was marked. "
-        "Seconds: one 12-megapixel JPEG to RGBA PNG, everything included, on the same photos in the same run; "
-        "the PNGs' sizes tell what each encoder does for it. "
-        "people_pseudo's labels are RobustVideoMatting's own alphas: that column flatters RVM and is not counted below."
+        "Seconds: from the bytes of a 12-megapixel JPEG, the network loaded and warm, on the same photos; PNGs by the "
+        "package itself where it writes them (rembg, imgly, ours), else by the fastest setting of the encoder at hand "
+        "(OpenCV for MediaPipe, Pillow for MODNet, sharp for RVM). Mattes at the photo's size, as an array (imgly: a "
+        "PNG). All may use every core; RVM's WebAssembly has one thread under Node. "
+        "people_pseudo's labels are RobustVideoMatting's own alphas: that column flatters it and is not counted below. "
+        "Our network learned from other photos of the same four collections (ccp, COCO, PennFudan, vikram); the rivals "
+        "learned elsewhere."
     )
     groups = "mean of " + ", ".join(SHOWN[group] for group in PARETO_GROUPS)
     return [
@@ -474,17 +555,28 @@ def _verdict(removers: Sequence[plots.Remover], raw: dict[str, list[list[float]]
     if ours is None or len(removers) < 2:
         return ""
     lines = [
-        f"Against {ours.title} (IoU {ours.iou:.3f}, {groups}; {ours.photos_s:.2f} photos/s), photo by photo:",
+        f"Against {ours.title} (IoU {ours.iou:.3f}, {groups}; {ours.photos_s:.2f} photos/s as PNG, "
+        f"{ours.mattes_s:.2f} as mattes), photo by photo:",
         "",
     ]
+    ahead = []
     for one in sorted((one for one in removers if one is not ours), key=lambda one: -one.iou):
         noise = 2 * _error_of_difference(raw[one.name], raw[ours.name])
         close = abs(one.iou - ours.iou) <= noise
         better = "not told apart by these photos" if close else "better" if one.iou > ours.iou else "worse"
-        factor = one.photos_s / ours.photos_s
-        pace = f"{factor:.1f} times as fast" if factor >= 1 else f"{1 / factor:.1f} times slower"
-        lines.append(f"- {one.title}: IoU {one.iou:.3f} ({better}), {pace}.")
+        lines.append(
+            f"- {one.title}: IoU {one.iou:.3f} ({better}), {_pace(one.photos_s / ours.photos_s)}, "
+            f"{_pace(one.mattes_s / ours.mattes_s)} to the matte."
+        )
+        if one.photos_s >= ours.photos_s:
+            ahead.append(one.title)
+    told = ", ".join(ahead)
+    lines += ["", f"As fast or faster to the PNG: {told}." if told else "None of them is as fast to the PNG."]
     return "\n".join(lines)
+
+
+def _pace(factor: float) -> str:
+    return f"{factor:.1f} times as fast" if factor >= 1 else f"{1 / factor:.1f} times slower"
 
 
 def _error_of_difference(one: list[list[float]], other: list[list[float]]) -> float:
@@ -506,6 +598,11 @@ def _ms(series: Series, digits: int = 0) -> str:
     found = series.summary
     digits = max(digits, 0 if found.p50 >= 100 else 1 if found.p50 >= 10 else 2)
     return f"{found.p50:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+
+
+def _whole(value: float) -> str:
+    """A whole number; nothing for NaN."""
+    return "" if math.isnan(value) else f"{value:.0f}"
 
 
 def _mean(series: Series) -> str:

@@ -38,9 +38,11 @@ from bgimage.contract import Contract
 from bgserver import engines
 
 WHERE = ("client", "server")
+"""Who finishes the picture: the thin client, or the server that is sent the whole photo."""
 PLAIN: dict[str, Any] = {"edges": "none", "decontaminate": False}
 """Options of a cut-out that is no more than decode, network, merge and encode."""
-"""Who finishes the picture: the thin client, or the server that is sent the whole photo."""
+ROUNDS = 3
+"""Bare engines and batch sizes take turns so often: a machine's slow minute then meets them all."""
 COMPARED = ("fc-densenet56", "fc-densenet103", "unet")
 """Networks whose floors stand beside the served one's."""
 BUDGET_MS = 500.0
@@ -156,18 +158,18 @@ def machine_floor(bench: Bench) -> Iterator[Case]:
     models = {"served network": bench.network, **{name: bench.exported(name) for name in COMPARED}}
     for name, path in models.items():
         cost = floors.count(path)
-        engine = engines.onnxruntime_engine(path, threads=_cores())
+        engine = min(bare_engines(path), key=engines.seconds)
         image = _images(bench, 1)
         with watching() as watch:
             series = bench.timed(lambda e=engine, i=image: e.run({"image": i}, ["alpha"]), 10, warm_up=2)
-        floor = peaks.floor_s(cost, fused=True)
         yield Case(
             scenario="floor",
-            setting={"network": name, "batch": 1},
+            setting={"network": name, "batch": 1, "device": engine.name},
             tool="timer",
             series={
-                "ONNX Runtime": series,
-                **one("floor, fused ms", 1e3 * floor),
+                "latency": series,
+                **one("floor, fused ms", 1e3 * peaks.floor_s(cost, fused=True)),
+                **one("bound by memory ratio", peaks.memory_share(cost)),
                 **one("floor, as written ms", 1e3 * peaks.floor_s(cost, fused=False)),
                 **one("operations GFLOP", cost.flops / 1e9),
                 **one("traffic, fused MB", cost.bytes(fused=True) / 1e6),
@@ -180,28 +182,39 @@ def machine_floor(bench: Bench) -> Iterator[Case]:
 
 def bare_network(bench: Bench) -> Iterator[Case]:
     """The served network in this process, without a server: engines and batch sizes."""
-    for engine in bare_engines(bench.network):
-        for batch in (1, 2, 4, 8):
-            images = _images(bench, batch)
-            with watching() as watch:
-                series = bench.timed(
-                    lambda e=engine, i=images: e.run({"image": i}, ["alpha"]), max(5, 24 // batch), warm_up=2
+    turns = [(engine, batch) for engine in bare_engines(bench.network) for batch in (1, 2, 4, 8)]
+    taken: dict[tuple[str, int], list[Series]] = {(engine.name, batch): [] for engine, batch in turns}
+    with watching() as watch:
+        for _ in range(ROUNDS):
+            for engine, batch in turns:
+                images = _images(bench, batch)
+                taken[engine.name, batch].append(
+                    bench.timed(
+                        lambda e=engine, i=images: e.run({"image": i}, ["alpha"]), max(4, 12 // batch)
+                    )
                 )
-            rates = [1e3 * batch / value for value in series.values]
-            yield Case(
-                scenario="network, bare",
-                setting={"engine": engine.name, "batch": batch},
-                tool="timer",
-                series={"latency": series, "throughput": Series(unit="photos/s", values=rates)},
-                others=watch.others,
-            )
+    for (name, batch), rounds in taken.items():
+        values = [value for series in rounds for value in series.values]
+        warm_up = [value for series in rounds for value in series.warm_up]
+        yield Case(
+            scenario="network, bare",
+            setting={"engine": name, "batch": batch},
+            tool="timer",
+            series={
+                "latency": Series(unit="ms", values=values, warm_up=warm_up),
+                "throughput": Series(unit="photos/s", values=[1e3 * batch / value for value in values]),
+            },
+            others=watch.others,
+        )
 
 
 def bare_engines(network: Path) -> list[engines.Engine]:
-    """What can run the network on this machine's processor."""
+    """What can run the network on this machine; an engine that is not installed is left out."""
     found = [engines.onnxruntime_engine(network, threads=_cores())]
-    with suppress(engines.EngineMissing):  # an extra; the table then has one engine less
+    with suppress(engines.EngineMissing):
         found.append(engines.openvino_engine(network, threads=_cores()))
+    with suppress(engines.EngineMissing):
+        found.append(engines.onnxruntime_engine(network, threads=_cores(), cuda_device=0))
     return found
 
 
@@ -237,7 +250,7 @@ def parts(bench: Bench) -> Iterator[Case]:
     """The parts of a cut-out in this process, and the plainest way from a small alpha to RGBA ("merge")."""
     contract = bench.contract
     engine = min(bare_engines(bench.network), key=engines.seconds)
-    for megapixels, count in ((1, 12), (12, 5), (48, 3)):
+    for megapixels, count in ((1, 20), (12, 10), (48, 6)):
         data = bench.photos(megapixels, 1)[0]
         whole = codec.decode(data)
         image = geometry.network_input(whole, contract)
@@ -255,7 +268,7 @@ def parts(bench: Bench) -> Iterator[Case]:
             }
         yield Case(
             scenario="parts",
-            setting={"megapixels": megapixels, "engine": engine.name},
+            setting={"megapixels": megapixels, "device": engine.name},
             tool="timer",
             series={
                 **series,
@@ -284,7 +297,7 @@ def one_user(bench: Bench) -> Iterator[Case]:
     As shipped, and without what makes edges and colours better.
     """
     with Client(bench.served.url, timeout_s=120) as client:
-        for megapixels, count in ((1, 16), (12, 6), (48, 3)):
+        for megapixels, count in ((1, 24), (12, 12), (48, 6)):
             for where in WHERE:
                 yield _one_by_one(bench, "one user", client, megapixels, count, {"where": where})
                 yield _one_by_one(
@@ -303,7 +316,7 @@ def transports(bench: Bench) -> Iterator[Case]:
         with Client(url, timeout_s=120, shared_memory=shared) as client:
             for where in WHERE:
                 yield _one_by_one(
-                    bench, "transports", client, 12, 4, {"where": where, "transport": transport}
+                    bench, "transports", client, 12, 6, {"where": where, "transport": transport}
                 )
 
 
@@ -398,12 +411,14 @@ async def _sweep(bench: Bench, where: str) -> list[Case]:
 
         await call(data[0])
         most = await load.closed_loop(call, data, users=4, duration_s=bench.seconds(8))
+        pattern = load.poisson_arrivals(1.0, bench.times(60))
         for share in (0.3, 0.5, 0.7, 0.85, 1.0):
-            rate = max(0.2, share * most.throughput)
-            arrivals = load.poisson_arrivals(rate, bench.seconds(15), seed=round(100 * share))
+            rate = share * most.throughput
             before = bench.served.statistics()
             with watching() as watch:
-                run = await load.open_loop(call, data, arrivals, max_waiting=40, patience_s=30)
+                run = await load.open_loop(
+                    call, data, load.at_rate(pattern, rate), max_waiting=40, patience_s=30
+                )
             stages = bench.served.statistics().since(before)
             if run.latencies_ms:
                 cases.append(
@@ -482,6 +497,7 @@ def settings_under_budget(bench: Bench) -> Iterator[Case]:
 def _under_budget(bench: Bench, served: Served, setting: Setting) -> Case:
     data = bench.photos(1)
     client = AsyncClient(served.url, timeout_s=60)
+    pattern = load.poisson_arrivals(1.0, bench.times(50))
     tried: dict[float, load.Run] = {}
 
     async def call(photo: bytes) -> object:
@@ -496,8 +512,7 @@ def _under_budget(bench: Bench, served: Served, setting: Setting) -> Case:
 
     async def arrive(rate: float) -> load.Run:
         try:
-            arrivals = load.poisson_arrivals(rate, bench.seconds(8), seed=1)
-            return await load.open_loop(call, data, arrivals, max_waiting=24, patience_s=8)
+            return await load.open_loop(call, data, load.at_rate(pattern, rate), max_waiting=24, patience_s=8)
         finally:
             await client.close()
 
@@ -590,17 +605,25 @@ Scenario = Callable[[Bench], Iterator[Case]]
 SETS: dict[str, Sequence[Scenario]] = {
     "cpu": (
         machine_floor,
-        bare_network,
         parts,
         one_user,
         transports,
         in_flight,
+        bare_network,
         served_network,
         many_users,
         first_call,
         settings_under_budget,
     ),
-    "gpu": (machine_floor, gpu_networks, parts, gpu_ensemble, first_call, settings_under_budget),
+    "gpu": (
+        machine_floor,
+        gpu_networks,
+        bare_network,
+        parts,
+        gpu_ensemble,
+        first_call,
+        settings_under_budget,
+    ),
 }
 WITHOUT_SERVER = ("machine_floor", "bare_network", "parts", "first_call", "gpu_networks", "gpu_ensemble")
 """Scenarios that need no server, or start their own."""

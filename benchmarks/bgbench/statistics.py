@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ import numpy as np
 STEADY = 0.15
 """Largest allowed difference between the medians of a series' thirds, over the median of all."""
 CONFIDENCE = 0.95
+FEW = 6
+"""Below so many values an interval of the median is their range, and nothing is said about drift."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +23,11 @@ class Summary:
     mean: float
     p50: float
     p95: float
+    """NaN below 20 values: nothing lies beyond it then."""
     p99: float
+    """NaN below 100 values."""
     low: float
-    """Lower end of the 95 % interval of the median."""
+    """Lower end of the 95 % interval of the median, for few values of their range."""
     high: float
     """Upper end."""
 
@@ -33,13 +38,20 @@ def summary(values: Sequence[float]) -> Summary:
         raise ValueError("a summary of no values; nothing was measured")
     array = np.asarray(values, np.float64)
     low, high = median_interval(array)
-    p50, p95, p99 = np.percentile(array, (50, 95, 99))
-    return Summary(len(array), float(array.mean()), float(p50), float(p95), float(p99), low, high)
+
+    def percentile(share: float, least: int) -> float:
+        return float(np.percentile(array, share)) if len(array) >= least else math.nan
+
+    return Summary(
+        len(array), float(array.mean()), percentile(50, 1), percentile(95, 20), percentile(99, 100), low, high
+    )
 
 
 def median_interval(values: Sequence[float], draws: int = 1000) -> tuple[float, float]:
-    """Bootstrap interval of the median at ``CONFIDENCE``; the same for the same values."""
+    """Bootstrap interval of the median at ``CONFIDENCE``, the range of ``FEW`` values; the same for the same values."""
     array = np.asarray(values, np.float64)
+    if len(array) < FEW:
+        return float(array.min()), float(array.max())
     rng = np.random.default_rng(0)
     medians = np.median(rng.choice(array, (draws, len(array))), axis=1)
     low, high = np.percentile(medians, (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)))
@@ -47,9 +59,9 @@ def median_interval(values: Sequence[float], draws: int = 1000) -> tuple[float, 
 
 
 def drift(values: Sequence[float]) -> float:
-    """Spread of the medians of the first, middle and last third over the median of all; 0 below six values."""
+    """Spread of the medians of the first, middle and last third over the median of all; 0 below ``FEW`` values."""
     array = np.asarray(values, np.float64)
-    if len(array) < 6 or not np.median(array):
+    if len(array) < FEW or not np.median(array):
         return 0.0
     medians = [float(np.median(third)) for third in np.array_split(array, 3)]
     return (max(medians) - min(medians)) / float(np.median(array))

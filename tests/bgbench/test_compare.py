@@ -1,4 +1,4 @@
-from bgbench.compare import compare, table
+from bgbench.compare import compare, strangers, table
 from bgbench.results import Case, Result, Series
 
 
@@ -29,6 +29,21 @@ def test_a_small_change_is_no_change_however_steady():
 
 def test_a_change_within_overlapping_intervals_is_no_change():
     assert verdict([60.0, 80.0, 100.0, 120.0, 140.0], [50.0, 65.0, 80.0, 95.0, 110.0]) == "same"
+
+
+def test_a_value_that_was_taken_once_is_never_called_changed():
+    assert verdict([100.0], [50.0]) == "same"
+
+
+def test_two_engines_are_never_compared_with_each_other():
+    assert compare(run([1.0], engine="one"), run([2.0], engine="other")) == []
+
+
+def test_runs_of_different_machines_are_told():
+    before, after = run([1.0]), run([2.0])
+    assert strangers(before, after) is None
+    after.environment["device"] = "another"
+    assert strangers(before, after) == "different machines: None before, another after"
 
 
 def test_cases_that_only_one_run_has_are_left_out():

@@ -67,6 +67,7 @@ def test_the_floor_takes_the_longer_of_arithmetic_and_bytes_of_each_node():
     cost = floors.Cost(nodes, 0)
     peaks = floors.Peaks(gflops=100, memory_gbs=10, cache_gbs=50, cache_bytes=1 << 20)
     assert peaks.floor_s(cost, fused=True) == pytest.approx(0.02 + 0.1)
+    assert peaks.memory_share(cost) == pytest.approx(0.1 / 0.12)
 
 
 def test_what_fits_into_the_cache_is_charged_at_the_cache_s_speed():

@@ -57,6 +57,13 @@ def test_arrivals_are_a_poisson_process_of_the_asked_rate():
     assert (arrivals == np.array(load.poisson_arrivals(50, 200, seed=3))).all()
 
 
+def test_a_pattern_keeps_its_crowding_at_every_rate():
+    pattern = load.poisson_arrivals(1.0, 50)
+    slow, fast = (np.array(load.at_rate(pattern, rate)) for rate in (2.0, 8.0))
+    assert len(slow) / slow[-1] == pytest.approx(2.0)
+    assert slow == pytest.approx(4 * fast)
+
+
 def test_a_rate_of_nothing_is_refused():
     with pytest.raises(ValueError, match="above 0"):
         load.poisson_arrivals(0, 10)

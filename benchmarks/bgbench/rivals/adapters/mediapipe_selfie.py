@@ -6,6 +6,7 @@ import time
 from common import arguments, serve
 
 started = time.perf_counter()
+import cv2  # noqa: E402
 import mediapipe  # noqa: E402
 import numpy as np  # noqa: E402
 from PIL import Image, ImageOps  # noqa: E402
@@ -24,10 +25,11 @@ def split(data: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def cutout(data: bytes) -> bytes:
-    """PNG with the colours and the matte, by Pillow's defaults."""
-    png = io.BytesIO()
-    Image.fromarray(np.dstack(split(data))).save(png, "PNG")
-    return png.getvalue()
+    """PNG with the colours and the matte, by OpenCV, whose default is its fastest setting."""
+    colours, matte = split(data)
+    picture = cv2.cvtColor(colours, cv2.COLOR_RGB2BGRA)
+    picture[..., 3] = matte
+    return cv2.imencode(".png", picture)[1].tobytes()
 
 
 serve(

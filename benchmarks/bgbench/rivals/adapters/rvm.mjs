@@ -50,7 +50,7 @@ async function make(data) {
   const { pixels, full, width, height } = await matte(data);
   const grey = { raw: { width, height, channels: 1 } };
   if (values.form === 'alpha') return () => sharp(full, grey).png({ compressionLevel: 1 }).toBuffer();
-  const png = await sharp(pixels, { raw: { width, height, channels: 3 } }).joinChannel(full, grey).png().toBuffer();
+  const png = await sharp(pixels, { raw: { width, height, channels: 3 } }).joinChannel(full, grey).png({ compressionLevel: 1 }).toBuffer();
   return async () => png;
 }
 
