@@ -49,3 +49,30 @@ def test_the_environment_says_the_same_to_a_process_that_is_yet_to_start():
 
 def test_a_setting_of_the_user_stays():
     assert pieces_of_the_kernel("tune", MALLOC_MMAP_THRESHOLD_="65536") == 2
+
+
+HOLES = """
+import time
+import numpy as np
+from bgimage import heap
+
+def resident_mb():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
+
+heap.tune(trim_every_s=0.2)
+pieces = [np.ones(100_000, np.uint8) for _ in range(2000)]
+full = resident_mb()
+kept = pieces[::50]  # what lies between them is free, and none of it at the heap's end
+del pieces
+until = time.monotonic() + 30
+while resident_mb() > full - 150 and time.monotonic() < until:
+    time.sleep(0.1)
+print(full - resident_mb())
+"""
+
+
+def test_what_lies_free_between_pieces_in_use_goes_back_to_the_kernel():
+    done = subprocess.run(
+        [sys.executable, "-c", HOLES], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert float(done.stdout) > 150  # of 200 MB
