@@ -144,6 +144,7 @@ _CAUSES: tuple[tuple[str, type[ServerError], str], ...] = (
         "model {0} has no version to serve; its folder needs a numbered folder with the network in it",
     ),
     (r"TritonModelException: (.+?)(?:\\n|\n|$)", ModelRefused, "{0}"),
+    (r"Stub process '([^']+)' is not healthy", ServerDied, "the process of model {0} died while it started"),
 )
 
 
@@ -338,8 +339,14 @@ class Keeper:
             triton = Triton(self._spec, run, ports)
             drain_s = HURRIED_DRAIN_S
             try:
-                if self._until_ready(triton, ports):
-                    return 0
+                try:
+                    if self._until_ready(triton, ports):
+                        return 0
+                except ServerError as error:
+                    if not self._restarts or not error.retryable:  # it has never worked, or never will again
+                        raise
+                    self._restart(f"started again, but {error}")
+                    continue
                 tell(
                     "ready",
                     host=ports.host,
@@ -355,10 +362,6 @@ class Keeper:
                     drain_s = self._spec.drain_s + 1
                     return 0
                 self._restart(why)
-            except CanaryFailed as error:
-                if not self._restarts:  # it has never worked: no accident
-                    raise
-                self._restart(f"started again, but {error}")
             finally:
                 triton.end(drain_s)
 

@@ -124,20 +124,31 @@ def test_a_killed_server_is_replaced(tiny, traces, eventually):
     assert echo(server, canary.photo()) == canary.photo()
 
 
-def test_a_restarted_server_whose_first_photo_fails_is_started_once_more(tiny, eventually, tmp_path):
-    server, bad = tiny().start(), tmp_path / "bad"
+FAILS_ONCE = {
+    "first photo fails": ("def response(self, photos):", "raise RuntimeError('not yet')"),
+    "model dies while it starts": ("def initialize(self, args):", "os._exit(1)"),
+    "model does not come to an end of its start": ("def initialize(self, args):", "time.sleep(300)"),
+}
+
+
+@pytest.mark.parametrize("how", FAILS_ONCE)
+def test_a_restarted_server_that_fails_once_is_started_once_more(tiny, eventually, tmp_path, how):
+    server, bad = tiny(start_timeout_s=20.0).start(), tmp_path / "bad"
     model = Path(server.repository) / "cutout" / "1" / "model.py"
-    fails_once = f"""
-        import os
+    head, fails = FAILS_ONCE[how]
+    fails_once = f"""    {head}
+        import os, time
         if os.path.exists({str(bad)!r}):
             os.unlink({str(bad)!r})
-            raise RuntimeError("not yet")
+            {fails}
 """
-    head = "    def response(self, photos):"
-    model.write_text(model.read_text().replace(head, head + fails_once))
+    text = model.read_text()
+    model.write_text(
+        text.replace(f"    {head}\n", fails_once) if head in text else f"{text}\n{fails_once}"
+    )
     bad.touch()
     os.kill(server.facts["pid"], signal.SIGKILL)
-    eventually(lambda: server.restarts == 2 and server.state == "ready")
+    eventually(lambda: server.restarts == 2 and server.state == "ready", 90.0)
     assert not bad.exists()
     assert echo(server, canary.photo()) == canary.photo()
 
