@@ -449,6 +449,16 @@ def test_doctor_tells_when_photos_do_not_come_back(bgclient, grpc_server):
     assert re.search(r"^WRONG +canary +client: server_fault", done.out.decode(), re.MULTILINE)
 
 
+def test_serve_says_why_it_restarts_the_server(capsys):
+    pytest.importorskip("bgserver")
+    from bgclient.cli._serve import _tell
+    from bgserver import keeper
+
+    keeper.tell("restarting", why="tritonserver ended with status -9")
+    _tell(json.loads(capsys.readouterr().out))
+    assert "restarting the server: tritonserver ended with status -9" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("command", "module", "extra"), [("web", "bgclient.web", "web"), ("serve", "bgserver", "server")]
 )

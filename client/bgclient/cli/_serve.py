@@ -77,4 +77,4 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 def _tell(event: Mapping[str, Any]) -> None:
     if event["event"] == "restarting":
-        say(f"restarting the server: {event.get('message') or event.get('reason') or 'it broke'}")
+        say(f"restarting the server: {event['why']}")
