@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import time
 import traceback
@@ -15,9 +14,7 @@ from numpy.typing import NDArray
 from bgimage.contract import Contract
 from bgimage.errors import BgError
 from bgimage.meters import Meters
-
-STUCK_S = 120
-"""A request that takes longer ends this process: a stuck model becomes a dead one, which is noticed."""
+from bgimage.stuck import ends_when_stuck
 
 MAX_ID = 128
 """Characters of a request's id that are logged; anybody may send any."""
@@ -44,7 +41,11 @@ class PhotoModel:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Triton's: one response a request."""
-        return [self._response(request) for request in requests]
+        responses = []
+        for request in requests:
+            with ends_when_stuck():
+                responses.append(self._response(request))
+        return responses
 
     def answer(self, request: Any) -> Mapping[str, NDArray[Any]]:
         """The outputs by name.
@@ -60,7 +61,6 @@ class PhotoModel:
         return None if found is None else np.asarray(found.as_numpy())
 
     def _response(self, request: Any) -> Any:
-        faulthandler.dump_traceback_later(STUCK_S, exit=True)
         began = time.perf_counter()
         status = self.triton.TritonError
         try:
@@ -75,8 +75,6 @@ class PhotoModel:
         except Exception:
             self.triton.Logger.log_error(traceback.format_exc())
             outcome, said = "error", (f"error: {self.failure}", status.INTERNAL)
-        finally:
-            faulthandler.cancel_dump_traceback_later()
         self._log(request.request_id(), outcome, 1e3 * (time.perf_counter() - began))
         if said is None:
             return self.triton.InferenceResponse(tensors)

@@ -1,8 +1,11 @@
 """The requests of one batch: joined, run once, cut apart, and each answered as it asked."""
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from bgserver import batches
 
@@ -24,8 +27,11 @@ def error(message, status):
 
 
 error.CANCELLED = "cancelled"
+error.INTERNAL = "internal"
+log = []
 
 pb_utils = SimpleNamespace(
+    Logger=SimpleNamespace(log_error=log.append),
     get_input_tensor_by_name=lambda request, name: SimpleNamespace(as_numpy=lambda: request.tensors[name]),
     InferenceResponse=lambda outputs=(), error=None: SimpleNamespace(outputs=dict(outputs), error=error),
     Tensor=lambda name, array: (name, array),
@@ -68,3 +74,51 @@ def test_only_what_was_asked_for_is_computed_and_each_gets_what_it_asked_for():
     responses, runs = execute(Request(1, wanted=["alpha"]), Request(2, wanted=["alpha", "edges"]))
     assert runs == [(2, ["alpha", "edges"])]
     assert [sorted(r.outputs) for r in responses] == [["alpha"], ["alpha", "edges"]]
+
+
+def test_a_network_that_fails_is_one_sentence_for_its_batch_and_a_traceback_in_the_log():
+    def run(feeds, wanted):
+        raise RuntimeError("no kernel image in /opt/models/1/model.onnx")
+
+    log.clear()
+    requests = [Request(1), Request(2, cancelled=True), Request(3)]
+    responses = batches.execute(pb_utils, requests, ["image"], run)
+    failed = ("error: the network could not be run on this batch", "internal")
+    assert [(r.error.message, r.error.status) for r in responses] == [
+        failed,
+        ("the client cancelled", "cancelled"),
+        failed,
+    ]
+    (text,) = log
+    assert text.startswith("Traceback")
+    assert "no kernel image" in text
+
+
+HANGS = """
+import time
+from types import SimpleNamespace
+
+from bgimage import stuck
+from bgimage.serving import PhotoModel
+from bgserver import batches
+
+stuck.STUCK_S = 0.5
+request = SimpleNamespace(is_cancelled=lambda: time.sleep(60) or True, requested_output_names=list)
+"""
+NETWORK = """
+request.is_cancelled = lambda: False
+pb_utils = SimpleNamespace(get_input_tensor_by_name=lambda *_: SimpleNamespace(as_numpy=lambda: [[0]]))
+batches.execute(pb_utils, [request], ["image"], lambda feeds, wanted: time.sleep(60))
+"""
+PHOTOS = """
+PhotoModel.triton = SimpleNamespace(TritonError=None)
+PhotoModel().execute([request])
+"""
+
+
+@pytest.mark.parametrize("model", [NETWORK, PHOTOS], ids=["network", "photos"])
+def test_a_model_that_hangs_ends_itself_and_leaves_its_stack_in_the_log(model):
+    ended = subprocess.run([sys.executable, "-c", HANGS + model], capture_output=True, text=True, timeout=50)
+    assert ended.returncode == 1
+    assert "Timeout" in ended.stderr
+    assert "in execute" in ended.stderr

@@ -143,9 +143,7 @@ def test_a_restarted_server_that_fails_once_is_started_once_more(tiny, eventuall
             {fails}
 """
     text = model.read_text()
-    model.write_text(
-        text.replace(f"    {head}\n", fails_once) if head in text else f"{text}\n{fails_once}"
-    )
+    model.write_text(text.replace(f"    {head}\n", fails_once) if head in text else f"{text}\n{fails_once}")
     bad.touch()
     os.kill(server.facts["pid"], signal.SIGKILL)
     eventually(lambda: server.restarts == 2 and server.state == "ready", 90.0)
