@@ -51,6 +51,9 @@ _OTHER_TENSORS = re.compile(
 )
 """What Triton says of a model that has the right name and other inputs or outputs."""
 
+_POOL_FULL = re.compile("increase the shared memory pool|grown shared memory region")
+"""What Triton says when /dev/shm has no room for the tensors between it and its Python models."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -279,6 +282,11 @@ def error_of(status: str, message: str, address: str) -> BgError:
         status = "PERMISSION_DENIED"
     if "nable to find shared memory region" in text:
         return RegionLost(f"{address} does not know our shared memory any more ({text})")
+    if _POOL_FULL.search(text):  # the server's own, between its models; a smaller batch may find room
+        return ServerBusy(
+            f"{address} has no room left in its /dev/shm; try again later, with fewer or smaller photos at a time, "
+            "or give the server more (--shm-size=1g, or an emptyDir with medium: Memory)"
+        )
     if "shared memory" in text.lower():
         return SharedMemoryError(
             f"{address} cannot use our shared memory ({text}); it must run on this host, with the same /dev/shm, "

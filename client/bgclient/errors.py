@@ -11,7 +11,7 @@ BgError                       base; .code, .retryable, .status
 └── TransportError            the way to the server
     ├── NoServer              no address given and none can be started here
     ├── ServerUnavailable     nobody answers at the address, or not in working order   (retryable)
-    ├── ServerBusy            the server's queue is full                               (retryable)
+    ├── ServerBusy            the server's queue or shared memory is full              (retryable)
     ├── DeadlineExceeded      the whole call took longer than ``timeout_s``
     ├── CallCancelled         cancelled from this side
     ├── AccessDenied          the server wants another token or certificate
@@ -113,7 +113,7 @@ class ServerUnavailable(TransportError):
 
 
 class ServerBusy(TransportError):
-    """The server answers, its queue is full."""
+    """The server answers, its queue or its shared memory is full."""
 
     code = "server_busy"
     retryable = True

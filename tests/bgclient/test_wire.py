@@ -96,6 +96,12 @@ def test_a_request_over_http_says_sizes_places_and_headers():
     assert fields["outputs"][1]["parameters"]["shared_memory_byte_size"] == 400
 
 
+POOL_FULL = (
+    "in ensemble 'cutout', Failed to increase the shared memory pool size for key '/bgserver-x-1' to 67108864 bytes. "
+    "If you are running Triton inside docker, use '--shm-size' flag to control the shared memory region size. "
+    "Error: No space left on device"
+)
+
 SAID = [
     (
         "INVALID_ARGUMENT",
@@ -108,6 +114,7 @@ SAID = [
     ("INTERNAL", "Stub process 'preprocess_0_0' is not healthy.", errors.ServerUnavailable),
     ("INVALID_ARGUMENT", "Unable to find shared memory region: 'x'", errors.RegionLost),
     ("INVALID_ARGUMENT", "Unable to open shared memory region: '/x'", errors.SharedMemoryError),
+    ("INTERNAL", POOL_FULL, errors.ServerBusy),
     ("INVALID_ARGUMENT", "[request id: 1] expected 1 inputs but got 2", errors.ServerFault),
     ("UNAVAILABLE", "in ensemble 'matte', Exceeds maximum queue size", errors.ServerBusy),
     ("UNAVAILABLE", "Request timeout expired", errors.ServerBusy),
@@ -143,6 +150,13 @@ def test_what_a_server_says_becomes_the_right_error_with_its_address(status, mes
     assert type(error) is kind
     if isinstance(error, errors.TransportError):
         assert "gpu1:8001" in str(error)
+
+
+def test_a_server_whose_shared_memory_is_full_is_told_from_one_that_cannot_see_ours():
+    said = str(error_of("INTERNAL", POOL_FULL, "gpu1:8001"))
+    assert "gpu1:8001 has no room left in its /dev/shm" in said
+    assert "shared_memory=False" not in said
+    assert "bgserver-x" not in said
 
 
 @pytest.mark.parametrize(
