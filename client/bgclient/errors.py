@@ -25,6 +25,7 @@ BgError                       base; .code, .retryable, .status
 from __future__ import annotations
 
 from bgimage.errors import (
+    BatchTooLarge,
     BgError,
     BrokenPhoto,
     DecodeTooSlow,
@@ -42,6 +43,7 @@ from bgimage.errors import (
 
 __all__ = [
     "AccessDenied",
+    "BatchTooLarge",
     "BgError",
     "BrokenPhoto",
     "CallCancelled",

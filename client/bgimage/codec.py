@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib
 import io
+import math
 import struct
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,6 +24,7 @@ from bgimage import metadata
 from bgimage._cv import cv2
 from bgimage.encode import Pixels, encode
 from bgimage.errors import (
+    BatchTooLarge,
     BgError,
     BrokenPhoto,
     DecodeTooSlow,
@@ -40,6 +43,7 @@ __all__ = [
     "Photo",
     "PhotoInfo",
     "Pixels",
+    "check_batch",
     "decode",
     "encode",
     "photo_from",
@@ -64,7 +68,7 @@ _PLUGINS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a photo may cost. Each has its own error."""
+    """What a photo may cost, and those of one request together. Each has its own error."""
 
     max_bytes: int = 64 * 1024 * 1024
     """Encoded size, else ``PhotoTooLarge``."""
@@ -72,14 +76,18 @@ class Limits:
     """Width times height, told from the header, else ``TooManyPixels``."""
     max_side: int = 32_767
     """Longest side in pixels (OpenCV's filters stop at 32,767), else ``SideTooLong``."""
+    max_batch_bytes: int = 64 * 1024 * 1024
+    """Encoded sizes of the photos of one request together, else ``BatchTooLarge``; one alone has ``max_bytes``."""
+    max_batch_pixels: int = 128_000_000
+    """Pixels of the photos of one request together, else ``BatchTooLarge``; one alone has ``max_pixels``."""
     max_decode_s: float = 20.0
     """Seconds of decoding, else ``DecodeTooSlow``: JPEG scans are counted beforehand, block-wise decoders (PNG, GIF,
     BMP) are stopped on the way; WebP, AVIF, HEIC and TIFF decode in one call that ``max_pixels`` alone bounds."""
 
     def __post_init__(self) -> None:
-        for field in ("max_bytes", "max_pixels", "max_side", "max_decode_s"):
-            if getattr(self, field) <= 0:
-                raise ValueError(f"Limits.{field}={getattr(self, field)}: must be above 0")
+        for field, value in vars(self).items():
+            if value <= 0:
+                raise ValueError(f"Limits.{field}={value}: must be above 0")
 
 
 @dataclass(frozen=True)
@@ -275,6 +283,30 @@ def probe(data: bytes, limits: Limits | None = None) -> PhotoInfo:
     format, image, orientation = _header(data, limits or Limits())
     width, height = image.size
     return PhotoInfo(format, (width, height) if orientation >= 5 else (height, width))
+
+
+def check_batch(photos: Sequence[bytes], limits: Limits | None = None) -> None:
+    """Refuse the photos of one request that cost too much together, by their headers. A single one may pass.
+
+    Raises:
+        BatchTooLarge: more bytes or pixels than ``limits`` allow.
+        PhotoError: what ``probe`` says of one of them.
+    """
+    limits = limits or Limits()
+    if len(photos) < 2:
+        return
+    size = sum(map(len, photos))
+    if size > limits.max_batch_bytes:
+        raise BatchTooLarge(
+            f"{len(photos)} photos of {size} bytes together, allowed are {limits.max_batch_bytes} in one request; "
+            "send them in several"
+        )
+    pixels = sum(math.prod(probe(photo, limits).size_hw) for photo in photos)
+    if pixels > limits.max_batch_pixels:
+        raise BatchTooLarge(
+            f"{len(photos)} photos of {pixels / 1e6:.1f} megapixels together, "
+            f"allowed are {limits.max_batch_pixels / 1e6:g} in one request; send them in several"
+        )
 
 
 def decode(data: bytes, limits: Limits | None = None, *, at_least: int | None = None) -> Photo:

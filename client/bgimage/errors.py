@@ -8,6 +8,7 @@
     │   ├── PhotoTooLarge       more bytes than Limits.max_bytes
     │   ├── TooManyPixels       more pixels than Limits.max_pixels
     │   ├── SideTooLong         one side over Limits.max_side or below one pixel
+    │   ├── BatchTooLarge       photos of one request over Limits.max_batch_bytes or max_batch_pixels together
     │   ├── DecodeTooSlow       decoding passed Limits.max_decode_s
     │   └── MissingCodec        the format needs an extra that is not installed
     ├── OptionError             an option that does not exist, or a value outside its range
@@ -81,6 +82,13 @@ class SideTooLong(PhotoError):
     """A side longer than allowed, or no side at all."""
 
     code = "side_too_long"
+    status = 413
+
+
+class BatchTooLarge(PhotoError):
+    """Photos of one request that are too much together; told from their headers, before decoding."""
+
+    code = "batch_too_large"
     status = 413
 
 

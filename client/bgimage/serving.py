@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from bgimage.codec import check_batch
 from bgimage.contract import Contract
 from bgimage.errors import BgError
 from bgimage.meters import Meters
@@ -59,6 +60,17 @@ class PhotoModel:
         """An input; None where the caller left it out."""
         found = self.triton.get_input_tensor_by_name(request, name)
         return None if found is None else np.asarray(found.as_numpy())
+
+    def photos(self, request: Any) -> NDArray[Any]:
+        """The input ``photo``: bytes (N, 1), once all N together keep to the limits.
+
+        Raises:
+            PhotoError: they do not, or one of them alone does not.
+        """
+        photos = self.tensor(request, "photo")
+        assert photos is not None  # Triton refuses a request without it
+        check_batch(photos.ravel().tolist())
+        return photos
 
     def _response(self, request: Any) -> Any:
         began = time.perf_counter()

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from bgimage import codec
-from bgimage.codec import Limits, decode, photo_from, probe
+from bgimage.codec import Limits, check_batch, decode, photo_from, probe
 from bgimage.errors import (
+    BatchTooLarge,
     BrokenPhoto,
     DecodeTooSlow,
     EmptyPhoto,
@@ -220,6 +221,20 @@ def test_each_limit_has_its_own_error(saved, corners):
         decode(b"GIF8 is not quite it")
     with pytest.raises(ValueError, match="max_side=0"):
         Limits(max_side=0)
+
+
+def test_the_photos_of_one_request_have_limits_together_and_one_alone_has_its_own(saved, corners):
+    data = saved(corners, "PNG")
+    tight = Limits(max_batch_bytes=2 * len(data), max_batch_pixels=2 * 2400)
+    check_batch([data, data], tight)
+    check_batch([data], Limits(max_batch_bytes=1, max_batch_pixels=1))
+    check_batch([], tight)
+    with pytest.raises(BatchTooLarge, match=f"3 photos of {3 * len(data)} bytes together"):
+        check_batch([data] * 3, tight)
+    with pytest.raises(BatchTooLarge, match=r"allowed are 0\.0048 in one request; send them in several"):
+        check_batch([data] * 3, Limits(max_batch_pixels=2 * 2400))
+    with pytest.raises(TooManyPixels):
+        check_batch([data, data], Limits(max_pixels=2399))
 
 
 def inflated(data, side):

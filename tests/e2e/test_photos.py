@@ -134,6 +134,14 @@ def test_refusing_a_bomb_takes_no_memory(png_bomb, ask, server):
     assert peak_kib() - before < 64 * 1024, "900 megapixels were decoded, or at least allocated"
 
 
+def test_photos_that_are_too_large_together_are_refused_before_they_are_decoded(ask):
+    black = io.BytesIO()
+    Image.new("1", (7000, 7000)).save(black, "PNG")  # 49 megapixels in a few kilobytes
+    for model in (ask.cutout, ask.matte):
+        with pytest.raises(InferenceServerException, match=r"batch_too_large: 3 photos of 147\.0 megapixels"):
+            model(*[black.getvalue()] * 3)
+
+
 def test_an_unknown_option_is_refused_by_name(photos, ask):
     with pytest.raises(InferenceServerException, match=r"bad_option: .*colour_of_hat"):
         ask.cutout(photos["chelsea"], options={"colour_of_hat": "red"})

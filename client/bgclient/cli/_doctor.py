@@ -162,7 +162,9 @@ def _limits() -> Iterator[Finding]:
         "limits",
         "ok",
         f"photos up to {limits.max_bytes >> 20} MiB, {limits.max_pixels / 1e6:g} megapixels, "
-        f"{limits.max_side} pixels a side, {limits.max_decode_s:g} s of decoding",
+        f"{limits.max_side} pixels a side, {limits.max_decode_s:g} s of decoding; "
+        f"those of one request together {limits.max_batch_bytes >> 20} MiB, "
+        f"{limits.max_batch_pixels / 1e6:g} megapixels",
     )
     if sys.platform == "linux":
         free = shutil.disk_usage("/dev/shm").free >> 20

@@ -14,7 +14,7 @@ class TritonPythonModel(PhotoModel):
     failure = "the cut-out could not be made"
 
     def answer(self, request):
-        photos = self.tensor(request, "photo")
+        photos = self.photos(request)
         alphas = self.tensor(request, self.contract.output_tensor)
         given = self.tensor(request, "options")
         options = [b"{}"] * len(photos) if given is None else given.ravel()

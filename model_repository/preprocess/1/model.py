@@ -13,7 +13,7 @@ class TritonPythonModel(PhotoModel):
     failure = "the photo could not be read"
 
     def answer(self, request):
-        photos = self.tensor(request, "photo").ravel()
+        photos = self.photos(request).ravel()
         return {self.contract.input_tensor: np.stack([self.image(photo) for photo in photos])}
 
     def image(self, photo):
