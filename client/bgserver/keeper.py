@@ -20,6 +20,7 @@ import ctypes
 import json
 import os
 import re
+import resource
 import selectors
 import signal
 import socket
@@ -169,6 +170,11 @@ class Triton:
         # Single-threaded here, apart from readers of other lives: safe to run one prctl between fork and
         # exec.
         libc = ctypes.CDLL(None, use_errno=True)
+
+        def before() -> None:
+            libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # photos would be in it
+
         self.process = subprocess.Popen(
             [str(installation.binary), *self._arguments(wheel=installation.wheel is not None)],
             cwd=run.path / "work",
@@ -179,7 +185,8 @@ class Triton:
             text=True,
             errors="replace",
             start_new_session=True,
-            preexec_fn=lambda: libc.prctl(1, signal.SIGTERM),  # PR_SET_PDEATHSIG
+            umask=0o077,
+            preexec_fn=before,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -258,6 +265,10 @@ class Triton:
             maps = Path(f"/proc/{self.process.pid}/maps").read_text()
             return {Path(p) for p in re.findall(r"/dev/shm/triton_python_backend_shm_region_[\w-]+", maps)}
         return set()
+
+    def hide_shared_memory(self) -> None:
+        """While it starts: see ``RunDir``."""
+        self._run.hide_shared_memory()
 
     def dead(self) -> str | None:
         """What has died, in words; None while everything lives."""
@@ -379,6 +390,7 @@ class Keeper:
         dead_since: float | None = None
         while not self._stopping(TICK_S / 2):
             now = time.monotonic()
+            triton.hide_shared_memory()
             # Triton notices a model's process that died while it started only after 30 s.
             died = "Z" in triton.children().values()
             dead_since = (dead_since or now) if died else None
@@ -393,6 +405,7 @@ class Keeper:
                     f"not ready after {self._spec.start_timeout_s:g} s; its last words: {triton.log()[-300:]}"
                 )
             if _says_ready(ports.http_url):
+                triton.hide_shared_memory()
                 # The first photo warms everything up, on a machine that may be busy starting other things.
                 slow_s = max(30.0, self._spec.canary_timeout_s)
                 canary.check(ports.http_url, self._spec.models, timeout_s=slow_s)

@@ -10,6 +10,7 @@ alive; what a killed one left behind is removed by the next server that starts.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import importlib.util
@@ -140,6 +141,12 @@ class RunDir:
     def shared_memory_prefix(self) -> str:
         """First part of the names of the server's regions in /dev/shm."""
         return f"{self.path.name}-"
+
+    def hide_shared_memory(self) -> None:
+        """Take the server's regions from the eyes of other users; Triton makes them 0644, whatever the umask says."""
+        for region in SHARED_MEMORY.glob(f"{self.shared_memory_prefix}*"):
+            with contextlib.suppress(FileNotFoundError):
+                region.chmod(0o600)
 
     def sweep_shared_memory(self) -> None:
         """Remove the regions of a server that has ended."""

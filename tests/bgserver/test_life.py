@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -230,6 +231,20 @@ def test_a_second_server_does_not_share_the_ports_of_the_first(tiny):
     with pytest.raises(errors.PortBusy, match="http port"):
         tiny(http_port=int(first.http_url.rpartition(":")[2])).start()
     assert echo(first, canary.photo()) == canary.photo()
+
+
+def test_other_users_see_no_shared_memory_and_no_core_is_dumped(tiny, traces):
+    server = tiny().start()
+    left = traces(server.facts["pid"])()
+    regions = [what for what in left if isinstance(what, Path) and what.parent == Path("/dev/shm")]
+    assert regions
+    assert {region.stat().st_mode & 0o777 for region in regions} == {0o600}
+    family = [what for what in left if isinstance(what, int)]
+    assert len(family) >= 2  # server, model
+    for pid in family:
+        assert re.search(r"Max core file size +0 +0 ", (Path("/proc") / str(pid) / "limits").read_text())
+        assert "Umask:\t0077" in (Path("/proc") / str(pid) / "status").read_text()
+    assert echo(server, canary.photo()) == canary.photo()
 
 
 def test_administrative_interfaces_ask_for_the_key(tiny):
