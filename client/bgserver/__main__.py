@@ -32,12 +32,9 @@ def _end(number: int, _: object) -> None:
     sys.exit(0)
 
 
-def _serve(arguments: argparse.Namespace) -> None:
+def _serve(arguments: argparse.Namespace, tls: Tls | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
-    tls = None
-    if arguments.tls_cert:
-        tls = Tls(certificate=arguments.tls_cert, key=arguments.tls_key, clients=arguments.tls_clients)
     log = JsonLog()
     server = Server(
         arguments.variant,
@@ -126,8 +123,6 @@ def main() -> int:
     parser = _parser()
     command, rest = sys.argv[1:2], sys.argv[2:]
     arguments = parser.parse_args([*command, *(_from_environment() if command == ["serve"] else []), *rest])
-    if arguments.command == "serve" and bool(arguments.tls_cert) != bool(arguments.tls_key):
-        parser.error("--tls-cert and --tls-key belong together")
     try:
         if arguments.command == "install":
             print(install().binary)
@@ -136,7 +131,11 @@ def main() -> int:
         elif arguments.command == "canary":
             canary.check(arguments.url, ("cutout",), timeout_s=arguments.timeout_s)
         else:
-            _serve(arguments)
+            try:
+                tls = Tls.of(arguments.tls_cert, arguments.tls_key, arguments.tls_clients)
+            except ValueError as error:
+                parser.error(str(error))
+            _serve(arguments, tls)
     except ServerError as error:
         print(error.message(), file=sys.stderr)
         return 1

@@ -35,6 +35,15 @@ class Tls:
     clients: Path | None = None
     """Authority whose clients are let in; None: every client."""
 
+    @classmethod
+    def of(cls, certificate: Path | None, key: Path | None, clients: Path | None) -> Tls | None:
+        """As a command line gives them; None for none of them. ``ValueError``: they do not make a whole."""
+        if certificate and key:
+            return cls(certificate=certificate, key=key, clients=clients)
+        if certificate or key or clients:
+            raise ValueError("--tls-cert and --tls-key belong together, and --tls-clients to them")
+        return None
+
     def arguments(self) -> tuple[str, ...]:
         """tritonserver's own."""
         names = {

@@ -449,6 +449,31 @@ def test_doctor_tells_when_photos_do_not_come_back(bgclient, grpc_server):
     assert re.search(r"^WRONG +canary +client: server_fault", done.out.decode(), re.MULTILINE)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "admin_key"),
+    [([], None), (["--host", "0.0.0.0"], "generate"), (["--host", "0.0.0.0", "--admin-key", "k"], "k")],
+)
+def test_serve_hands_its_certificates_and_its_key_to_the_server(bgclient, monkeypatch, arguments, admin_key):
+    bgserver = pytest.importorskip("bgserver")
+
+    def refused(*_, **settings):
+        assert settings["tls"] == bgserver.Tls(certificate=Path("c.pem"), key=Path("k.pem"))
+        assert settings["admin_key"] == admin_key
+        raise ValueError("seen")
+
+    monkeypatch.setattr(bgserver, "Server", refused)
+    done = bgclient("serve", "--tls-cert", "c.pem", "--tls-key", "k.pem", *arguments)
+    assert (done.status, done.err.strip()) == (2, "bgclient: seen")
+
+
+def test_serve_refuses_half_a_certificate(bgclient):
+    pytest.importorskip("bgserver")
+    for half in ("--tls-cert", "--tls-key", "--tls-clients"):
+        done = bgclient("serve", half, "some.pem")
+        assert done.status == 2
+        assert "--tls-cert and --tls-key belong together" in done.err
+
+
 def test_serve_says_why_it_restarts_the_server(capsys):
     pytest.importorskip("bgserver")
     from bgclient.cli._serve import _tell

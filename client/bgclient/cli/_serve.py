@@ -27,11 +27,27 @@ def serve(
         Path | None, typer.Option("--repository", help="Another model repository than the one installed.")
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Of the network, on a CPU.")] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", help="PEM; gRPC only, HTTP stays plain.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM of its key.")] = None,
+    tls_clients: Annotated[
+        Path | None,
+        typer.Option("--tls-clients", help="PEM of the authority whose clients are let in."),
+    ] = None,
+    admin_key: Annotated[
+        str | None,
+        typer.Option(
+            "--admin-key",
+            envvar="BGSERVER_ADMIN_KEY",
+            help="Closes the administrative interfaces; without: one nobody knows, none on loopback.",
+        ),
+    ] = None,
     log: Annotated[Path | None, typer.Option("--log", help="File for the server's log.")] = None,
 ) -> None:
     """Start a Triton server with our models, watch it, restart it when it breaks; Ctrl-C ends it."""
     try:
-        from bgserver import Server
+        from bgserver import Server, Tls
     except ImportError as error:
         raise Ending(
             Status.NOT_INSTALLED, f"the server is not installed ({error}); pip install 'bgclient[server]'"
@@ -47,8 +63,9 @@ def serve(
             metrics_port=metrics_port,
             threads=threads,
             log=log,
+            tls=Tls.of(tls_cert, tls_key, tls_clients),
             # Others may ask for cut-outs, not for the repository or for memory of this machine.
-            admin_key=None if host in ("127.0.0.1", "::1", "localhost") else "generate",
+            admin_key=admin_key or (None if host in ("127.0.0.1", "::1", "localhost") else "generate"),
             on_event=_tell,
         )
     except ValueError as error:
@@ -62,7 +79,8 @@ def serve(
                 f"gRPC    {server.grpc_url}\nHTTP    {server.http_url}\nmetrics {server.metrics_url}",
                 flush=True,
             )
-            say(f"ready; in another terminal: BGCLIENT_URL={server.grpc_url} bgclient cut me.jpg")
+            scheme = "grpcs://" if tls_cert else ""
+            say(f"ready; in another terminal: BGCLIENT_URL={scheme}{server.grpc_url} bgclient cut me.jpg")
             server.wait()
     except KeyboardInterrupt:
         say("stopped")
