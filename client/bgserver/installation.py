@@ -22,7 +22,10 @@ SYSTEM_TRITON = Path("/opt/tritonserver/bin/tritonserver")
 """Where NVIDIA's container has it; preferred, since it carries the C++ backends."""
 
 WHEEL = "nvidia-pytriton==0.7.0"
-"""Carries tritonserver 2.51.0 with HTTP, gRPC and metrics, and the Python backend for Python 3.8 to 3.13."""
+"""Carries ``TRITON`` with HTTP, gRPC and metrics, and the Python backend for Python 3.8 to 3.13."""
+
+TRITON = "tritonserver==2.51.0"
+"""What the wheel carries."""
 
 NUMPY = "numpy==1.26.4"
 """The last numpy 1, for the wheel's Python backend; it has wheels for Python 3.11 and 3.12."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from bgserver import canary, errors
+from bgserver.installation import TRITON, find_tritonserver
 
 pytestmark = pytest.mark.server
 
@@ -34,6 +36,13 @@ def test_a_server_answers_and_leaves_nothing_behind(tiny, traces):
     assert left() == []
     assert server.wait(5.0)
     assert server.state == "stopped"
+
+
+def test_the_wheel_s_tritonserver_is_the_one_that_is_listed(tiny):
+    if find_tritonserver().wheel is None:
+        pytest.skip("this machine has a tritonserver of its own")
+    told = json.loads(canary.request(tiny().start().http_url, "GET", "/v2")[2])
+    assert f"tritonserver=={told['version']}" == TRITON
 
 
 def test_ports_are_those_asked_for(tiny):
