@@ -18,7 +18,7 @@ BgError
     ├── StartTimeout             not ready in time
     ├── CanaryFailed             ready by its own word, but a test photo does not come back
     │   └── NoAnswer             nothing came back in time
-    └── ServerDied               gave up after repeated restarts, or was killed
+    └── ServerDied               died while starting, gave up after repeated restarts, or was killed
 """
 
 from __future__ import annotations
