@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
 
 from bgserver import errors
 
@@ -27,7 +28,7 @@ dynamic_batching { max_queue_delay_microseconds: 200000 }
 
 @pytest.fixture
 def repository(tmp_path):
-    """A network that calls brightness alpha; ``write(config)`` lays the repository down."""
+    """A network that calls brightness alpha and fails on any above 200; ``write(config)`` lays the repository down."""
     from onnx import TensorProto, helper
 
     def tensor(name, kind, channels):
@@ -37,7 +38,11 @@ def repository(tmp_path):
         [
             helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
             helper.make_node("Mul", ["float", "scale"], ["colours"]),
-            helper.make_node("ReduceMean", ["colours", "channels"], ["alpha"]),
+            helper.make_node("ReduceMean", ["colours", "channels"], ["brightness"]),
+            helper.make_node("Cast", ["image"], ["levels"], to=TensorProto.INT64),
+            helper.make_node("ReduceMax", ["levels", "all"], ["brightest"]),
+            helper.make_node("Gather", ["nothing", "brightest"], ["none"]),
+            helper.make_node("Add", ["brightness", "none"], ["alpha"]),
             helper.make_node("Sub", ["one", "alpha"], ["inverse"]),
         ],
         "brightness",
@@ -47,6 +52,8 @@ def repository(tmp_path):
             helper.make_tensor("scale", TensorProto.FLOAT, [], [1 / 255]),
             helper.make_tensor("one", TensorProto.FLOAT, [], [1.0]),
             helper.make_tensor("channels", TensorProto.INT64, [1], [1]),
+            helper.make_tensor("all", TensorProto.INT64, [3], [1, 2, 3]),
+            helper.make_tensor("nothing", TensorProto.FLOAT, [201], [0.0] * 201),
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
@@ -155,3 +162,20 @@ def test_requests_are_joined_into_one_run_and_each_gets_its_own_answer(start, en
     (ran,) = server.facts["engines"]
     assert ran.startswith({"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}[engine])
     assert ran.endswith("(asked for)")
+
+
+def test_a_network_that_fails_tells_its_caller_no_more_than_that_and_goes_on(start, tmp_path):
+    server = start(FITTING, engine="onnxruntime")
+
+    def ask(client, level):
+        image = triton.InferInput("image", [1, 3, 16, 16], "UINT8")
+        image.set_data_from_numpy(np.full((1, 3, 16, 16), level, np.uint8))
+        return client.infer("net", [image]).as_numpy("alpha")
+
+    with triton.InferenceServerClient(server.grpc_url) as client:
+        with pytest.raises(InferenceServerException) as caught:
+            ask(client, 201)
+        assert caught.value.status() == "StatusCode.INTERNAL"
+        assert caught.value.message() == "error: the network could not be run on this batch"
+        assert np.allclose(ask(client, 100), 100 / 255, atol=1e-6)
+    assert "Traceback" in (tmp_path / "log").read_text()
