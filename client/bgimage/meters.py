@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from bgimage.errors import BgError
+from bgimage.errors import BgError, NoPersonFound
 
 COUNTERS = {
-    "bgclient_photos_total": "Photos decoded",
-    "bgclient_megapixels_total": "Megapixels of those photos, at their full size",
+    "bgclient_photos_total": "Photos decoded: one that the server finishes by preprocess and again by postprocess",
+    "bgclient_megapixels_total": "Megapixels of those photos as they came: clients that finish them send shrunk ones",
     "bgclient_stage_seconds_total": "Seconds spent, by stage",
     "bgclient_refusals_total": "Photos and options refused, by the code of the error",
-    "bgclient_cutouts_total": "Cut-outs made, by whether a person was found",
+    "bgclient_cutouts_total": "Photos finished, or refused for showing nobody, by whether a person was found",
 }
 """Prometheus names to their help texts; every one has the label ``model``."""
 
@@ -40,7 +40,7 @@ class Meters:
         self._metrics[key].increment(amount)
 
     def photo(self, size_hw: tuple[int, int]) -> None:
-        """One photo was decoded; ``size_hw``: its full size."""
+        """One photo was decoded; ``size_hw``: its full size, where it was decoded reduced."""
         self._add("bgclient_photos_total", 1)
         self._add("bgclient_megapixels_total", size_hw[0] * size_hw[1] / 1e6)
 
@@ -54,7 +54,9 @@ class Meters:
     def refusal(self, error: BgError) -> None:
         """A photo, or its options, were refused."""
         self._add("bgclient_refusals_total", 1, code=error.code)
+        if isinstance(error, NoPersonFound):
+            self.cutout(found=False)
 
     def cutout(self, *, found: bool) -> None:
-        """A cut-out was made; ``found``: of a person."""
+        """A photo was looked at to its end; ``found``: there was a person in it."""
         self._add("bgclient_cutouts_total", 1, person="found" if found else "none")

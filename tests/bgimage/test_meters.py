@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import pytest
 
-from bgimage.errors import BrokenPhoto
+from bgimage.errors import BrokenPhoto, NoPersonFound
 from bgimage.meters import COUNTERS, Meters
 
 
@@ -68,6 +68,12 @@ def test_cut_outs_are_counted_by_whether_somebody_was_found(counts):
     meters.cutout(found=False)
     assert counts("bgclient_cutouts_total", model="postprocess", person="found") == 1
     assert counts("bgclient_cutouts_total", model="postprocess", person="none") == 2
+
+
+def test_a_photo_refused_for_showing_nobody_is_one_without_a_person(counts):
+    Meters(Family, "postprocess").refusal(NoPersonFound("nobody was found"))
+    assert counts("bgclient_refusals_total", model="postprocess", code=NoPersonFound.code) == 1
+    assert counts("bgclient_cutouts_total", model="postprocess", person="none") == 1
 
 
 def test_every_counter_says_what_it_is(counts):
