@@ -260,11 +260,12 @@ class BaseClient:
         watch = _Stopwatch()
         source = yield Work(partial(load, photo, self._limits, self._fetcher))
         data: bytes = yield Work(partial(_encoded, source))
+        asked: str = yield Work(options.to_json)  # a background picture may be in it
         watch.lap("load")
 
         def prepare(contract: Contract) -> Flow[tuple[Request, dict[str, int]]]:
             yield from ()
-            tensors = [("photo", data), ("options", options.to_json().encode())]
+            tensors = [("photo", data), ("options", asked.encode())]
             return self._request(request_id, self._cutout, tensors, "cutout", "facts"), {}
 
         reply = yield from self._infer(link, deadline, prepare)

@@ -270,7 +270,7 @@ async def test_health_is_a_photo_that_came_back(app_with, fake_server):
     async with client_of(app) as http:
         well = await http.get("/healthz")
         assert (well.status_code, well.json()["status"]) == (200, "ok")
-        assert len(fake_server.requests) == 1
+        assert [request.model for _, request in fake_server.requests] == ["cutout"], "the way of all photos"
         await http.get("/healthz")
         assert len(fake_server.requests) == 1, "asked often, sung once"
         assert "bgclient_web_canary_up 1.0" in (await http.get("/metrics")).text
@@ -424,9 +424,11 @@ def test_settings_come_from_the_environment():
             "BGCLIENT_WEB_API_KEYS": "a, b",
             "BGCLIENT_WEB_FETCH_URLS": "yes",
             "BGCLIENT_WEB_WAIT_S": "2.5",
+            "BGCLIENT_WEB_WHERE": "client",
             "PATH": "/bin",
         }
     )
+    assert settings.where == "client"
     assert (settings.api_keys, settings.fetch_urls, settings.wait_s) == (("a", "b"), True, 2.5)
     assert Settings.from_environment({}) == Settings()
     assert Settings.from_environment({"BGCLIENT_WEB_PORT": "9000"}) == Settings(), "that is the command's"
@@ -446,6 +448,7 @@ def test_a_setting_that_is_wrong_is_named(environment):
 @pytest.mark.parametrize(
     "values",
     [
+        {"where": "here"},
         {"uploads": 0},
         {"wait_s": -1},
         {"requests_per_minute": -1},

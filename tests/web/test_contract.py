@@ -5,16 +5,21 @@ from __future__ import annotations
 import base64
 import io
 import json
+import threading
 import zipfile
 
+import cv2
 import numpy as np
 import pytest
+import simplejpeg
+from PIL import ImageFile
 
 from .support import client_of, opened, picture
 
 PHOTO = picture()  # 320 x 240; the made-up network sees somebody in its middle
 BIG = picture(1600, 1200)
 B64 = base64.b64encode(PHOTO).decode()
+SEA = picture(50, 50, "png", (0, 0, 255))
 
 GOOD = [
     # fields, expected format, expected size (None: the photo's)
@@ -87,6 +92,110 @@ async def test_a_good_request_gets_a_picture(http, fields, format, size, kind):
     assert (answer.headers["x-width"], answer.headers["x-height"]) == tuple(map(str, image.size))
     assert answer.headers["x-credits-charged"] == "0"
     assert ("x-type" in answer.headers) == (fields.get("type_level") != "none")
+
+
+@pytest.fixture
+def decoders(monkeypatch, fake_server):
+    """Names of the decoders that ran anywhere but in the server."""
+    inside, ran = threading.local(), []
+
+    def watched(module, name):
+        real = getattr(module, name)
+
+        def run(*args, **kwargs):
+            if not getattr(inside, "server", False):
+                ran.append(name)
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(module, name, run)
+
+    for module, name in [(ImageFile.ImageFile, "load"), (simplejpeg, "decode_jpeg"), (cv2, "imdecode")]:
+        watched(module, name)
+    answer = fake_server._answer
+
+    def served(request):
+        inside.server = True
+        try:
+            return answer(request)
+        finally:
+            inside.server = False
+
+    monkeypatch.setattr(fake_server, "_answer", served)
+    return ran
+
+
+@pytest.mark.parametrize("format", ["jpeg", "png", "webp", "bmp", "gif", "tiff", "avif"])
+async def test_the_whole_photo_goes_to_the_server_and_no_decoder_runs_in_the_front(
+    http, fake_server, decoders, format
+):
+    photo = picture(format=format)
+    for fields in ({}, {"roi": "0% 0% 50% 100%", "crop": "true"}, {"channels": "alpha"}, {"format": "jpg"}):
+        behind = {"bg_image_file": ("sea.png", SEA, "image/png")} if not fields else {}
+        await ask(http, photo, files=behind, **fields)
+        _, request = fake_server.requests[-1]
+        assert request.model == "cutout"
+        assert request.inputs[0].items() == [photo]
+    assert decoders == []
+
+
+async def test_of_a_zip_only_what_the_server_made_is_decoded_in_the_front(http, decoders):
+    await ask(http, format="zip")
+    assert set(decoders) == {"load"}, "the server's PNG"
+    decoders.clear()
+    await ask(http, format="zip", channels="alpha")
+    assert decoders == []
+
+
+def members(data):
+    """Names and contents of a zip's files."""
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    return {name: archive.read(name) for name in archive.namelist()}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *(fields for fields, *_ in GOOD),
+        {"format": "zip"},
+        {"format": "zip", "channels": "alpha"},
+        {"crop": "true", "crop_margin": "5% 10px", "scale": "60%", "position": "10% 90%", "format": "zip"},
+        {"crop": "true", "add_shadow": "true", "bg_color": "fff8", "format": "webp"},
+        {"format": "jpg", "bg_color": "81d4fa77"},
+        {"roi": "0% 0% 1% 1%"},
+        {"format": "jpg", "position": "0%", "size": "full", "scale": "100%"},
+    ],
+    ids=json.dumps,
+)
+async def test_a_front_that_finishes_photos_itself_answers_the_same(app_with, fields):
+    answers = []
+    for where in ("server", "client"):
+        async with client_of(app_with(where=where)) as http:
+            answer = await http.post("/v1.0/removebg", data=fields, files={"image_file": BIG})
+            facts = {name: text for name, text in answer.headers.items() if name != "x-request-id"}
+            answers.append((answer.status_code, facts, answer.content))
+    if fields.get("format") == "zip":  # which carries the time
+        answers = [(*said, members(content)) for *said, content in answers]
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("where", ["server", "client"])
+async def test_a_picture_that_its_format_cannot_hold_is_refused(app_with, where):
+    async with client_of(app_with(where=where)) as http:
+        photo = picture(17_000, 20, "png")
+        answer = await http.post(
+            "/v1.0/removebg", data={"size": "full", "format": "webp"}, files={"image_file": photo}
+        )
+    refused(answer, 400, "invalid_parameter")
+
+
+async def test_a_front_far_from_its_server_sends_little(app_with, fake_server):
+    async with client_of(app_with(where="client")) as http:
+        await ask(http, BIG, size="full")
+        _, request = fake_server.requests[-1]
+        assert request.model == "matte"
+        assert len(request.inputs[0].items()[0]) < len(BIG)
+        assert (await http.get("/healthz")).status_code == 200
+        assert fake_server.requests[-1][1].model == "matte"
 
 
 BAD = [
@@ -313,6 +422,11 @@ async def test_a_half_transparent_colour_stays_half_transparent(http):
 async def test_a_jpeg_without_background_is_on_white(http):
     image = opened((await ask(http, format="jpg")).content)
     assert min(image.getpixel((5, 5))) > 250
+
+
+async def test_white_shows_through_a_half_transparent_colour_in_a_jpeg(http):
+    image = opened((await ask(http, format="jpg", bg_color="00ff0080")).content)
+    assert image.getpixel((5, 5)) == pytest.approx((127, 255, 127), abs=4)
 
 
 async def test_a_background_image_fills_the_frame(http):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import io
 import logging
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from bgclient.web import Settings, create_app
 from bgserver import logs
 
 from .browser import Visit
-from .support import listening_on_loopback, opened
+from .support import listening_on_loopback, opened, picture
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -30,6 +32,18 @@ STEP = 1
 def front(server):
     """Address of the web app, by gRPC to the real server."""
     app = create_app(Settings(url=server.grpc_url, requests_per_minute=0, cut_s=TIMEOUT_S, wait_s=TIMEOUT_S))
+    with listening_on_loopback(app) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def thin_front(server):
+    """One that finishes photos itself, by HTTP to the real server."""
+    app = create_app(
+        Settings(
+            url=server.http_url, where="client", requests_per_minute=0, cut_s=TIMEOUT_S, wait_s=TIMEOUT_S
+        )
+    )
     with listening_on_loopback(app) as address:
         yield address
 
@@ -73,13 +87,61 @@ def test_options_of_the_rest_interface_reach_the_picture(front, server, examples
 
 def test_a_bad_photo_is_refused_and_the_next_one_is_cut(front, examples):
     photo = examples["grace_hopper"].read_bytes()
-    for bad, status, code in [
-        (photo[: len(photo) // 2], 400, "damaged_file"),
-        (b"a text", 415, "invalid_file_type"),
+    for bad, status, code, asked in [
+        (photo[: len(photo) // 2], 400, "damaged_file", {}),
+        (b"a text", 415, "invalid_file_type", {}),
+        (picture(800, 600), 400, "unknown_foreground", {"roi": "0% 0% 1% 1%"}),
+        (picture(7_200, 7_200), 413, "resolution_too_high", {}),
     ]:
-        answer = post(front, bad)
+        answer = post(front, bad, **asked)
         assert (answer.status_code, answer.json()["errors"][0]["code"]) == (status, code)
     assert post(front, photo).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"format": "auto", "bg_color": "fff"},
+        {"format": "webp", "channels": "alpha"},
+        {"format": "jpg", "bg_color": "81d4fa77", "size": "medium"},
+        {"format": "zip", "crop": "true", "crop_margin": "5% 10px"},
+        {"scale": "60%", "position": "10% 90%", "add_shadow": "true", "shadow_opacity": "30"},
+        {"roi": "10% 0% 90% 100%", "type_level": "none"},
+    ],
+    ids=str,
+)
+def test_every_option_reaches_the_picture_by_both_ways(front, thin_front, examples, fields):
+    photo = examples["astronaut"].read_bytes()
+    whole, thin = (post(address, photo, **fields) for address in (front, thin_front))
+    assert whole.status_code == thin.status_code == 200, whole.text
+    names = {name for name in whole.headers if name.startswith("x-")} - {"x-request-id"}
+    assert names == {name for name in thin.headers if name.startswith("x-")} - {"x-request-id"}
+    for name in names:
+        if name.startswith("x-foreground"):
+            assert int(whole.headers[name]) == pytest.approx(int(thin.headers[name]), abs=1)
+        else:
+            assert whole.headers[name] == thin.headers[name]
+    assert whole.headers["content-type"] == thin.headers["content-type"]
+    if fields.get("format") != "zip":
+        assert opened(whole.content).size == opened(thin.content).size
+        difference = np.abs(pixels(whole.content) - pixels(thin.content))
+        assert np.percentile(difference, 99.9) <= 8, "the network's last bits, and JPEG's"
+        return
+    archives = [zipfile.ZipFile(io.BytesIO(answer.content)) for answer in (whole, thin)]
+    assert sorted(archives[0].namelist()) == sorted(archives[1].namelist()) == ["alpha.png", "color.jpg"]
+    assert len({opened(archive.read("color.jpg")).size for archive in archives}) == 1
+
+
+def test_a_background_picture_is_laid_by_the_server(front, examples):
+    photo, sea = examples["astronaut"].read_bytes(), picture(40, 30, "png", (0, 0, 255))
+    answer = requests.post(
+        f"{front}/v1.0/removebg",
+        files={"image_file": photo, "bg_image_file": sea},
+        data={"size": "full"},
+        timeout=TIMEOUT_S,
+    )
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
+    assert opened(answer.content).getpixel((4, 4)) == pytest.approx((0, 0, 255), abs=6)
 
 
 def test_health_is_a_photo_that_came_back_through_the_real_server(front):
@@ -110,11 +172,11 @@ def test_one_id_joins_the_caller_the_front_and_the_models(front, server, server_
         return [(line["model"], line["outcome"]) for line in found]
 
     deadline = time.monotonic() + 30  # the log is written after the answer
-    while not (of_models("order-17") and len(of_models(cutout.timings.request_id)) == 2):
+    while any(len(of_models(one)) < 2 for one in ("order-17", cutout.timings.request_id)):
         assert time.monotonic() < deadline, server_log.read_text()[-2000:]
         time.sleep(0.1)
-    assert of_models("order-17") == [("preprocess", "ok")], "the front finishes the picture itself"
-    assert of_models(cutout.timings.request_id) == [("preprocess", "ok"), ("postprocess", "ok")]
+    for request_id in ("order-17", cutout.timings.request_id):
+        assert of_models(request_id) == [("preprocess", "ok"), ("postprocess", "ok")]
 
 
 @pytest.mark.browser

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bgclient.web.parameters import Wanted
+from bgimage.compose import Frame
 from bgimage.encode import Pixels, encode
 
 if TYPE_CHECKING:
     from bgclient.results import Cutout
+    from bgimage.options import Options
 
 _MEDIA_TYPES = {
     "png": "image/png",
@@ -66,17 +68,23 @@ class Rendered:
         }
 
 
-def render(cutout: Cutout, wanted: Wanted) -> Rendered:
-    """Encode a cut-out as ``wanted.format`` says. Takes processor time."""
-    pixels = cutout.pixels
-    format = {"jpg": "jpeg", "auto": _natural_format(pixels)}.get(wanted.format, wanted.format)
-    if format == "zip":
-        data = _zip_of(cutout)
-    elif format == "jpeg" and pixels.ndim == 3:
-        data = _encoded(cutout, pixels[..., :3], "jpeg")
+def render(cutout: Cutout, size_hw: tuple[int, int], wanted: Wanted, options: Options) -> Rendered:
+    """What is answered.
+
+    Only a zip is decoded again, from the PNG that our server made. Where the people are in the picture follows from
+    where they are in the photo.
+
+    Args:
+        cutout: made with ``options``.
+        size_hw: height and width of the upright photo, pixels.
+    """
+    frame = Frame.of(cutout.box, size_hw, options)
+    if wanted.format == "zip":
+        format, data = "zip", _zip_of(cutout, wanted.channels)
     else:
-        data = cutout.encode(format)
-    return Rendered(data, _MEDIA_TYPES[format], pixels.shape[:2], cutout.finished.placed)
+        format, data = options.format or "png", cutout.encode()
+    placed = cutout.box and frame.box_in(cutout.box)
+    return Rendered(data, _MEDIA_TYPES[format], (frame.height, frame.width), placed)
 
 
 def wants_json(accept: str) -> bool:
@@ -101,27 +109,15 @@ def _quality(text: str) -> float:
         return 0.0
 
 
-def _natural_format(pixels: Pixels) -> str:
-    """PNG for a matte or where something is transparent, else JPEG."""
-    opaque = pixels.ndim == 3 and (pixels.shape[2] == 3 or pixels[..., 3].min() == np.iinfo(pixels.dtype).max)
-    return "jpeg" if opaque else "png"
-
-
-def _encoded(cutout: Cutout, pixels: Pixels, format: str) -> bytes:
-    made = cutout.finished
-    return encode(pixels, format, quality=made.quality, icc=made.icc, exif=made.exif, dpi=made.dpi)
-
-
-def _zip_of(cutout: Cutout) -> bytes:
+def _zip_of(cutout: Cutout, channels: str) -> bytes:
     """color.jpg and alpha.png. Around the people the colour goes on, so that JPEG does not darken their edges."""
-    pixels = cutout.pixels
     files = {}
-    if pixels.ndim == 2:
-        files["alpha.png"] = cutout.encode("png")
+    if channels == "alpha":
+        files["alpha.png"] = cutout.encode()
     else:
-        alpha = np.ascontiguousarray(pixels[..., 3])
-        files["color.jpg"] = _encoded(cutout, _spread(pixels), "jpeg")
-        files["alpha.png"] = encode(alpha, "png")
+        made, pixels = cutout.finished, cutout.pixels
+        files["color.jpg"] = encode(_spread(pixels), "jpeg", icc=made.icc, exif=made.exif, dpi=made.dpi)
+        files["alpha.png"] = encode(np.ascontiguousarray(pixels[..., 3]), "png")
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:  # both are compressed already
         for name, data in files.items():

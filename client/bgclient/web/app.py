@@ -23,6 +23,7 @@ from starlette.requests import ClientDisconnect
 from bgclient.client import AsyncClient
 from bgclient.errors import BgError, TransportError
 from bgclient.fetch import Fetcher
+from bgclient.options import Where
 from bgclient.web import answer, openapi, page, parameters
 from bgclient.web.body import Caps, read_fields
 from bgclient.web.errors import Refusal, refusal_of
@@ -33,8 +34,12 @@ from bgclient.web.logs import LOGGING
 from bgclient.web.metrics import CONTENT_TYPE, Metrics
 from bgclient.web.settings import Settings
 from bgimage.codec import Limits, PhotoInfo, probe
+from bgimage.options import Options
 
 T = TypeVar("T")
+
+_PHASES: dict[Where, tuple[str, ...]] = {"server": ("ask",), "client": ("load", "shrink", "ask", "finish")}
+"""Of a cut-out, as far as they happen here."""
 
 _log = logging.getLogger("bgclient.web")
 
@@ -118,7 +123,7 @@ class Service:
         self.metrics = Metrics()
         self._limits = Limits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels)
         self.client = client or AsyncClient(settings.url, timeout_s=settings.cut_s, limits=self._limits)
-        self.canary = Canary(self.client, self.metrics)
+        self.canary = Canary(self.client, self.metrics, where=settings.where)
         self._fetcher = fetcher or Fetcher(max_bytes=settings.max_upload_bytes)
         self._fetching = ThreadPoolExecutor(8, thread_name_prefix="bgclient-fetch")
         self._keys = [key.encode() for key in settings.api_keys]
@@ -161,7 +166,7 @@ class Service:
             self.metrics.upload_bytes.observe(len(photo))
             options = wanted.options(info.size_hw, background)
             async with self._turns.passed():
-                rendered = await _unless_gone(request, self._cut(photo, wanted, vars(options)))
+                rendered = await _unless_gone(request, self._cut(photo, info, wanted, options))
         headers = rendered.headers(wanted.type_level) | getattr(request.state, "rate_headers", {})
         if answer.wants_json(request.headers.get("accept", "")):
             return JSONResponse(rendered.json(), headers=headers)
@@ -206,12 +211,14 @@ class Service:
         except BgError as error:
             raise Refusal(400, code, "Failed to download image", f"{name}: {error}") from error
 
-    async def _cut(self, photo: bytes, wanted: parameters.Wanted, options: dict[str, Any]) -> answer.Rendered:
-        cutout = await self.client.cut(photo, timeout_s=self.settings.cut_s, **options)
-        timings = cutout.timings
-        for phase in ("load", "shrink", "ask", "finish"):
-            self.metrics.phases.labels(phase).observe(getattr(timings, f"{phase}_ms") / 1e3)
-        return await asyncio.to_thread(answer.render, cutout, wanted)
+    async def _cut(
+        self, photo: bytes, info: PhotoInfo, wanted: parameters.Wanted, options: Options
+    ) -> answer.Rendered:
+        where = self.settings.where
+        cutout = await self.client.cut(photo, where=where, timeout_s=self.settings.cut_s, **vars(options))
+        for phase in _PHASES[where]:
+            self.metrics.phases.labels(phase).observe(getattr(cutout.timings, f"{phase}_ms") / 1e3)
+        return await asyncio.to_thread(answer.render, cutout, info.size_hw, wanted, options)
 
     async def refused(self, request: Request, error: Exception) -> Response:
         """A refusal's body and headers."""

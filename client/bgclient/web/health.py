@@ -13,6 +13,7 @@ import numpy as np
 
 from bgclient.client import AsyncClient
 from bgclient.errors import BgError
+from bgclient.options import Where
 from bgclient.web.metrics import Metrics
 from bgimage.encode import encode
 
@@ -35,12 +36,19 @@ class Health:
 
 
 class Canary:
-    """Sends a photo through ``client``, at most once in ``fresh_s`` however often it is asked."""
+    """Sends a photo the way of all photos, at most once in ``fresh_s`` however often it is asked."""
 
     def __init__(
-        self, client: AsyncClient, metrics: Metrics, *, fresh_s: float = 5.0, timeout_s: float = 10.0
+        self,
+        client: AsyncClient,
+        metrics: Metrics,
+        *,
+        where: Where = "server",
+        fresh_s: float = 5.0,
+        timeout_s: float = 10.0,
     ) -> None:
         self._client = client
+        self._where: Where = where
         self._metrics = metrics
         self._fresh_s = fresh_s
         self._timeout_s = timeout_s
@@ -61,7 +69,7 @@ class Canary:
         began = time.perf_counter()
         error = None
         try:
-            await self._client.cut(_photo(), timeout_s=self._timeout_s, edges="none")
+            await self._client.cut(_photo(), where=self._where, timeout_s=self._timeout_s, edges="none")
         except BgError as raised:
             _log.warning("canary failed: %s", raised, extra={"fields": {"code": raised.code}})
             error = raised.code

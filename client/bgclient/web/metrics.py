@@ -39,7 +39,7 @@ class Metrics:
         )
         self.phases = Histogram(
             "bgclient_web_cut_phase_seconds",
-            "Seconds of a cut-out's phases",
+            "Seconds of a cut-out's phases that happen in the front: ask, and where it finishes itself the others",
             ["phase"],
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
             registry=self._registry,

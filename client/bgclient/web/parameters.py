@@ -21,6 +21,9 @@ from bgimage.options import Options
 Fields = Mapping[str, str | bytes]
 """What was sent: texts, and the bytes of ``FILES``. An empty value counts as not given."""
 
+Behind = tuple[int, int, int, int] | bytes | None
+"""A background: a colour with its opacity, or a picture, encoded."""
+
 FILES = ("image_file", "bg_image_file")
 """Parameters that are uploads."""
 SOURCES = ("image_file", "image_file_b64", "image_url")
@@ -85,13 +88,13 @@ class Wanted:
             Refusal: ``roi`` does not fit the photo.
             OptionError: a value that only the photo's size rules out.
         """
-        behind: tuple[int, ...] | bytes | None = self.bg_image or background or self.bg_color
-        if behind is None and self.format == "jpg" and self.channels == "rgba":
-            behind = (255, 255, 255, 255)  # JPEG has no transparency
+        behind = self.bg_image or background or self.bg_color
+        format = self._format(behind)
         return Options(
             output="matte" if self.channels == "alpha" else "cutout",
+            format=format,
             region=None if self.roi is None else self._box(size_hw),
-            background=behind,
+            background=_on_white(behind) if format == "jpeg" else behind,
             max_pixels=MAX_PIXELS[self.size],
             crop=self.crop,
             margin=self.crop_margin,
@@ -101,6 +104,13 @@ class Wanted:
             require_person=True,
             drop_gps=True,
         )
+
+    def _format(self, behind: Behind) -> str:
+        """What the picture is encoded as; a PNG is what a zip's files are made from."""
+        if self.format == "auto":
+            opaque = isinstance(behind, bytes) or (behind is not None and behind[3] == 255)
+            return "jpeg" if opaque and self.channels == "rgba" else "png"
+        return {"jpg": "jpeg", "zip": "png"}.get(self.format, self.format)
 
     def _box(self, size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
         assert self.roi is not None
@@ -123,6 +133,15 @@ class Wanted:
                 "The given roi parameter defines an empty region",
             )
         return left, top, right, bottom
+
+
+def _on_white(behind: Behind) -> Behind:
+    """An opaque background: JPEG has no transparency."""
+    if isinstance(behind, bytes):
+        return behind
+    *colour, opacity = behind or (255, 255, 255, 255)
+    red, green, blue = (round((value * opacity + 255 * (255 - opacity)) / 255) for value in colour)
+    return red, green, blue, 255
 
 
 def _boolean(text: str) -> bool:
@@ -267,7 +286,7 @@ PARAMETERS = (
     ),
     Parameter(
         "format",
-        "auto (PNG where something is transparent, else JPEG), png, jpg (on white without a background), "
+        "auto (JPEG on an opaque background, else PNG), png, jpg (on white where no background covers it), "
         "zip (color.jpg and alpha.png), webp.",
         _one_of(*FORMATS),
         {"enum": list(FORMATS), "default": "auto"},

@@ -6,7 +6,9 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
+
+from bgclient.options import Where
 
 _PREFIX = "BGCLIENT_WEB_"
 _OF_THE_COMMAND = {f"{_PREFIX}{name}" for name in ("HOST", "PORT", "WORKERS")}
@@ -22,6 +24,9 @@ class Settings:
 
     url: str | None = None
     """Triton's address for ``AsyncClient``; None: BGCLIENT_URL, else a server of this process."""
+    where: Where = "server"
+    """Who decodes photos and finishes pictures: "server", so that no decoder meets a stranger's photo in the process
+    that holds the keys; "client": this app, for one far from its Triton, to which a small picture then travels."""
     api_keys: tuple[str, ...] = dataclasses.field(default=(), repr=False)
     """Keys that ``X-Api-Key`` may hold; none: everybody may ask."""
     cors_origins: tuple[str, ...] = ()
@@ -39,7 +44,7 @@ class Settings:
     burst: int = 100
     """Requests that a caller may make at once after a pause."""
     concurrency: int = max(2, os.cpu_count() or 2)
-    """Cut-outs at a time: each holds its photo decoded, about 16 bytes a pixel."""
+    """Cut-outs at a time: each holds its photo and its picture, encoded; where="client": decoded, 16 bytes a pixel."""
     uploads: int = 64
     """Requests that may be read or wait at a time: each holds at most two pictures, encoded."""
     wait_s: float = 10.0
@@ -52,6 +57,8 @@ class Settings:
     """Serve the page at ``/``."""
 
     def __post_init__(self) -> None:
+        if self.where not in get_args(Where):
+            raise ValueError(f"Settings.where={self.where!r}: use {' or '.join(get_args(Where))}")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name != "requests_per_minute" and type(value) in (int, float) and value <= 0:
@@ -109,6 +116,7 @@ def _boolean(text: str) -> bool:
 
 _READ: dict[str, Callable[[str], Any]] = {
     "str | None": lambda text: text or None,
+    "Where": str,
     "tuple[str, ...]": lambda text: tuple(part.strip() for part in text.split(",") if part.strip()),
     "bool": _boolean,
     "int": int,
