@@ -232,7 +232,7 @@ def test_keys_come_from_secrets_never_from_values(render):
     assert not [t for t in things if t["kind"] == "Secret"]
 
 
-def test_the_autoscaler_goes_by_the_queue_time_that_prometheus_records(render, deploy):
+def test_the_autoscaler_goes_by_the_time_that_photos_wait_at_the_front_and_in_the_server(render, deploy):
     things = render()
     scaler = of_kind(things, "HorizontalPodAutoscaler")
     assert scaler["apiVersion"] == "autoscaling/v2"
@@ -241,8 +241,12 @@ def test_the_autoscaler_goes_by_the_queue_time_that_prometheus_records(render, d
     adapter = yaml.safe_load((deploy / "monitoring" / "prometheus-adapter.yaml").read_text())
     (rule,) = adapter["rules"]["custom"]
     assert metric["pods"]["metric"]["name"] == rule["name"]["as"]
+    assert rule["seriesQuery"].startswith(rule["name"]["matches"] + "{")
     groups = of_kind(things, "PrometheusRule")["spec"]["groups"]
-    assert rule["name"]["matches"] in {r.get("record") for g in groups for r in g["rules"]}
+    records = {r.get("record"): r["expr"] for g in groups for r in g["rules"]}
+    assert "(queue|gate)" in records[rule["name"]["matches"]]
+    assert "bgclient_web_wait_seconds" in records["bgclient:gate_milliseconds:mean1m"]
+    assert "nv_inference_queue_duration_us" in records["bgclient:queue_milliseconds:mean1m"]
     assert "replicas" not in of_kind(things, "Deployment")["spec"], "a rollout must not undo the autoscaler"
 
 

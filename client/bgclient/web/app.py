@@ -131,7 +131,10 @@ class Service:
             RateLimit(settings.requests_per_minute, settings.burst) if settings.requests_per_minute else None
         )
         self._uploads = Gate(settings.uploads)
-        self._turns = Gate(settings.concurrency, wait_s=settings.wait_s)
+        self._turns = Gate(
+            settings.concurrency, wait_s=settings.wait_s, waited=self.metrics.wait_seconds.observe
+        )
+        self.metrics.waiting.set_function(lambda: self._turns.waiting)
 
     async def close(self, *, keep_client: bool) -> None:
         """Give back what was opened."""

@@ -15,11 +15,18 @@ from bgclient.web.errors import Refusal, busy
 
 
 class Gate:
-    """Lets ``size`` through at a time; others wait ``wait_s`` for their turn, or are told to come back."""
+    """Lets ``size`` through at a time; others wait ``wait_s`` for their turn, or are told to come back.
 
-    def __init__(self, size: int, *, wait_s: float = 0.0) -> None:
+    ``waited`` is told how many seconds each of them waited, whether its turn came or not.
+    """
+
+    def __init__(
+        self, size: int, *, wait_s: float = 0.0, waited: Callable[[float], object] | None = None
+    ) -> None:
         self._turns = asyncio.Semaphore(size)
         self._wait_s = wait_s
+        self._waited = waited or (lambda seconds: None)
+        self.waiting = 0
         self.inside = 0
 
     @asynccontextmanager
@@ -31,11 +38,16 @@ class Gate:
         """
         if self._turns.locked() and self._wait_s <= 0:
             raise busy("Too many requests at a time; try again")
+        began = time.perf_counter()
+        self.waiting += 1
         try:
             async with asyncio.timeout(self._wait_s or None):
                 await self._turns.acquire()
         except TimeoutError:
             raise busy("Too many requests at a time; try again", retry_after_s=self._wait_s) from None
+        finally:
+            self.waiting -= 1
+            self._waited(time.perf_counter() - began)
         self.inside += 1
         try:
             yield

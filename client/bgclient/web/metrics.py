@@ -31,6 +31,17 @@ class Metrics:
         self.in_flight = Gauge(
             "bgclient_web_requests_in_flight", "Requests being answered", registry=self._registry
         )
+        self.waiting = Gauge(
+            "bgclient_web_requests_waiting",
+            "Requests that wait at the gate for their turn to be cut",
+            registry=self._registry,
+        )
+        self.wait_seconds = Histogram(
+            "bgclient_web_wait_seconds",
+            "Seconds that a request waited at the gate, whether its turn came or not",
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+            registry=self._registry,
+        )
         self.refusals = Counter(
             "bgclient_web_refusals",
             "Requests refused, by the error body's code",
