@@ -219,6 +219,42 @@ def test_with_tls_no_plain_port_leaves_the_pod(render):
     assert environment_of(web)["BGCLIENT_WEB_URL"] == "http://127.0.0.1:8000"
 
 
+@pytest.mark.parametrize(
+    ("values", "asked"),
+    [
+        ({}, "http://demo-bgclient-triton:8000"),
+        ({"web": {"enabled": False}}, "http://demo-bgclient-triton:8000"),
+        ({"server": {"tlsSecret": "tls"}}, "http://demo-bgclient/healthz"),
+        (
+            {
+                "server": {"tlsSecret": "tls"},
+                "networkPolicy": {"webFrom": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
+            },
+            "http://demo-bgclient/healthz",
+        ),
+        ({"server": {"tlsSecret": "tls"}, "web": {"enabled": False}}, '("demo-bgclient-triton", 8001)'),
+    ],
+    ids=["plain", "plain, no front", "TLS", "TLS, callers named", "TLS, no front"],
+)
+def test_helm_test_asks_at_a_port_that_is_open_to_it(render, values, asked):
+    things = render(**values)
+    pod = of_kind(things, "Pod")
+    command = " ".join(pod["spec"]["containers"][0]["command"])
+    assert asked in command
+    port = "web" if "healthz" in command else "grpc" if "8001" in command else "http"
+    service = asked.split("/")[2].split(":")[0] if "//" in asked else "demo-bgclient-triton"
+    (behind,) = [t for t in things if t["kind"] == "Service" and t["metadata"]["name"] == service]
+    assert port in {p["targetPort"] for p in behind["spec"]["ports"]}
+    labels = pod["metadata"]["labels"].items()
+    rules = [
+        rule.get("from", [{"podSelector": {}}])
+        for rule in of_kind(things, "NetworkPolicy")["spec"]["ingress"]
+        if port in {p["port"] for p in rule["ports"]}
+    ]
+    selectors = [peer["podSelector"] for peers in rules for peer in peers if peer.keys() == {"podSelector"}]
+    assert any(selector.get("matchLabels", {}).items() <= labels for selector in selectors)
+
+
 def test_keys_come_from_secrets_never_from_values(render):
     things = render(server={"adminKeySecret": "a"}, web={"apiKeysSecret": "k"})
     server, web = pod_of(things)["containers"]
