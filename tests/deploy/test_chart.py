@@ -170,6 +170,9 @@ def test_liveness_is_a_photo_that_comes_back_and_readiness_is_cheap(render, depl
         assert server[probe]["timeoutSeconds"] > int(command[1])
     assert server["readinessProbe"]["httpGet"]["path"] == "/v2/health/ready"
     assert web["readinessProbe"]["httpGet"]["path"] == "/healthz"
+    assert web["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "web"}, (
+        "a stuck loop takes connections"
+    )
     assert server["startupProbe"]["periodSeconds"] * server["startupProbe"]["failureThreshold"] >= int(
         environment_of(server)["BGSERVER_START_TIMEOUT_S"]
     )
