@@ -48,16 +48,16 @@ def status_of(error: BgError) -> Status:
     """How a command ends that this error stops."""
     if isinstance(error, OptionError):
         return Status.USAGE
-    # ``server_error``: what bgserver says; its classes are not imported for the comparison.
+    # What bgserver and the web app say; their classes are not imported for the comparison.
     if isinstance(error, NoServer | ServerUnavailable | ModelMissing | AccessDenied) or _is_of(
-        error, "server_error"
+        error, "server_error", "cannot_listen"
     ):
         return Status.NO_SERVER
     return Status.FAILED
 
 
-def _is_of(error: BgError, code: str) -> bool:
-    return any(getattr(kind, "code", None) == code for kind in type(error).__mro__)
+def _is_of(error: BgError, *codes: str) -> bool:
+    return any(getattr(kind, "code", None) in codes for kind in type(error).__mro__)
 
 
 def guarded(command: Callable[..., Any]) -> int:

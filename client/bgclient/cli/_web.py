@@ -16,7 +16,7 @@ def web(
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on; 0.0.0.0 lets the network in.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", "-p")] = 8080,
+    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0: any free one.")] = 8080,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
     url: server.Url = None,
 ) -> None:
@@ -25,7 +25,7 @@ def web(
     Keys, origins, limits and the rest come from the environment: BGCLIENT_WEB_API_KEYS, BGCLIENT_WEB_CORS_ORIGINS, ...
     """
     try:
-        from bgclient.web import Settings, serve
+        from bgclient.web import Settings, check_free, serve
     except ImportError as error:
         raise Ending(
             Status.NOT_INSTALLED, f"the web app is not installed ({error}); pip install 'bgclient[web]'"
@@ -35,6 +35,7 @@ def web(
         settings = dataclasses.replace(settings, url=url or settings.url)
     except ValueError as error:
         raise Ending(Status.USAGE, str(error)) from error
+    check_free(host, port)
     if sys.stderr.isatty():  # elsewhere stderr is a log of JSON lines
         say(f"http://{host}:{port}")
     serve(settings, host=host, port=port, workers=workers)

@@ -7,6 +7,7 @@
 """
 
 from bgclient.web.app import create_app, serve
+from bgclient.web.listen import check_free
 from bgclient.web.settings import Settings
 
-__all__ = ["Settings", "create_app", "serve"]
+__all__ = ["Settings", "check_free", "create_app", "serve"]

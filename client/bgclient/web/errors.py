@@ -22,6 +22,20 @@ from bgclient.errors import (
 )
 
 
+class CannotListen(BgError):
+    """The address or the port to listen on is not to be had."""
+
+    code = "cannot_listen"
+    status = 503
+
+
+class PortBusy(CannotListen):
+    """Somebody else listens there."""
+
+    code = "port_busy"
+    retryable = True
+
+
 @dataclass(eq=False)
 class Refusal(Exception):
     """An error body and its status."""
