@@ -149,17 +149,39 @@ def test_photos_pass_through_a_memory_volume_that_the_memory_limit_has_room_for(
 
 
 @pytest.mark.parametrize(
-    "values", [{}, {"preStopSeconds": 30, "server": {"drainSeconds": 60}}], ids=["defaults", "slow"]
+    "values",
+    [{}, {"preStopSeconds": 30, "web": {"drainSeconds": 200}, "server": {"drainSeconds": 60}}],
+    ids=["defaults", "slow"],
 )
-def test_the_front_drains_before_the_server_and_both_before_the_kubelet_kills(render, values):
+def test_the_front_drains_before_the_server_and_both_before_the_kubelet_kills(render, deploy, values):
     pod = pod_of(render(**values))
     server, web = pod["containers"]
-    waits = [int(c["lifecycle"]["preStop"]["exec"]["command"][1]) for c in (server, web)]
-    drain = int(environment_of(server)["BGSERVER_DRAIN_S"])
-    assert waits[0] > waits[1]
-    assert (
-        pod["terminationGracePeriodSeconds"] >= waits[0] + drain + 15
-    )  # 15: Server.stop waits so long on top
+    command, pause, longest, port = server["lifecycle"]["preStop"]["exec"]["command"]
+    assert (deploy / "image" / command).is_file()
+    assert port == str(web["ports"][0]["containerPort"])
+    assert web["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", pause]
+    drain = {"web": int(environment_of(web)["BGCLIENT_WEB_DRAIN_S"])}
+    drain["server"] = int(environment_of(server)["BGSERVER_DRAIN_S"])
+    assert int(longest) > drain["web"]
+    # 15: Server.stop waits so long on top
+    assert pod["terminationGracePeriodSeconds"] >= int(pause) + int(longest) + drain["server"] + 15
+
+
+def test_the_front_drains_as_long_as_a_request_may_take(render):
+    from bgclient.web.settings import Settings
+
+    defaults = Settings()
+    longest_s = defaults.upload_s + defaults.wait_s + defaults.cut_s
+    assert defaults.drain_s >= longest_s
+    web = pod_of(render())["containers"][1]
+    assert float(environment_of(web)["BGCLIENT_WEB_DRAIN_S"]) >= longest_s
+
+
+def test_without_a_front_the_server_waits_for_none(render):
+    pod = pod_of(render(web={"enabled": False}))
+    (server,) = pod["containers"]
+    assert server["lifecycle"]["preStop"]["exec"]["command"] == ["drained", "5", "0", "8080"]
+    assert pod["terminationGracePeriodSeconds"] == 5 + 10 + 20
 
 
 def test_liveness_is_a_photo_that_comes_back_and_readiness_is_cheap(render, deploy):

@@ -179,6 +179,34 @@ def test_the_trt_variant_without_a_folder_for_plans_says_so(run):
     assert "the trt variant needs a folder for plans" in sentence
 
 
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["IPv4", "IPv6"])
+def test_drained_waits_for_the_last_connection_of_a_front_that_listens_no_more(deploy, family):
+    """As the server of a pod does before its own end."""
+    host = "127.0.0.1" if family == socket.AF_INET else "::1"
+    front = socket.create_server((host, 0), family=family)
+    port = str(front.getsockname()[1])
+    caller = socket.create_connection((host, int(port)))
+    accepted, _ = front.accept()
+    waiting = subprocess.Popen(["drained", "0", "60", port], env=environment(deploy))
+    time.sleep(1.5)
+    assert waiting.poll() is None, "it still listens"
+    front.close()
+    time.sleep(1.5)
+    assert waiting.poll() is None, "a request is still being answered"
+    accepted.close()
+    caller.close()
+    assert waiting.wait(10) == 0
+
+
+def test_drained_waits_no_longer_than_it_was_told_and_not_at_all_without_a_front(run):
+    with socket.create_server(("127.0.0.1", 0)) as front:
+        port = str(front.getsockname()[1])
+        began = time.monotonic()
+        assert run("drained", "0", "2", port) == (0, "", "")
+        assert time.monotonic() - began >= 2
+    assert run("drained", "0", "60", port) == (0, "", "")
+
+
 def test_any_other_command_is_run_as_it_is(run):
     assert run("entrypoint", "sh", "-c", "echo $0 said hello; exit 7", "somebody") == (
         7,

@@ -12,6 +12,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from bgclient.web.settings import Settings
+
 EXTRAS = {"cpu": ("server", "web"), "gpu": ("web", "export")}
 DOCKERFILES = {"cpu": "Dockerfile.cpu", "gpu": "Dockerfile"}
 
@@ -74,7 +76,7 @@ def test_every_yaml_file_is_tidy(deploy):
 
 def test_the_shell_scripts_are_valid_posix_shell(deploy):
     scripts = [deploy / "lock", deploy / "sbom", *(deploy / "image").iterdir()]
-    assert len(scripts) == 4
+    assert len(scripts) == 5
     for script in scripts:
         assert script.read_text().startswith("#!/bin/sh\n")
         assert script.stat().st_mode & 0o111
@@ -167,6 +169,7 @@ def test_each_profile_of_the_compose_file_is_whole(compose, deploy):
         assert (
             int(triton["stop_grace_period"].removesuffix("s")) >= 10 + 15
         )  # drain, and what Server.stop adds
+        assert int(web["stop_grace_period"].removesuffix("s")) > Settings().drain_s
     for service in compose["services"].values():
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import math
 import os
 from collections.abc import AsyncIterator, Awaitable
 from concurrent.futures import ThreadPoolExecutor
@@ -349,7 +350,8 @@ def serve(
     """
     import uvicorn
 
-    if workers > 1 and settings:
+    settings = settings or Settings.from_environment()
+    if workers > 1:
         os.environ.update(settings.to_environment())  # the only way into the processes that uvicorn starts
     app: Any = "bgclient.web:create_app" if workers > 1 else create_app(settings)
     uvicorn.run(
@@ -361,5 +363,5 @@ def serve(
         log_config=LOGGING,
         access_log=False,  # ours has the request's id
         server_header=False,
-        timeout_graceful_shutdown=30,
+        timeout_graceful_shutdown=math.ceil(settings.drain_s),
     )

@@ -53,6 +53,8 @@ class Settings:
     """Seconds for receiving a request."""
     cut_s: float = 60.0
     """Seconds for cutting, once it is its turn."""
+    drain_s: float = 130.0
+    """Seconds that accepted requests get to finish at the end: to be received, to wait and to be cut."""
     page: bool = True
     """Serve the page at ``/``."""
 

@@ -27,6 +27,11 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{ .Values.plans.persistence.existingClaim | default (printf "%s-plans" (include "bgclient.name" .)) }}
 {{- end }}
 
+{{/* Seconds that the front may need for what it accepted, and a few to end. */}}
+{{- define "bgclient.webDrain" -}}
+{{ ternary (add .Values.web.drainSeconds 5) 0 .Values.web.enabled }}
+{{- end }}
+
 {{/* Nothing may be gained from a container that was taken over. */}}
 {{- define "bgclient.securityContext" -}}
 allowPrivilegeEscalation: false

@@ -1,0 +1,154 @@
+"""``bgclient web`` as a process: how it starts, how it refuses to, how it ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+
+from bgclient.web.errors import CannotListen
+from bgclient.web.listen import check_free
+
+from .support import opened, picture
+
+PHOTO = picture()
+
+FRONT = """
+import sys
+from bgclient import transports
+from bgclient.cli import main
+from bgclient.testing import FakeServer
+
+fake = FakeServer(delay_s=1.0)
+transports.Network.aconnect = lambda self, endpoint, wiring: fake.aconnect(endpoint, wiring)
+sys.argv = ["bgclient", "web", *sys.argv[1:]]
+main()
+"""
+"""The command before a server that takes a second for each photo."""
+
+
+@pytest.fixture
+def port():
+    """One that is free."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+@pytest.fixture
+def started(root, port, tmp_path):
+    """Starts the command; gives its process and its address once it answers."""
+    running = []
+
+    def start(*arguments, **settings):
+        environment = {**os.environ, "PYTHONPATH": str(root / "client"), "NO_PROXY": "*"}
+        environment |= {f"BGCLIENT_WEB_{name.upper()}": str(value) for name, value in settings.items()}
+        with (tmp_path / "log").open("wb") as log:
+            command = [sys.executable, "-c", FRONT, "--port", str(port), "--url", "fake:8001", *arguments]
+            running.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+        deadline = time.monotonic() + 60
+        while not takes_requests(f"http://127.0.0.1:{port}"):
+            assert running[0].poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return running[0], f"http://127.0.0.1:{port}"
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+def takes_requests(address):
+    try:
+        return requests.get(f"{address}/livez", timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+def waiting_at(address):
+    text = requests.get(f"{address}/metrics", timeout=5).text
+    return float(re.search(r"^bgclient_web_requests_waiting (\S+)", text, re.MULTILINE)[1])
+
+
+def test_sigterm_under_load_answers_what_was_accepted_and_takes_nothing_new(started):
+    process, address = started(concurrency=1, wait_s=30)
+
+    def ask(_):
+        return requests.post(f"{address}/v1.0/removebg", files={"image_file": PHOTO}, timeout=60)
+
+    with ThreadPoolExecutor(4) as callers:
+        answers = [callers.submit(ask, number) for number in range(4)]
+        deadline = time.monotonic() + 30
+        while waiting_at(address) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        while takes_requests(address):
+            assert time.monotonic() < deadline
+        assert process.poll() is None, "and has not ended yet"
+        for answer in answers:
+            assert answer.result().status_code == 200
+            assert opened(answer.result().content).size == (320, 240)
+    assert process.wait(20) in (0, -signal.SIGTERM)
+
+
+def test_what_takes_longer_than_the_drain_is_given_up(started):
+    process, address = started(concurrency=1, wait_s=30, drain_s=1)
+    with ThreadPoolExecutor(6) as callers:
+        photo = {"image_file": PHOTO}
+        url = f"{address}/v1.0/removebg"
+        answers = [callers.submit(requests.post, url, files=photo, timeout=60) for _ in range(6)]
+        while waiting_at(address) < 5:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) in (0, -signal.SIGTERM)
+        ended = [answer.exception() is None and answer.result().status_code == 200 for answer in answers]
+    assert not all(ended)
+
+
+def test_a_port_that_is_taken_is_one_sentence_and_no_log(root):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = subprocess.run(
+            [sys.executable, "-m", "bgclient", "web", "--port", str(port), "--url", "127.0.0.1:1"],
+            env={**os.environ, "PYTHONPATH": str(root / "client")},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert said.returncode == 3
+    assert said.stdout == ""
+    assert said.stderr == (
+        f"bgclient: port_busy: port {port} on 127.0.0.1 is taken; "
+        "stop who listens there, or choose another with --port\n"
+    )
+
+
+def test_a_port_of_the_system_and_an_address_of_another_machine_are_sentences_too(monkeypatch, port):
+    with pytest.raises(CannotListen, match=r"192\.0\.2\.1: .*choose an address of this machine with --host"):
+        check_free("192.0.2.1", port)
+    with pytest.raises(CannotListen, match="choose an address of this machine"):
+        check_free("no-such-host.invalid", port)
+
+    def forbidden(self, address):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", forbidden)
+    with pytest.raises(CannotListen, match=r"port 80 on 127\.0\.0\.1: .*choose one from 1024 with --port"):
+        check_free("127.0.0.1", 80)
+
+
+def test_a_port_that_is_free_is_free(port):
+    check_free("127.0.0.1", port)
+    check_free("localhost", port)
+    check_free("0.0.0.0", 0)
