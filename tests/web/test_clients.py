@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ import requests
 from .support import opened, picture
 
 PHOTO = picture()
+
+EXAMPLES = int(os.environ.get("BGCLIENT_SCHEMA_EXAMPLES", "30"))
+"""Requests that are made up for each operation that takes any fields, sound ones and as many that break the schema."""
 
 
 @pytest.fixture
@@ -70,7 +74,7 @@ def test_the_api_keeps_what_its_openapi_page_says(listening, kind):
     ]
     schema = schemathesis.openapi.from_url(f"{listening()}/openapi.json")
     bounded = settings(
-        max_examples=30,
+        max_examples=EXAMPLES,
         deadline=None,
         database=None,
         derandomize=True,
