@@ -76,8 +76,12 @@ async def test_a_named_origin_may_ask_and_read_the_headers(app_with):
 
 async def test_only_the_allowed_hosts_are_answered(app_with):
     async with client_of(app_with(allowed_hosts=("app",))) as http:
-        assert (await http.get("/livez")).status_code == 200
-        assert (await http.get("/livez", headers={"host": "rebound.example"})).status_code == 400
+        rebound = {"host": "rebound.example"}
+        assert (await http.get("/")).status_code == 200
+        assert (await http.get("/", headers=rebound)).status_code == 400
+        assert (await post(http, headers=rebound)).status_code == 400
+        for probe in ("/livez", "/healthz"):  # an orchestrator asks by the machine's address
+            assert (await http.get(probe, headers=rebound)).status_code == 200
 
 
 async def test_a_request_keeps_its_id_or_gets_one(http):
