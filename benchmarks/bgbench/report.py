@@ -15,6 +15,7 @@ from bgbench import plots
 from bgbench.errors import BrokenResult
 from bgbench.results import OTHERS_LIMIT, Case, Result, Series
 from bgbench.rivals import OURS, RIVALS
+from bgbench.statistics import knee
 from bgtrain.evaluate import MARKED_LIMIT
 
 PARETO_GROUPS = ("ccp", "20-70 % people", "pennfudan", "vikram_humanseg")
@@ -176,6 +177,7 @@ def _of_variant(result: Result, variant: str | None) -> Result:
 def _served(result: Result, drawn: _Drawn, prices: Prices, named: str) -> list[str]:
     """What one server did."""
     return [
+        _targets(result),
         _necessary(result),
         _one_user(result),
         drawn(
@@ -201,6 +203,57 @@ Rows = list[dict[str, str]]
 """A table: each row maps column titles to cells."""
 
 
+def _targets(result: Result) -> str:
+    """What the path is tuned for, and how near it is."""
+    rows: Rows = []
+    for case in result.of("parts", megapixels=TARGET_MEGAPIXELS):
+        necessary = sum(case.value(part) for part in NECESSARY)
+        reached = [
+            f"{_where(user)}{kind} {user.value('latency') / necessary:.2f} times"
+            for kind in (", plain", "")
+            for user in result.of(f"one user{kind}", megapixels=TARGET_MEGAPIXELS)
+        ]
+        asked = f"{TARGET_MEGAPIXELS} megapixels, JPEG to PNG: at most 1.3 times decode + network + encode"
+        rows.append({"asked": asked, "reached": "; ".join(reached)})
+    knees = _served_knees(result)
+    own = _own_engine(result)
+    if reached := [
+        f"{case.setting['transport']} {added} ({case.setting['in flight']} in flight)"
+        for case in knees
+        if (added := _over_bare(case, own))
+    ]:
+        asked = "the server adds at most 15 % to the network, at the knee"
+        rows.append({"asked": asked, "reached": "; ".join(reached)})
+    return _table("What was aimed at", rows)
+
+
+TARGET_MEGAPIXELS = 12
+NECESSARY = ("decode", "network", "encode")
+
+
+def _own_engine(result: Result) -> list[Case]:
+    """The network alone, in the engine that the server runs."""
+    served = str(result.environment.get("server", {}).get("engine"))
+    return [case for case in result.of("network, bare") if served.startswith(case.setting["engine"])]
+
+
+def _served_knees(result: Result) -> list[Case]:
+    """Of each transport that was asked by more and more requests in flight, the case with the most throughput for its
+    latency."""
+    found = []
+    measured = [
+        case
+        for case in result.of("network, served", batch=1)
+        if {"latency", "throughput"} <= case.series.keys()
+    ]
+    for transport in dict.fromkeys(case.setting["transport"] for case in measured):
+        levels = [case for case in measured if case.setting["transport"] == transport]
+        if len(levels) > 1 and all(case.series["latency"].values for case in levels):
+            latencies = [case.series["latency"].summary.mean for case in levels]
+            found.append(levels[knee([case.value("throughput") for case in levels], latencies)])
+    return found
+
+
 def _necessary(result: Result) -> str:
     """The parts that nobody can do without, their sum, and how much longer users wait."""
     rows: Rows = []
@@ -208,7 +261,7 @@ def _necessary(result: Result) -> str:
     for case in result.of("parts"):
         size = case.setting["megapixels"]
         parts = [part for part in PARTS if part in case.series]
-        necessary = sum(case.value(part) for part in ("decode", "network", "encode"))
+        necessary = sum(case.value(part) for part in NECESSARY)
         row = {"megapixels": f"{size}", **{part: _ms(case.series[part]) for part in parts}}
         row["decode + network + encode"] = f"{necessary:.0f}"
         rows.append({**row, DOUBTS: _doubts(case)})
@@ -338,9 +391,7 @@ def _in_server(case: Case) -> dict[str, str]:
 
 
 def _network(result: Result) -> str:
-    bare = list(result.of("network, bare"))
-    served = str(result.environment.get("server", {}).get("engine"))
-    own = [case for case in bare if served.startswith(case.setting["engine"])]
+    bare, own, knees = list(result.of("network, bare")), _own_engine(result), _served_knees(result)
     rows = [
         {
             "engine or transport": case.setting["engine"],
@@ -358,7 +409,7 @@ def _network(result: Result) -> str:
         {
             "engine or transport": f"served, {case.setting['transport']}",
             "batch": f"{case.setting['batch']}",
-            "in flight": f"{case.setting['in flight']}",
+            "in flight": f"{case.setting['in flight']}{' **knee**' if case in knees else ''}",
             "latency ms": _ms(case.series["latency"]),
             "photos/s": _value(case, "throughput", 1),
             OVER_ITSELF: _over_bare(case, own),

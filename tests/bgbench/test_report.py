@@ -140,7 +140,7 @@ def test_a_plain_cut_out_is_set_against_the_merge_of_alpha_and_colours(tmp_path)
     case = parts()
     case.series["merge"] = ms(50.0)
     text = reported(tmp_path, case, user("client", 350.0, scenario="one user, plain"))
-    assert "| 350 | 1.17 | 1.00 |" in row(text, "thin client, plain")
+    assert "| 350 | 1.17 | 1.00 |" in row(text, "12 | thin client, plain")
 
 
 def test_percentiles_that_few_photos_cannot_tell_are_left_out(tmp_path):
@@ -166,6 +166,27 @@ def test_what_the_server_adds_is_told_against_its_own_engine_and_against_the_fas
     )
     assert "| +10% | +120% |" in row(text, "served, gRPC")
     assert "| +20% | +140% |" in row(text, "served, HTTP")
+
+
+def test_what_was_aimed_at_is_told_with_what_was_reached(tmp_path):
+    def network(latency, users, throughput, **setting):
+        series = {"latency": ms(latency, latency), "throughput": single("photos/s", throughput)}
+        scenario = "network, bare" if users is None else "network, served"
+        setting |= {"batch": 1} if users is None else {"batch": 1, "transport": "gRPC", "in flight": users}
+        return Case(scenario=scenario, setting=setting, tool="timer", series=series)
+
+    text = reported(
+        tmp_path,
+        parts(),
+        user("client", 390.0),
+        user("client", 330.0, scenario="one user, plain"),
+        network(20.0, None, 50.0, engine="OpenVINO"),
+        network(25.0, 1, 40.0),
+        network(45.0, 2, 44.0),
+    )
+    assert "thin client, plain 1.10 times; thin client 1.30 times" in row(text, "at most 1.3 times")
+    assert "gRPC +25% (1 in flight)" in row(text, "at most 15 %")
+    assert "| 1 **knee** |" in row(text, "served, gRPC")
 
 
 def test_the_knee_is_marked_and_saturation_is_told(tmp_path):
