@@ -315,8 +315,12 @@ class BaseClient:
                 pause_s = 0.0 if link.balancer.others(tried) else self._retry.pause_s(tries)
                 if not error.retryable or tries == self._retry.attempts or pause_s >= deadline.left_s:
                     said = _last_word(error, tried, deadline)
-                    raise said from (None if said is raised else raised)
+                    try:
+                        raise said from (None if said is raised else raised)
+                    finally:
+                        del said, error  # the traceback holds this frame: a circle with the photo in it
                 yield Pause(pause_s)
+                del error
             except BgError:
                 link.balancer.succeeded(endpoint)  # the photo or the option is at fault
                 raise

@@ -178,7 +178,7 @@ class Client(BaseClient):
                 )
                 return Outcome(index, photo, self._run(start, cancel))
             except BgError as error:
-                return Outcome(index, photo, error=error)
+                return Outcome(index, photo, error=_without_frames(error))
 
         return ordered(one, enumerate(photos), in_flight=in_flight, on_done=tally.count, on_stop=cancel.order)
 
@@ -289,6 +289,7 @@ class AsyncClient(BaseClient):
             raise CallCancelled(CLOSED) from None
         finally:
             self._calls.discard(task)
+            del task  # a task that failed holds its error, whose traceback holds this frame
 
     @_twin(Client.cut)
     async def cut(  # noqa: D102
@@ -336,7 +337,7 @@ class AsyncClient(BaseClient):
                 cutout = await self._run(start)
                 outcome = Outcome(index, photo, cutout)
             except BgError as error:
-                outcome = Outcome(index, photo, error=error)
+                outcome = Outcome(index, photo, error=_without_frames(error))
             tally.count(outcome)
             return outcome
 
@@ -394,6 +395,15 @@ class AsyncClient(BaseClient):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _without_frames(error: BgError) -> BgError:
+    """An error as it may be kept, a thousand times in a long run: frames would keep the photo, encoded and decoded."""
+    one: BaseException | None = error
+    while one is not None:
+        one.__traceback__ = None
+        one = one.__cause__ or one.__context__
+    return error
 
 
 class _Tally:

@@ -1,8 +1,10 @@
 """Client and AsyncClient are one client: same names, same arguments, same documentation, same behaviour."""
 
+import gc
 import inspect
 import threading
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from bgclient.errors import (
     ServerUnavailable,
 )
 from bgclient.testing import FakeServer
+from bgimage.codec import Photo
 
 METHODS = ["cut", "cut_many", "info", "ready", "contract", "close"]
 
@@ -93,6 +96,55 @@ def test_a_retryable_error_is_tried_again_and_another_one_is_not(twin, photo):
     with pytest.raises(ServerFault, match="broke"):
         twin.do(client.cut(photo))
     assert len(fake.requests) == 4
+
+
+@pytest.fixture
+def no_photo_stays():
+    """Waits for threads to let go of decoded photos; what goes in a circle is not freed meanwhile, and so is seen."""
+
+    def check():
+        until = time.monotonic() + 10
+        while any(isinstance(one, Photo) for one in gc.get_objects()):
+            assert time.monotonic() < until, "a decoded photo stays"
+            time.sleep(0.01)
+
+    gc.collect()
+    gc.disable()
+    yield check
+    gc.enable()
+
+
+PATIENT = Retry(attempts=2, first_s=0.0, most_s=0.0)
+
+
+def gone(count):
+    """Errors for ``FakeServer.fail``, each an object of its own."""
+    return [ServerUnavailable("gone") for _ in range(count)]
+
+
+def test_errors_that_are_kept_keep_no_photos(twin, jpeg, no_photo_stays):
+    fake = FakeServer()
+    fake.fail(*gone(6))
+    outcomes = twin.many(twin.client(connector=fake, retry=PATIENT).cut_many([jpeg] * 3))
+    no_photo_stays()
+    assert [type(outcome.error) for outcome in outcomes] == [ServerUnavailable] * 3
+
+
+def test_an_error_leaves_no_photo_behind(twin, jpeg, no_photo_stays):
+    fake = FakeServer()
+    fake.fail(*gone(2))
+    client = twin.client(connector=fake, retry=PATIENT)
+    with suppress(ServerUnavailable):
+        twin.do(client.cut(jpeg))
+    no_photo_stays()
+
+
+def test_a_second_try_leaves_no_photo_behind(twin, jpeg, no_photo_stays):
+    fake = FakeServer()
+    fake.fail(*gone(1))
+    client = twin.client(connector=fake, retry=PATIENT)
+    assert twin.do(client.cut(jpeg)).timings.tries == 2
+    no_photo_stays()
 
 
 def test_giving_up_names_the_server_the_time_the_tries_and_the_mend(twin, photo):
