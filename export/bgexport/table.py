@@ -100,7 +100,7 @@ def measure(
 
 
 def table(result: Result) -> str:
-    """Markdown: a row an engine and precision, times as median and, in brackets, best and 95th percentile."""
+    """Markdown: a row an engine and precision, times as median and, in brackets, best and worst."""
     env = result.environment
     lines = [
         f"{env['cpu']['model']}, {env['cpu']['cores']} cores ({', '.join(env['cpu']['vector'])}), load average "
@@ -139,8 +139,7 @@ def table(result: Result) -> str:
 def _spread(series: Series | None) -> str:
     if series is None:
         return "-"
-    found = series.summary
-    return f"{found.p50:.0f} ({min(series.values):.0f}-{found.p95:.0f})"
+    return f"{series.summary.p50:.0f} ({min(series.values):.0f}-{max(series.values):.0f})"
 
 
 def update(document: Path, result: Result) -> None:
