@@ -106,7 +106,9 @@ def _gpus(result: Result) -> str:
 
 def _machine(result: Result) -> list[str]:
     env = result.environment
-    others = [case.others for case in result.cases if case.others is not None]
+    others = [
+        case.others for case in result.cases if case.others is not None and case.scenario != "rival quality"
+    ]  # nobody's clock runs while masks are compared
     server = env.get("server")
     lines = [
         f"Set `{result.set}`, {result.started}, {result.seconds / 60:.0f} minutes, commit `{env['commit']}`."
@@ -215,12 +217,10 @@ def _targets(result: Result) -> str:
         ]
         asked = f"{TARGET_MEGAPIXELS} megapixels, JPEG to PNG: at most 1.3 times decode + network + encode"
         rows.append({"asked": asked, "reached": "; ".join(reached)})
-    knees = _served_knees(result)
-    own = _own_engine(result)
     if reached := [
         f"{case.setting['transport']} {added} ({case.setting['in flight']} in flight)"
-        for case in knees
-        if (added := _over_bare(case, own))
+        for case in _served_knees(result)
+        if (added := _over_bare(case))
     ]:
         asked = "the server adds at most 15 % to the network, at the knee"
         rows.append({"asked": asked, "reached": "; ".join(reached)})
@@ -229,12 +229,6 @@ def _targets(result: Result) -> str:
 
 TARGET_MEGAPIXELS = 12
 NECESSARY = ("decode", "network", "encode")
-
-
-def _own_engine(result: Result) -> list[Case]:
-    """The network alone, in the engine that the server runs."""
-    served = str(result.environment.get("server", {}).get("engine"))
-    return [case for case in result.of("network, bare") if served.startswith(case.setting["engine"])]
 
 
 def _served_knees(result: Result) -> list[Case]:
@@ -391,7 +385,7 @@ def _in_server(case: Case) -> dict[str, str]:
 
 
 def _network(result: Result) -> str:
-    bare, own, knees = list(result.of("network, bare")), _own_engine(result), _served_knees(result)
+    knees = _served_knees(result)
     rows = [
         {
             "engine or transport": case.setting["engine"],
@@ -399,11 +393,11 @@ def _network(result: Result) -> str:
             "in flight": "",
             "latency ms": _ms(case.series["latency"]),
             "photos/s": f"{case.value('throughput'):.1f}",
-            OVER_ITSELF: "",
-            OVER_FASTEST: "",
+            "bare meanwhile, ms": "",
+            "over bare": "",
             DOUBTS: _doubts(case),
         }
-        for case in bare
+        for case in result.of("network, bare")
     ]
     rows += [
         {
@@ -412,34 +406,43 @@ def _network(result: Result) -> str:
             "in flight": f"{case.setting['in flight']}{' **knee**' if case in knees else ''}",
             "latency ms": _ms(case.series["latency"]),
             "photos/s": _value(case, "throughput", 1),
-            OVER_ITSELF: _over_bare(case, own),
-            OVER_FASTEST: _over_bare(case, bare),
+            "bare meanwhile, ms": f"{bare:.1f}" if (bare := _beside(case)) else "",
+            "over bare": _over_bare(case),
             DOUBTS: _doubts(case),
         }
         for case in result.of("network, served")
     ]
     note = (
-        "Over bare: time a photo beyond that of the network in a process of its own, in the engine that the server "
-        "runs (what the server adds) and in the fastest one (what another engine would save); for one request in "
-        "flight by latency at the same batch size, for several by throughput against the best bare batch size. "
-        "Left out where other programs disturbed either."
+        "Bare meanwhile: a photo in the server's own engine without a server, measured right before and right after "
+        "the row, for several requests in flight one by one or in a batch of as many, whichever is faster. Over bare: "
+        "what the server adds to a photo's time, for one request in flight to its latency, for several to the time "
+        "between two photos. Left out where other programs disturbed it."
     )
     return _table("The network alone, bare and behind the server", rows, note)
 
 
-OVER_ITSELF, OVER_FASTEST = "over bare, same engine", "over bare, fastest engine"
+def _beside(case: Case) -> float | None:
+    """Milliseconds a photo in the engine without the server, measured beside the case."""
+    prefix = "bare, batch "
+    return min(
+        (
+            case.value(name) / int(name.removeprefix(prefix))
+            for name in case.series
+            if name.startswith(prefix)
+        ),
+        default=None,
+    )
 
 
-def _over_bare(case: Case, bare: Sequence[Case]) -> str:
-    """What the server adds to the network, in per cent; nothing where either was disturbed: that would be noise."""
-    bare = [one for one in bare if (one.others or 0) <= OTHERS_LIMIT]
-    if (case.others or 0) > OTHERS_LIMIT:
+def _over_bare(case: Case) -> str:
+    """What the server adds to the network, in per cent; nothing where it was disturbed: that would be noise."""
+    bare = _beside(case)
+    if bare is None or (case.others or 0) > OTHERS_LIMIT:
         return ""
-    same = [one for one in bare if one.setting["batch"] == case.setting["batch"]]
-    if case.setting["in flight"] > 1 and bare and "throughput" in case.series:
-        return f"{max(one.value('throughput') for one in bare) / case.value('throughput') - 1:+.0%}"
-    if case.setting["in flight"] == 1 and same and case.series["latency"].values:
-        return f"{case.value('latency') / min(one.value('latency') for one in same) - 1:+.0%}"
+    if case.setting["in flight"] > 1 and "throughput" in case.series:
+        return f"{1e3 / case.value('throughput') / bare - 1:+.0%}"
+    if case.setting["in flight"] == 1 and case.series["latency"].values:
+        return f"{case.value('latency') / case.setting['batch'] / bare - 1:+.0%}"
     return ""
 
 

@@ -208,6 +208,17 @@ def bare_network(bench: Bench) -> Iterator[Case]:
         )
 
 
+def _beside(bench: Bench, engine: engines.Engine | None, batches: set[int]) -> dict[str, Series]:
+    """The engine alone in this process, while the server rests; nothing where only the server has it."""
+    found = {}
+    for batch in sorted(batches) if engine else ():
+        images = _images(bench, batch)
+        found[f"bare, batch {batch}"] = bench.timed(
+            lambda i=images: engine.run({"image": i}, ["alpha"]), max(4, 12 // batch)
+        )
+    return found
+
+
 def bare_engines(network: Path) -> list[engines.Engine]:
     """What can run the network on this machine; an engine that is not installed is left out."""
     found = [engines.onnxruntime_engine(network, threads=_cores())]
@@ -219,9 +230,15 @@ def bare_engines(network: Path) -> list[engines.Engine]:
 
 
 def served_network(bench: Bench) -> Iterator[Case]:
-    """The network behind the server, asked by perf_analyzer: transports, batch sizes, requests in flight."""
+    """The network behind the server, asked by perf_analyzer: transports, batch sizes, requests in flight.
+
+    Beside each, before it and after it, the same engine without the server: on a machine that is shared, a minute later
+    is another machine. Several requests in flight may become one batch of as many.
+    """
     side_h, side_w = bench.contract.size_hw
     memory = 4 * side_h * side_w * 8
+    served = str(bench.served.describe()["engine"])
+    engine = next((one for one in bare_engines(bench.network) if served.startswith(one.name)), None)
     for transport, batch, users in (
         *(("gRPC", 1, users) for users in (1, 2, 4, 8)),
         *(("gRPC", batch, 1) for batch in (2, 4, 8)),
@@ -230,17 +247,28 @@ def served_network(bench: Bench) -> Iterator[Case]:
         ("HTTP, shared memory", 1, 1),
     ):
         http = transport.startswith("HTTP")
-        yield _perf_case(
-            bench,
-            "network, served",
-            {"transport": transport, "batch": batch, "in flight": users},
-            bench.served.network,
-            url=bench.served.http_url if http else bench.served.url,
-            protocol="http" if http else "grpc",
-            batch=batch,
-            concurrency=users,
-            shared_memory_bytes=memory if "memory" in transport else None,
-        )
+        batches = {batch, batch * users}
+        with watching() as watch:
+            before = _beside(bench, engine, batches)
+            case = _perf_case(
+                bench,
+                "network, served",
+                {"transport": transport, "batch": batch, "in flight": users},
+                bench.served.network,
+                url=bench.served.http_url if http else bench.served.url,
+                protocol="http" if http else "grpc",
+                batch=batch,
+                concurrency=users,
+                shared_memory_bytes=memory if "memory" in transport else None,
+            )
+            after = _beside(bench, engine, batches)
+        bare = {
+            name: Series(
+                unit="ms", values=one.values + after[name].values, warm_up=one.warm_up + after[name].warm_up
+            )
+            for name, one in before.items()
+        }
+        yield dataclasses.replace(case, series={**case.series, **bare}, others=watch.others)
 
 
 # --- photos, end to end ------------------------------------------------------------------------------------------

@@ -152,35 +152,41 @@ def test_percentiles_that_few_photos_cannot_tell_are_left_out(tmp_path):
     assert "| 30 | 57 | 60 |" in row(reported(tmp_path, many), "| server | 2.00")
 
 
-def test_what_the_server_adds_is_told_against_its_own_engine_and_against_the_fastest(tmp_path):
-    def network(scenario, latency, **setting):
-        series = {"latency": ms(latency, latency), "throughput": single("photos/s", 1e3 / latency)}
-        return Case(scenario=scenario, setting={"batch": 1, **setting}, tool="timer", series=series)
+def test_what_the_server_adds_is_told_against_the_bare_engine_of_the_same_minute(tmp_path):
+    def network(latency, users, batch=1, **bare):
+        setting = {"batch": batch, "in flight": users, "transport": f"gRPC {batch} x {users}"}
+        series = {
+            "latency": ms(latency, latency),
+            "throughput": single("photos/s", 1e3 * batch * users / latency),
+        }
+        series |= {f"bare, batch {name[1:]}": ms(value, value) for name, value in bare.items()}
+        return Case(scenario="network, served", setting=setting, tool="perf_analyzer", series=series)
 
     text = reported(
         tmp_path,
-        network("network, bare", 20.0, engine="OpenVINO"),
-        network("network, bare", 10.0, engine="another"),
-        network("network, served", 22.0, transport="gRPC", **{"in flight": 1}),
-        network("network, served", 24.0, transport="HTTP", **{"in flight": 2}),
+        network(22.0, 1, b1=20.0),
+        network(60.0, 1, batch=2, b2=50.0),
+        network(48.0, 2, b1=25.0, b2=40.0),
+        network(48.0, 4),
     )
-    assert "| +10% | +120% |" in row(text, "served, gRPC")
-    assert "| +20% | +140% |" in row(text, "served, HTTP")
+    assert "| 20.0 | +10% |" in row(text, "gRPC 1 x 1")
+    assert "| 25.0 | +20% |" in row(text, "gRPC 2 x 1")
+    assert "| 20.0 | +20% |" in row(text, "gRPC 1 x 2")
+    assert "%" not in row(text, "gRPC 1 x 4")
 
 
 def test_what_was_aimed_at_is_told_with_what_was_reached(tmp_path):
-    def network(latency, users, throughput, **setting):
+    def network(latency, users, throughput):
+        setting = {"batch": 1, "transport": "gRPC", "in flight": users}
         series = {"latency": ms(latency, latency), "throughput": single("photos/s", throughput)}
-        scenario = "network, bare" if users is None else "network, served"
-        setting |= {"batch": 1} if users is None else {"batch": 1, "transport": "gRPC", "in flight": users}
-        return Case(scenario=scenario, setting=setting, tool="timer", series=series)
+        series |= {"bare, batch 1": ms(20.0, 20.0)}
+        return Case(scenario="network, served", setting=setting, tool="perf_analyzer", series=series)
 
     text = reported(
         tmp_path,
         parts(),
         user("client", 390.0),
         user("client", 330.0, scenario="one user, plain"),
-        network(20.0, None, 50.0, engine="OpenVINO"),
         network(25.0, 1, 40.0),
         network(45.0, 2, 44.0),
     )

@@ -85,6 +85,12 @@ def test_busy_neighbours_a_drift_and_the_tool_s_own_word_are_doubts():
     ]
 
 
+def test_a_part_of_a_few_milliseconds_may_move_but_not_a_whole_case_of_them():
+    jumping = Series(unit="ms", values=[0.1, 0.1, 2.0, 2.0, 0.1, 0.1])
+    assert case(series={"latency": Series(unit="ms", values=[50.0] * 6), "load": jumping}).doubts == []
+    assert case(series={"latency": jumping}).doubts != []
+
+
 def test_latencies_under_a_growing_queue_are_no_drift_of_the_machine():
     growing = Series(unit="ms", values=[float(value) for value in range(1, 40)])
     assert case(tool="open loop", series={"latency": growing}).doubts == []
