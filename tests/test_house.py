@@ -42,6 +42,22 @@ def test_importing_the_server_launcher_loads_no_network_engine():
     assert not {"torch", "onnxruntime", "openvino"} & set(loaded)
 
 
+def test_an_error_s_code_means_one_error_in_all_packages():
+    codes = python(
+        """
+import bgbench.errors, bgclient.errors, bgclient.web.errors, bgexport.errors, bgserver.errors, bgtrain.errors
+from bgimage.errors import BgError
+def codes(kind):
+    yield kind.code
+    for child in kind.__subclasses__():
+        yield from codes(child)
+print(*codes(BgError))
+"""
+    ).split()
+    assert len(codes) > 30
+    assert sorted(codes) == sorted(set(codes))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_of_a_page_leads_somewhere(page):
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)

@@ -103,7 +103,7 @@ def no_photo_stays():
     """Waits for threads to let go of decoded photos; what goes in a circle is not freed meanwhile, and so is seen."""
 
     def photos():
-        return [one for one in gc.get_objects() if isinstance(one, Photo)]
+        return [one for one in gc.get_objects() if type(one) is Photo]
 
     def check():
         until = time.monotonic() + 10

@@ -32,7 +32,7 @@ class CannotListen(BgError):
 class PortBusy(CannotListen):
     """Somebody else listens there."""
 
-    code = "port_busy"
+    code = "web_port_busy"
     retryable = True
 
 
