@@ -41,6 +41,8 @@ WHERE = ("client", "server")
 """Who finishes the picture: the thin client, or the server that is sent the whole photo."""
 PLAIN: dict[str, Any] = {"edges": "none", "decontaminate": False}
 """Options of a cut-out that is no more than decode, network, merge and encode."""
+PHASES = ("load", "shrink", "ask", "finish", "encode")
+"""Of a call, as ``bgclient.Timings`` has them, and of making the file."""
 ROUNDS = 3
 """Bare engines and batch sizes take turns so often: a machine's slow minute then meets them all."""
 COMPARED = ("fc-densenet56", "fc-densenet103", "unet")
@@ -123,12 +125,15 @@ class Bench:
 
     def timed(self, work: Callable[[], object], count: int, *, warm_up: int = 1) -> Series:
         """Milliseconds of ``work``, repeated."""
-        values = []
-        for _ in range(warm_up + self.times(count)):
-            started = time.perf_counter()
-            work()
-            values.append(1e3 * (time.perf_counter() - started))
+        values = [_ms(work) for _ in range(warm_up + self.times(count))]
         return Series(unit="ms", values=values[warm_up:], warm_up=values[:warm_up])
+
+
+def _ms(work: Callable[[], object]) -> float:
+    """Milliseconds that one call takes."""
+    started = time.perf_counter()
+    work()
+    return 1e3 * (time.perf_counter() - started)
 
 
 def one(name: str, value: float) -> dict[str, Series]:
@@ -276,23 +281,14 @@ def served_network(bench: Bench) -> Iterator[Case]:
 
 def parts(bench: Bench) -> Iterator[Case]:
     """The parts of a cut-out in this process, and the plainest way from a small alpha to RGBA ("merge")."""
-    contract = bench.contract
     engine = min(bare_engines(bench.network), key=engines.seconds)
     for megapixels, count in ((1, 20), (12, 10), (48, 6)):
         data = bench.photos(megapixels, 1)[0]
-        whole = codec.decode(data)
-        image = geometry.network_input(whole, contract)
-        alpha = engine.run({"image": image[None]}, ["alpha"])[0][0, 0]
-        pixels = finish.finish(whole, alpha, contract).pixels
-        small = geometry.crop_letterbox(alpha, whole.size_hw, contract)
+        work = _parts(engine, bench.contract, data)
         with watching() as watch:
             series = {
-                "decode": bench.timed(lambda d=data: codec.decode(d), count),
-                "shrink": bench.timed(lambda w=whole: geometry.network_input(w, contract), count),
-                "network": bench.timed(lambda i=image: engine.run({"image": i[None]}, ["alpha"]), 2 * count),
-                "merge": bench.timed(lambda w=whole, a=small: _merged(w, a), count),
-                "finish": bench.timed(lambda w=whole, a=alpha: _finished(w, a, contract), count),
-                "encode": bench.timed(lambda p=pixels: codec.encode(p), count),
+                name: bench.timed(part, 2 * count if name == "network" else count)
+                for name, part in work.items()
             }
         yield Case(
             scenario="parts",
@@ -301,10 +297,27 @@ def parts(bench: Bench) -> Iterator[Case]:
             series={
                 **series,
                 **one("photo MB", len(data) / 1e6),
-                **one("PNG MB", len(codec.encode(pixels)) / 1e6),
+                **one("PNG MB", len(work["encode"]()) / 1e6),
             },
             others=watch.others,
         )
+
+
+def _parts(engine: engines.Engine, contract: Contract, data: bytes) -> dict[str, Callable[[], Any]]:
+    """What must be done to one photo, each part by itself, with what the parts before it made."""
+    whole = codec.decode(data)
+    image = geometry.network_input(whole, contract)[None]
+    alpha = engine.run({"image": image}, ["alpha"])[0][0, 0]
+    pixels = finish.finish(whole, alpha, contract).pixels
+    small = geometry.crop_letterbox(alpha, whole.size_hw, contract)
+    return {
+        "decode": lambda: codec.decode(data),
+        "shrink": lambda: geometry.network_input(whole, contract),
+        "network": lambda: engine.run({"image": image}, ["alpha"]),
+        "merge": lambda: _merged(whole, small),
+        "finish": lambda: _finished(whole, alpha, contract),
+        "encode": lambda: codec.encode(pixels),
+    }
 
 
 def _merged(photo: codec.Photo, alpha: NDArray[np.float32]) -> codec.Pixels:
@@ -322,15 +335,16 @@ def _finished(photo: codec.Photo, alpha: NDArray[np.float32], contract: Contract
 def one_user(bench: Bench) -> Iterator[Case]:
     """One photo after the other, JPEG bytes to PNG bytes: thin client and server path at 1, 12 and 48 megapixels.
 
-    As shipped, and without what makes edges and colours better.
+    As shipped, and without what makes edges and colours better. Beside each photo its parts, in this process.
     """
+    engine = min(bare_engines(bench.network), key=engines.seconds)
     with Client(bench.served.url, timeout_s=120) as client:
         for megapixels, count in ((1, 24), (12, 12), (48, 6)):
             for where in WHERE:
-                yield _one_by_one(bench, "one user", client, megapixels, count, {"where": where})
-                yield _one_by_one(
-                    bench, "one user, plain", client, megapixels, count, {"where": where}, **PLAIN
-                )
+                for scenario, options in (("one user", {}), ("one user, plain", PLAIN)):
+                    yield _one_by_one(
+                        bench, scenario, client, megapixels, count, {"where": where}, engine, **options
+                    )
 
 
 def transports(bench: Bench) -> Iterator[Case]:
@@ -355,29 +369,39 @@ def _one_by_one(
     megapixels: int,
     count: int,
     setting: dict[str, str],
+    engine: engines.Engine | None = None,
     **options: Any,
 ) -> Case:
+    """Photo after photo; with an ``engine`` the parts of each are timed before it, while the server rests."""
     data = bench.photos(megapixels)
-    phases: dict[str, list[float]] = {"load": [], "shrink": [], "ask": [], "finish": [], "encode": []}
-    values = []
+    parts = ("decode", "network", "merge" if options else "finish", "encode") if engine else ()
+    series: dict[str, list[float]] = {
+        name: [] for name in ("latency", *PHASES, *(f"{part}, beside" for part in parts))
+    }
     before = bench.served.statistics()
     with watching() as watch:
         for number in range(1 + bench.times(count)):
+            photo = data[number % len(data)]
+            work = _parts(engine, bench.contract, photo) if engine else {}
+            for part in parts:
+                series[f"{part}, beside"].append(_ms(work[part]))
+            work.clear()
             started = time.perf_counter()
-            cutout = client.cut(data[number % len(data)], where=setting["where"], **options)  # type: ignore[arg-type]
+            cutout = client.cut(photo, where=setting["where"], **options)  # type: ignore[arg-type]
             asked = time.perf_counter()
             cutout.encode()
-            values.append(1e3 * (time.perf_counter() - started))
-            phases["encode"].append(1e3 * (time.perf_counter() - asked))
-            for phase in ("load", "shrink", "ask", "finish"):
-                phases[phase].append(getattr(cutout.timings, f"{phase}_ms"))
+            series["latency"].append(1e3 * (time.perf_counter() - started))
+            series["encode"].append(1e3 * (time.perf_counter() - asked))
+            for phase in PHASES[:-1]:
+                series[phase].append(getattr(cutout.timings, f"{phase}_ms"))
     return Case(
         scenario=scenario,
         setting={"megapixels": megapixels, **setting},
         tool="closed loop",
         series={
-            "latency": Series(unit="ms", values=values[1:], warm_up=values[:1]),
-            **{name: Series(unit="ms", values=found[1:]) for name, found in phases.items()},
+            **{
+                name: Series(unit="ms", values=found[1:], warm_up=found[:1]) for name, found in series.items()
+            },
             **_stages(bench.served.statistics().since(before)),
             **one("sent MB", cutout.timings.sent_bytes / 1e6),
         },
