@@ -77,7 +77,11 @@ def load_curve(result: Result, path: Path) -> Path | None:
             if case.setting.get("knee"):
                 axis.axvline(case.value("throughput"), color=COLOURS[where], alpha=0.35, lw=6)
                 axis.annotate(
-                    "knee", (case.value("throughput"), axis.get_ylim()[1]), color=COLOURS[where], ha="center"
+                    "knee",
+                    (case.value("throughput"), 0.02),
+                    xycoords=("data", "axes fraction"),
+                    color=COLOURS[where],
+                    ha="center",
                 )
     axis.set(xlabel="photos answered a second", ylabel="milliseconds", yscale="log")
     _plain(axis)
@@ -157,19 +161,30 @@ class Remover:
     """To mattes as arrays."""
 
 
+NEAR = 0.2
+"""Removers whose speeds are less than that apart have their names one above, one below."""
+
+
 def pareto(removers: Sequence[Remover], ours: str, groups: str, path: Path) -> Path | None:
     """Quality against speed of all removers."""
     if not removers:
         return None
-    figure, (axis,) = _figure("Quality against speed: 12-megapixel JPEG to RGBA PNG", 7.0, 4.4)
-    for place, one in enumerate(sorted(removers, key=lambda one: one.photos_s)):
+    figure, (axis,) = _figure(f"12-megapixel JPEG to RGBA PNG; {groups}", 7.0, 4.4)
+    for one in removers:
         colour = COLOURS["ours" if one.name == ours else "rival"]
         axis.errorbar(one.photos_s, one.iou, yerr=one.error, fmt="o", color=colour, capsize=3, ms=7)
-        offset = (6, 6 if place % 2 else -12)  # neighbours' names above and below
-        axis.annotate(
-            one.title, (one.photos_s, one.iou), offset, textcoords="offset points", fontsize=8, color=colour
+        below = any(
+            other.iou > one.iou and abs(other.photos_s / one.photos_s - 1) < NEAR for other in removers
         )
-    axis.set(xlabel="photos a second", ylabel=f"IoU ({groups})", xscale="log")
+        axis.annotate(
+            one.title,
+            (one.photos_s, one.iou),
+            (6, -12 if below else 6),
+            textcoords="offset points",
+            fontsize=8,
+            color=colour,
+        )
+    axis.set(xlabel="photos a second", ylabel="IoU, mean and its standard error", xscale="log")
     axis.margins(x=0.25)
     _plain(axis)
     return _save(figure, path)
