@@ -269,9 +269,11 @@ def served_network(bench: Bench) -> Iterator[Case]:
             after = _beside(bench, engine, batches)
         bare = {
             name: Series(
-                unit="ms", values=one.values + after[name].values, warm_up=one.warm_up + after[name].warm_up
+                unit="ms",
+                values=taken.values + after[name].values,
+                warm_up=taken.warm_up + after[name].warm_up,
             )
-            for name, one in before.items()
+            for name, taken in before.items()
         }
         yield dataclasses.replace(case, series={**case.series, **bare}, others=watch.others)
 
