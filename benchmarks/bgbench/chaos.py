@@ -1,8 +1,8 @@
 """Soak and chaos: does the server stay up, answer everything, and answer it right, whatever is done to it?
 
     quiet     every photo alone, twice: what each cut-out must look like
-    soak      mixed sizes and ways in, bad photos among them, callers that cancel: memory must stay flat
-    faults    one after the other, under the same load: what clients saw, how long until all was well
+    faults    one after the other, under load: what clients saw, how long until all was well
+    soak      mixed sizes and ways in, bad photos among them, callers that cancel: after all that, memory must stay flat
     stop      SIGTERM with requests in flight: each gets an answer or an error, and nothing is left on the machine
 
     python -m bgbench.chaos run                      two minutes
@@ -70,10 +70,10 @@ ANSWERS = (
 """What may become of a request; anything else fails the run."""
 PROBE_S = 0.5
 SAMPLE_S = 2.0
-SOAK_SHARE = 0.4
-"""Of the whole run."""
-WARM_UP = 0.3
-"""Of the soak: memory pools grow to the largest photo's size, and stay."""
+SOAK_SHARE = 0.5
+"""Of the whole run; the faults come first, so that what one of them leaves behind is in the soak's memory."""
+WARM_UP = 0.4
+"""Of the soak: the server is a new one after the last fault, and its memory pools grow to the largest photos' size."""
 FLAT = 0.05
 """By which memory may have grown between the first and the last third after warm-up."""
 JUDGED_SOAK_S = 240.0
@@ -684,13 +684,15 @@ async def run(seconds: float, *, seed: int, tell: Callable[[str], object]) -> Re
                 users = [asyncio.create_task(bench.user(over)) for _ in range(USERS)]
                 watchers = [asyncio.create_task(w) for w in (bench.probing(), bench.sampling())]
                 loaded = bench.now_s()
-                cases = [await bench.soak(SOAK_SHARE * seconds)]
+                cases = []
                 long = seconds > LONG_S
                 for fault in itertools.cycle(FAULTS) if long else (fault for fault in FAULTS if fault.short):
-                    if long and bench.now_s() - loaded > seconds:
+                    if long and bench.now_s() - loaded > (1 - SOAK_SHARE) * seconds:
                         break
                     tell(f"{bench.now_s():6.0f} s  {fault.name}")
                     cases.append(await bench.fault(fault))
+                tell(f"{bench.now_s():6.0f} s  soak")
+                cases.append(await bench.soak(SOAK_SHARE * seconds))
                 over.set()
                 await asyncio.gather(*users)
                 for case in cases:
