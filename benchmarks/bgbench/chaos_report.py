@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +200,7 @@ def _run(result: Result, path: Path, folder: Path) -> list[str]:
     ]
 
 
-def _seen(outcomes: dict[str, int]) -> str:
+def _seen(outcomes: Mapping[str, int]) -> str:
     return ", ".join(
         f"{n} {_KINDS.get(kind, kind.removeprefix('error:').replace('_', ' '))}"
         for kind, n in outcomes.items()
@@ -206,17 +208,21 @@ def _seen(outcomes: dict[str, int]) -> str:
 
 
 def _table(faults: list[Case]) -> str:
+    """A row a kind of fault: all its times together, the longest recovery beside the median."""
     lines = [
-        "| fault | what clients saw meanwhile | tried again | recovery | restarts | lost | wrong |",
-        "|---|---|---|---|---|---|---|",
+        "| fault | times | what clients saw | tried again | recovery: median, most | restarts | lost | wrong |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for case in faults:
-        outcomes = case.setting["outcomes"]
-        recovery = case.value("recovery")
+    for fault in dict.fromkeys(case.setting["fault"] for case in faults):
+        cases = [case for case in faults if case.setting["fault"] == fault]
+        outcomes: Counter[str] = sum((Counter(case.setting["outcomes"]) for case in cases), Counter())
+        recoveries = [case.value("recovery") for case in cases]
+        recovery = f"{np.median(recoveries):.1f} s, {max(recoveries):.1f} s" if any(recoveries) else "0"
         lines.append(
-            f"| {case.setting['fault']} | {_seen(outcomes) or 'nothing'} | {case.setting['tried again']} "
-            f"| {f'{recovery:.1f} s' if recovery else '0'} | {case.setting['restarts']} "
-            f"| {outcomes.get('lost', 0)} | {outcomes.get('wrong', 0)} |"
+            f"| {fault} | {len(cases)} | {_seen(outcomes) or 'nothing'} "
+            f"| {sum(case.setting['tried again'] for case in cases)} | {recovery} "
+            f"| {sum(case.setting['restarts'] for case in cases)} "
+            f"| {outcomes['lost']} | {outcomes['wrong']} |"
         )
     return "\n".join(lines)
 

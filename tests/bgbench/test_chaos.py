@@ -1,6 +1,7 @@
 """The chaos suite must itself be able to find what it looks for."""
 
 import asyncio
+import dataclasses
 import hashlib
 
 import cv2
@@ -198,12 +199,22 @@ def test_memory_that_grows_fails_the_run():
 def test_the_report_names_each_fault_what_was_seen_and_what_was_lost(tmp_path):
     result({"cut-out": 9, "lost": 1}).write(tmp_path / "results" / "chaos" / "a-120s.json")
     text = write(tmp_path / "results", tmp_path / "CHAOS.md").read_text()
-    assert "| a kill | 9 cut-outs of the same bytes, 1 **lost** | 3 | 4.2 s | 1 | 1 | 0 |" in text
+    assert "| a kill | 1 | 9 cut-outs of the same bytes, 1 **lost** | 3 | 4.2 s, 4.2 s | 1 | 1 | 0 |" in text
     assert "**Failed:** a kill: 1 lost." in text
     assert all(
         (tmp_path / "plots" / f"chaos-a-120s-{name}.png").stat().st_size > 5000
         for name in ("memory", "latency")
     )
+
+
+def test_a_fault_that_came_again_has_one_row_with_its_longest_recovery(tmp_path):
+    twice = result({"cut-out": 9})
+    fault = next(twice.of("fault"))
+    longer = {**fault.series, "recovery": Series(unit="s", values=[6.4])}
+    twice.cases.append(dataclasses.replace(fault, series=longer))
+    twice.write(tmp_path / "results" / "chaos" / "a-120s.json")
+    text = write(tmp_path / "results", tmp_path / "CHAOS.md").read_text()
+    assert "| a kill | 2 | 18 cut-outs of the same bytes | 6 | 5.3 s, 6.4 s | 2 | 0 | 0 |" in text
 
 
 async def test_the_proxy_relays_and_can_reset_every_connection():
