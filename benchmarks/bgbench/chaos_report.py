@@ -196,6 +196,7 @@ def _run(result: Result, path: Path, folder: Path) -> list[str]:
         ),
         _table(faults),
         _soak(quiet, soak, stop),
+        "Red: from a fault to its recovery; green: the soak.",
         *(f"![{name}]({plot.relative_to(folder)})" for name, plot in names.items()),
     ]
 
@@ -260,19 +261,16 @@ def _axes(title: str, label: str, faults: list[Case], soak: Case) -> tuple[Any, 
     figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")
     axes.set(title=title, xlabel="seconds", ylabel=label)
     axes.spines[["top", "right"]].set_visible(False)
-    for number, case in enumerate(faults, 1):
+    for case in faults:
         start, recovery = case.setting["at_s"], case.value("recovery")
         axes.axvspan(start, start + max(recovery, 0.3), color="tab:red", alpha=0.15, linewidth=0)
-        axes.annotate(
-            str(number), (start, 1.0), xycoords=("data", "axes fraction"), fontsize=7, color="tab:red"
-        )
     began = (soak.series["time"].warm_up or soak.series["time"].values)[0]
     axes.axvspan(began, began + soak.setting["seconds"], color="tab:green", alpha=0.07, linewidth=0)
     return figure, axes
 
 
 def draw_memory(result: Result, soak: Case, faults: list[Case], path: Path) -> None:
-    """Server, client and /dev/shm over the run; green: the soak; red: faults to recoveries, in the table's order."""
+    """Server, client and /dev/shm over the run; green: the soak; red: faults to recoveries."""
     figure, axes = _axes("Memory", "MB", faults, soak)
     times, server, client, shared = zip(*result.environment["timeline"]["memory"], strict=True)
     for name, values in {"server": server, "client": client, "server's part of /dev/shm": shared}.items():

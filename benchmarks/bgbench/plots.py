@@ -161,8 +161,8 @@ class Remover:
     """To mattes as arrays."""
 
 
-NEAR = 0.2
-"""Removers whose speeds are less than that apart have their names one above, one below."""
+NEAR = 1.3
+"""A remover with another one so many times as fast beside it has its name on the other side."""
 
 
 def pareto(removers: Sequence[Remover], ours: str, groups: str, path: Path) -> Path | None:
@@ -173,14 +173,13 @@ def pareto(removers: Sequence[Remover], ours: str, groups: str, path: Path) -> P
     for one in removers:
         colour = COLOURS["ours" if one.name == ours else "rival"]
         axis.errorbar(one.photos_s, one.iou, yerr=one.error, fmt="o", color=colour, capsize=3, ms=7)
-        below = any(
-            other.iou > one.iou and abs(other.photos_s / one.photos_s - 1) < NEAR for other in removers
-        )
+        crowded = any(1 < other.photos_s / one.photos_s <= NEAR for other in removers)
         axis.annotate(
             one.title,
             (one.photos_s, one.iou),
-            (6, -12 if below else 6),
+            (-6, -12) if crowded else (6, 6),
             textcoords="offset points",
+            ha="right" if crowded else "left",
             fontsize=8,
             color=colour,
         )
