@@ -81,7 +81,7 @@ def test_every_answer_of_the_real_front_is_a_picture_or_a_word_when_to_come_back
     # few are let in, so that seconds of overload suffice to turn somebody away
     monkeypatch.setattr(overload, "SETTINGS", dataclasses.replace(overload.SETTINGS, uploads=8))
     told = []
-    outcome = overload.run(20.0, cache=tmp_path, tell=told.append)
+    outcome = overload.run(10.0, cache=tmp_path, tell=told.append)
     assert [c.setting.get("load") for c in outcome.cases] == [None, *overload.LEVELS]
     answers = {kind for c in outcome.cases for kind in c.setting["answers"]}
     assert answers == {"200", "503 with Retry-After"}, told

@@ -143,7 +143,7 @@ FAILS_ONCE = {
 
 @pytest.mark.parametrize("how", FAILS_ONCE)
 def test_a_restarted_server_that_fails_once_is_started_once_more(tiny, eventually, tmp_path, how):
-    server, bad = tiny(start_timeout_s=20.0).start(), tmp_path / "bad"
+    server, bad = tiny(start_timeout_s=10.0).start(), tmp_path / "bad"
     model = Path(server.repository) / "cutout" / "1" / "model.py"
     head, fails = FAILS_ONCE[how]
     fails_once = f"""    {head}
