@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bgclient import _shm, _wire
@@ -37,6 +37,7 @@ from bgclient.fetch import Fetcher
 from bgclient.sources import PhotoLike, load
 from bgclient.telemetry import Hooks, NoHooks, id_of_this_call
 from bgclient.transports import TLS, Connector, Network, Wiring
+from bgimage.once import cached_property
 
 if TYPE_CHECKING:
     from bgclient.options import SharedMemory, Where

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from bgclient._files import write_atomically
 from bgclient.errors import BgError, OptionError
+from bgimage.once import cached_property
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,7 +13,6 @@ import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,6 +34,7 @@ from bgimage.errors import (
     TooManyPixels,
     UnknownFormat,
 )
+from bgimage.once import cached_property
 from bgimage.tiles import MIDDLE, block_means, factor
 
 __all__ = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from bgimage.contract import Contract
 from bgimage.encode import ENCODERS, Picture
 from bgimage.errors import BgError, NoPersonFound, OptionError
 from bgimage.geometry import crop_letterbox
+from bgimage.once import cached_property
 from bgimage.options import Options
 
 VISIBLE = 25

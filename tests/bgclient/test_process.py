@@ -90,14 +90,24 @@ from bgclient import Client
 client = Client(sys.argv[1], timeout_s=20.0)
 photo = np.zeros((20, 20, 3), np.uint8)
 assert client.cut(photo).box
-held = threading.Thread(target=lambda: [client.cut(photo) for _ in range(20)])
+forked = threading.Event()
+
+def cutting():
+    while not forked.is_set():
+        client.cut(photo)
+
+held = threading.Thread(target=cutting)
 held.start()  # calls in flight, locks held: what a fork may meet
-child = os.fork()
-if not child:
-    client.cut(photo)
-    client.close()
-    os._exit(0)
-_, status = os.waitpid(child, 0)
+for _ in range(10):
+    child = os.fork()
+    if not child:
+        client.cut(photo)
+        client.close()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if status:
+        break
+forked.set()
 held.join()
 assert client.cut(photo).box
 client.close()
