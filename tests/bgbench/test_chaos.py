@@ -236,11 +236,11 @@ async def test_the_proxy_relays_and_can_reset_every_connection():
 
 @pytest.mark.server
 @pytest.mark.slow
-def test_nothing_is_lost_and_nothing_wrong_when_models_are_killed_and_connections_cut(monkeypatch):
-    # three restarts are too few for the watchdog to give up, however close together
-    monkeypatch.setattr(chaos, "RESTART_GAP_S", 8.0)
+def test_nothing_is_lost_and_nothing_wrong_when_a_model_is_killed_and_connections_are_cut(monkeypatch):
+    monkeypatch.setattr(chaos, "FAULTS", chaos.FAULTS[:2])  # .ci/run goes through all short ones
+    monkeypatch.setattr(chaos, "RESTART_GAP_S", 2.0)
     monkeypatch.setattr(chaos, "GAP_S", 2.0)
     told = []
-    outcome = asyncio.run(chaos.run(20.0, seed=1, tell=told.append))
+    outcome = asyncio.run(chaos.run(10.0, seed=1, tell=told.append))
     assert verdicts(outcome) == [], told
-    assert [case.setting["restarts"] for case in outcome.of("fault")] == [1, 0, 1, 0, 1]
+    assert [case.setting["restarts"] for case in outcome.of("fault")] == [1, 0]
