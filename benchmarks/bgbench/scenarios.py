@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from bgbench.statistics import knee
 from bgclient import AsyncClient, Client
 from bgimage import codec, finish, geometry, matte
 from bgimage.contract import Contract
+from bgimage.once import cached_property
 from bgserver import engines
 
 WHERE = ("client", "server")
