@@ -102,11 +102,10 @@ def _commit() -> str | None:
 
 
 def _network(path: Path) -> dict[str, Any]:
-    import onnxruntime
-
+    from bgimage import runtimes
     from bgimage.contract import Contract
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = runtimes.onnxruntime().InferenceSession(path, providers=["CPUExecutionProvider"])
     contract = Contract.from_json(session.get_modelmeta().custom_metadata_map["contract"])
     content = path.read_bytes()
     return {

@@ -151,10 +151,11 @@ def _onnxruntime(bench: Bench, name: str, precision: str, batch: int) -> Run:
     """ONNX Runtime's CUDA provider, input and output bound to the GPU; FP16 by converting the graph, no BF16."""
     import numpy as np
     import onnx
-    import onnxruntime
 
     from bgexport.precision import fp16
+    from bgimage import runtimes
 
+    onnxruntime = runtimes.onnxruntime()
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         raise ToolMissing(
             "ONNX Runtime has no CUDA provider here; pip install onnxruntime-gpu in place of onnxruntime"

@@ -30,7 +30,7 @@ from bgbench import command, environment
 from bgbench.composites import Composite, composites
 from bgbench.photos import SIZES_HW, photo
 from bgbench.results import Case, Result, Series
-from bgimage import foreground, heap, matte
+from bgimage import foreground, heap, matte, runtimes
 from bgimage.codec import Photo, decode, encode, photo_from
 from bgimage.compose import over
 from bgimage.contract import Contract
@@ -53,7 +53,7 @@ Floats = NDArray[np.float32]
 @cache
 def served_network() -> tuple[Any, Contract]:
     """ONNX Runtime's session of the network that is served, and its contract."""
-    import onnxruntime
+    onnxruntime = runtimes.onnxruntime()
 
     session = onnxruntime.InferenceSession(command.served_network(), providers=["CPUExecutionProvider"])
     return session, Contract.from_json(session.get_modelmeta().custom_metadata_map["contract"])

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bgimage import runtimes
 from bgserver.errors import EngineMissing
 from bgserver.strict import Tensor
 
@@ -63,13 +64,16 @@ def cpu_flags() -> set[str]:
     return set(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
 
 
+_IMPORTS: dict[str, Callable[[], Any]] = {"onnxruntime": runtimes.onnxruntime, "openvino": runtimes.openvino}
+
+
 def require(module: str, engine: str, package: str) -> Any:
     """The module called ``module``. ``EngineMissing`` says what to install for the engine that was asked for."""
     if importlib.util.find_spec(module) is None:
         raise EngineMissing(
             f"engine {engine} was asked for and {module} is not installed; pip install {package}"
         )
-    return importlib.import_module(module)
+    return _IMPORTS[module]() if module in _IMPORTS else importlib.import_module(module)
 
 
 def onnxruntime_engine(model: Path, *, threads: int, cuda_device: int | None = None) -> Engine:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bgexport.graph import served_module
 from bgexport.plan import bindings
+from bgimage import runtimes
 from bgimage.contract import Contract
 from bgserver import engines as served
 from bgserver import plans
@@ -77,7 +78,7 @@ def cpu_engine(name: str, model: Path, *, threads: int = THREADS) -> Run:
 
 def _emulation(model: Path) -> Run:
     """ONNX Runtime, node by node: quantise, dequantise, convolve in FP32. Slow; what an INT8 GPU computes."""
-    import onnxruntime
+    onnxruntime = runtimes.onnxruntime()
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -15,16 +15,19 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
-from onnxruntime.quantization import (
+
+from bgexport.graph import OPSET, cleaned, metadata
+from bgexport.photos import Picture
+from bgimage import runtimes
+
+runtimes.onnxruntime()  # first, so that its telemetry is off
+from onnxruntime.quantization import (  # noqa: E402, TID251
     CalibrationDataReader,
     CalibrationMethod,
     QuantFormat,
     QuantType,
     quantize_static,
 )
-
-from bgexport.graph import OPSET, cleaned, metadata
-from bgexport.photos import Picture
 
 ISLANDS = ("Sigmoid", "ReduceMean")
 """Operators that stay in FP32: the sigmoid, because alphas near 1 need more than FP16's 2^-11 steps, and the mean over

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
 from bgexport import graph, release
@@ -13,6 +12,7 @@ from bgexport.errors import ContractDiffers, ContractMissing, InvalidGraph, Unfo
 from bgexport.limits import BATCH_MATE_DIFFERENCE, TOLERANCES
 from bgexport.photos import Picture, stack
 from bgexport.verify import alphas, parity
+from bgimage import runtimes
 from bgimage.contract import Contract
 from bgtrain.checkpoint import Checkpoint
 
@@ -59,7 +59,7 @@ def test_the_file_says_what_it_is(model: onnx.ModelProto, contract: Contract) ->
 
 def test_a_dynamic_size_takes_every_multiple_of_the_stride(checkpoint: Checkpoint) -> None:
     model = release.onnx_bytes(checkpoint, dynamic_size=True)
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = runtimes.onnxruntime().InferenceSession(model, providers=["CPUExecutionProvider"])
     for height, width in ((64, 64), (96, 160)):
         image = np.random.default_rng(0).integers(0, 256, (2, 3, height, width), dtype=np.uint8)
         expected = torch_engine(checkpoint.model(), checkpoint.contract)(image)

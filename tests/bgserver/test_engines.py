@@ -4,9 +4,9 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 
+from bgimage import runtimes
 from bgimage.contract import Contract
 from bgserver import engines
 from bgserver.errors import EngineMissing
@@ -23,7 +23,7 @@ def model(root):
 @pytest.fixture(scope="module")
 def size_hw(model):
     """Height and width of the network's input, as its contract has them."""
-    metadata = onnxruntime.InferenceSession(model).get_modelmeta().custom_metadata_map
+    metadata = runtimes.onnxruntime().InferenceSession(model).get_modelmeta().custom_metadata_map
     return Contract.from_json(metadata["contract"]).size_hw
 
 
@@ -102,7 +102,7 @@ def test_an_engine_that_is_not_installed_is_an_error(monkeypatch, model):
 
 
 def test_cuda_is_never_replaced_by_the_cpu(model):
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+    if "CUDAExecutionProvider" in runtimes.onnxruntime().get_available_providers():
         pytest.skip("this onnxruntime has CUDA")
     for name, device in (("cuda", None), ("auto", 0)):
         with pytest.raises(EngineMissing, match="built without; pip install onnxruntime-gpu"):

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bgimage import codec, finish, geometry
+from bgimage import codec, finish, geometry, runtimes
 from bgimage.contract import Contract
 from bgimage.options import Options
 from bgtrain import metrics, sheets
@@ -89,7 +89,7 @@ class Network:
 
 
 def _onnx(path: Path, threads: int) -> tuple[Contract, Callable[[NDArray[np.uint8]], Alpha]]:
-    import onnxruntime
+    onnxruntime = runtimes.onnxruntime()
 
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads
