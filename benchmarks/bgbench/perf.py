@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -250,6 +250,7 @@ class PerfAnalyzer:
         trials: int = 5,
         count: int | None = None,
         shared_memory_bytes: int | None = None,
+        headers: Mapping[str, str] | None = None,
         export: bool = True,
     ) -> Measured:
         """Put one load on one model.
@@ -261,6 +262,7 @@ class PerfAnalyzer:
             window_ms, trials: three windows in a row must agree, within so many.
             count: instead of windows, exactly so many requests, without a judgement on stability.
             shared_memory_bytes: pass tensors through system shared memory, with so much room for an output.
+            headers: open the server's counters and its shared memory; not published with the command.
             export: also take every single request's latency; not for large photos, whose bytes are written too.
 
         Raises:
@@ -289,7 +291,8 @@ class PerfAnalyzer:
                 ]
             if export:
                 arguments += ["--profile-export-file", str(profile)]
-            done = self._run(arguments)
+            opened = [word for item in (headers or {}).items() for word in ("-H", ":".join(item))]
+            done = self._run([*arguments, *opened])
             measured = Measured(
                 command=["perf_analyzer", *(_shown(word, Path(folder)) for word in arguments)],
                 points=parse_csv(table.read_text()) if table.exists() else [],

@@ -357,7 +357,7 @@ def transports(bench: Bench) -> Iterator[Case]:
         ("HTTP", served.http_url, False),
         ("gRPC, shared memory", served.url, True),
     ):
-        with Client(url, timeout_s=120, shared_memory=shared) as client:
+        with Client(url, timeout_s=120, shared_memory=shared, headers=served.headers) as client:
             for where in WHERE:
                 yield _one_by_one(
                     bench, "transports", client, 12, 6, {"where": where, "transport": transport}
@@ -600,6 +600,7 @@ def _under_budget(bench: Bench, served: Served, setting: Setting) -> Case:
 def _perf_case(bench: Bench, scenario: str, setting: dict[str, Any], model: str, **load: Any) -> Case:
     """One call of perf_analyzer, with the server's own account of it."""
     window_ms = round(1e3 * bench.seconds(2))
+    load["headers"] = bench.served.headers
     before = bench.served.statistics()
     with watching() as watch:
         measured = bench.perf.measure(model, window_ms=window_ms, **load)

@@ -55,6 +55,8 @@ class Served:
         self.server = server
         self.url: str = server.grpc_url
         self.http_url: str = server.http_url
+        self.headers = server.admin_headers
+        """For the server's counters and its shared memory."""
         self._log = log
         self.models = self._models()
 
@@ -79,7 +81,7 @@ class Served:
 
     def statistics(self) -> Statistics:
         """Triton's counters so far."""
-        return Statistics.read(self.url, (*ENSEMBLES, *self.models))
+        return Statistics.read(self.url, (*ENSEMBLES, *self.models), self.headers)
 
 
 @contextmanager
@@ -149,14 +151,15 @@ class Statistics:
     counters: dict[str, dict[str, int]]
 
     @classmethod
-    def read(cls, url: str, models: tuple[str, ...]) -> Statistics:
-        """Ask a server by gRPC."""
+    def read(cls, url: str, models: tuple[str, ...], headers: dict[str, str]) -> Statistics:
+        """Ask a server by gRPC; ``headers`` open its statistics."""
         from tritonclient.grpc import InferenceServerClient
 
         with InferenceServerClient(url) as client:
-            return cls(
-                {name: _counters(client.get_inference_statistics(name, as_json=True)) for name in models}
-            )
+            asked = {
+                name: client.get_inference_statistics(name, headers=headers, as_json=True) for name in models
+            }
+            return cls({name: _counters(statistics) for name, statistics in asked.items()})
 
     def since(self, before: Statistics) -> dict[str, Stage]:
         """What happened in between, for the models that answered something."""

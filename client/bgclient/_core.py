@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -79,8 +79,9 @@ class ServerInfo:
 class Connections:
     """What one client holds open in one process, and for ``AsyncClient`` in one loop."""
 
-    def __init__(self, endpoints: Iterable[Endpoint], *, embedded: str | None = None) -> None:
+    def __init__(self, endpoints: Iterable[Endpoint], wiring: Wiring, *, embedded: str | None = None) -> None:
         self.balancer = Balancer(tuple(endpoints))
+        self.wiring = wiring
         self._embedded = embedded
         self.transports: dict[Endpoint, Any] = {}
         self.contracts: dict[Endpoint, Contract] = {}
@@ -176,14 +177,15 @@ class BaseClient:
     def _opened(self) -> Connections:
         """To where the servers are: as given, else BGCLIENT_URL, else the embedded one (started if need be)."""
         if self._endpoints is not None:
-            return Connections(self._endpoints)
+            return Connections(self._endpoints, self._wiring)
         named = os.environ.get("BGCLIENT_URL", "").strip()
         if named:
-            return Connections(parse_endpoints(named))
+            return Connections(parse_endpoints(named), self._wiring)
         from bgclient import embedded
 
         url = embedded.url()
-        return Connections(parse_endpoints(url), embedded=url)
+        wiring = replace(self._wiring, headers={**embedded.admin_headers(), **self._wiring.headers})
+        return Connections(parse_endpoints(url), wiring, embedded=url)
 
     # Flows. ``link`` is made by the twins, once per process and loop.
 

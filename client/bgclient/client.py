@@ -110,7 +110,7 @@ class Client(BaseClient):
                     raise CallCancelled(CLOSED)
                 with self._lock:
                     if endpoint not in link.transports:
-                        link.transports[endpoint] = self._connector.connect(endpoint, self._wiring)
+                        link.transports[endpoint] = self._connector.connect(endpoint, link.wiring)
                     transport = link.transports[endpoint]
                 if isinstance(message, Request):
                     return transport.infer(message, timeout_s, cancel)
@@ -271,7 +271,7 @@ class AsyncClient(BaseClient):
                 if link.closed:
                     raise CallCancelled(CLOSED)
                 if endpoint not in link.transports:
-                    link.transports[endpoint] = self._connector.aconnect(endpoint, self._wiring)
+                    link.transports[endpoint] = self._connector.aconnect(endpoint, link.wiring)
                 transport = link.transports[endpoint]
                 send = transport.infer if isinstance(message, Request) else transport.query
                 return await self._cancellable(send(message, timeout_s))

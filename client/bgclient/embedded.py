@@ -47,6 +47,11 @@ def url() -> str:
         return str(_server.grpc_url)
 
 
+def admin_headers() -> dict[str, str]:
+    """What opens the administrative interfaces of the server that ``url`` gave."""
+    return {} if _server is None else _server.admin_headers
+
+
 def _started() -> Server:
     try:
         from bgserver import Server

@@ -104,11 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--tls-cert", type=Path, help="PEM; gRPC only, HTTP stays plain")
     add("--tls-key", type=Path)
     add("--tls-clients", type=Path, help="PEM of the authority whose clients are let in")
-    add(
-        "--admin-key",
-        default="generate",
-        help="closes the administrative interfaces; default: one nobody knows",
-    )
+    add("--admin-key", help="opens the administrative interfaces; default: one nobody knows")
     return parser
 
 

@@ -23,7 +23,12 @@ SIZE_HW = (48, 64)
 """Of the canary photo, pixels."""
 
 ADMIN_HEADER = "bgserver-key"
-"""HTTP header of the key for the administrative interfaces (gRPC: ``triton-grpc-protocol-bgserver-key``)."""
+"""HTTP header of the key for the administrative interfaces."""
+
+
+def admin_headers(key: str) -> dict[str, str]:
+    """The key as HTTP and as gRPC want it; each overlooks the other's."""
+    return {ADMIN_HEADER: key, f"triton-grpc-protocol-{ADMIN_HEADER}": key}
 
 
 def photo(size_hw: tuple[int, int] = SIZE_HW) -> bytes:

@@ -209,9 +209,8 @@ class Triton:
             yield f"--{name}-port={port}"
         yield "--reuse-grpc-port=true"
         yield "--reuse-http-port=true"
-        if spec.admin_key:
-            yield f"--http-restricted-api={ADMIN_INTERFACES}:{canary.ADMIN_HEADER}={spec.admin_key}"
-            yield f"--grpc-restricted-protocol={ADMIN_INTERFACES}:{canary.ADMIN_HEADER}={spec.admin_key}"
+        yield f"--http-restricted-api={ADMIN_INTERFACES}:{canary.ADMIN_HEADER}={spec.admin_key}"
+        yield f"--grpc-restricted-protocol={ADMIN_INTERFACES}:{canary.ADMIN_HEADER}={spec.admin_key}"
         yield from spec.grpc_args
         yield from spec.extra_args
 
@@ -441,7 +440,7 @@ class Probe:
 
     def __init__(self, spec: Spec, ports: Ports, triton: Triton) -> None:
         self._spec, self._url, self._triton = spec, ports.http_url, triton
-        self._headers = {canary.ADMIN_HEADER: spec.admin_key} if spec.admin_key else {}
+        self._headers = canary.admin_headers(spec.admin_key)
         self._next = time.monotonic() + spec.canary_every_s
         self._thread: threading.Thread | None = None
         self._why: str | None = None

@@ -130,8 +130,8 @@ class Server:
             drain_s: that accepted requests get to finish when the server ends.
             tls: certificates for gRPC.
             admin_key: closes the administrative interfaces (repository, shared memory, statistics, trace,
-                logging) to callers without this key; "generate": makes one, see ``admin_key``. Users of this
-                machine can read it in the process list.
+                logging) to callers without this key; None: a new one, see ``admin_headers``. Users of this machine
+                can read it in the process list.
             log: file for the server's log; None: nowhere (its end is kept for error messages).
             extra_args: further arguments of tritonserver.
             on_event: called in a thread with each of the keeper's events: ready, restarting, failed, stopped.
@@ -145,7 +145,8 @@ class Server:
         absent = [model for model in models if not (self.repository / model).is_dir()]
         if absent:
             raise NetworkMissing(f"model repository {self.repository} has no model {', '.join(absent)}")
-        self.admin_key = secrets.token_urlsafe(24) if admin_key == "generate" else admin_key
+        # On loopback too: every web page that a browser of this machine shows can send requests there.
+        self.admin_key = admin_key or secrets.token_urlsafe(24)
         self.restarts = 0
         """How often the keeper has restarted the server."""
         self.facts: dict[str, Any] = {}
@@ -279,6 +280,11 @@ class Server:
     def metrics_url(self) -> str:
         """http://host:port/metrics."""
         return f"http://{self._address('metrics')}/metrics"
+
+    @property
+    def admin_headers(self) -> dict[str, str]:
+        """What opens the administrative interfaces: headers of an HTTP request and of a gRPC call."""
+        return canary.admin_headers(self.admin_key)
 
     def check(self, timeout_s: float = 5.0) -> None:
         """Send a test photo through. ``CanaryFailed`` tells the truth where Triton's own readiness lies."""

@@ -23,7 +23,7 @@ class Spec:
     canary_every_s: float
     canary_timeout_s: float
     drain_s: float
-    admin_key: str | None
+    admin_key: str
     grpc_args: tuple[str, ...]
     extra_args: tuple[str, ...]
 

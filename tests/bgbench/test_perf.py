@@ -84,7 +84,12 @@ COPY = f'cp "{CAPTURED}/concurrency.csv" "$table"; cp "{CAPTURED}/profile_export
 
 def test_a_measurement_brings_points_requests_and_the_command(tmp_path):
     measured = tool(tmp_path, COPY).measure(
-        "cutout", "localhost:8001", data=Path("/somewhere/photos.json"), concurrency=2, count=6
+        "cutout",
+        "localhost:8001",
+        data=Path("/somewhere/photos.json"),
+        concurrency=2,
+        count=6,
+        headers={"key": "secret"},
     )
     assert measured.points[0].level == 2
     assert len(measured.requests[0].latencies_ms) == 6
@@ -96,6 +101,9 @@ def test_a_measurement_brings_points_requests_and_the_command(tmp_path):
     # published without the folders of this machine
     assert measured.command[measured.command.index("--input-data") + 1] == "photos.json"
     assert not any(word.startswith("/") for word in measured.command)
+    # nor what opens the server
+    assert arguments[arguments.index("-H") + 1] == "key:secret"
+    assert not any("secret" in word for word in measured.command)
 
 
 def test_a_rate_is_poisson_and_shared_memory_gets_its_room(tmp_path):

@@ -40,7 +40,9 @@ def assert_sent(requests, count):
 def test_perf_analyzer_sends_real_photos_through_the_ensemble(bench, perf, tmp_path, protocol):
     data = write_photos(tmp_path / "photos.json", bench.photos(1, 2))
     url = bench.served.http_url if protocol == "http" else bench.served.url
-    measured = perf.measure("cutout", url, protocol=protocol, data=data, concurrency=2, count=6)
+    measured = perf.measure(
+        "cutout", url, protocol=protocol, data=data, concurrency=2, count=6, headers=bench.served.headers
+    )
     assert_sent(measured.requests[0], 6)
     (point,) = measured.points
     assert point.level == 2
@@ -51,7 +53,12 @@ def test_perf_analyzer_sends_real_photos_through_the_ensemble(bench, perf, tmp_p
 def test_the_served_network_answers_through_shared_memory(bench, perf):
     side = bench.contract.size_hw[0]
     measured = perf.measure(
-        bench.served.network, bench.served.url, concurrency=1, count=4, shared_memory_bytes=4 * side * side
+        bench.served.network,
+        bench.served.url,
+        concurrency=1,
+        count=4,
+        shared_memory_bytes=4 * side * side,
+        headers=bench.served.headers,
     )
     assert_sent(measured.requests[0], 4)
 

@@ -451,7 +451,7 @@ def test_doctor_tells_when_photos_do_not_come_back(bgclient, grpc_server):
 
 @pytest.mark.parametrize(
     ("arguments", "admin_key"),
-    [([], None), (["--host", "0.0.0.0"], "generate"), (["--host", "0.0.0.0", "--admin-key", "k"], "k")],
+    [([], None), (["--admin-key", "k"], "k")],
 )
 def test_serve_hands_its_certificates_and_its_key_to_the_server(bgclient, monkeypatch, arguments, admin_key):
     bgserver = pytest.importorskip("bgserver")

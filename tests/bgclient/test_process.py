@@ -138,6 +138,7 @@ class Counted:
         self.stopped = 0
         self.state = "ready"
         self.grpc_url = f"127.0.0.1:{len(Counted.made)}"
+        self.admin_headers = {}
 
     def start(self):
         return self

@@ -77,7 +77,8 @@ def test_every_way_to_the_server_gives_the_same_pixels(server, portrait):
     cutouts = []
     for address in (server.grpc_url, server.http_url):
         for shared_memory in (False, True):
-            with Client(address, shared_memory=shared_memory, timeout_s=TIMEOUT_S) as client:
+            settings = {"shared_memory": shared_memory, "headers": server.admin_headers}
+            with Client(address, timeout_s=TIMEOUT_S, **settings) as client:
                 cutouts.append(client.cut(portrait))
     assert all(difference(cutout.pixels, cutouts[0].pixels) <= TOLERANCE for cutout in cutouts)
     assert list(Path("/dev/shm").glob("bgclient-*")) == []
@@ -180,8 +181,8 @@ def test_threads_share_one_client_and_get_their_own_photos_back(server, examples
     assert wrong == []
 
 
-def test_info_names_triton_the_network_and_what_runs_it(twin, url):
-    client = twin.client(url, timeout_s=TIMEOUT_S)
+def test_info_names_triton_the_network_and_what_runs_it(twin, url, server):
+    client = twin.client(url, timeout_s=TIMEOUT_S, headers=server.admin_headers)
     (info,) = twin.do(client.info())
     assert info.error is None
     assert info.ready
@@ -195,25 +196,26 @@ def test_info_names_triton_the_network_and_what_runs_it(twin, url):
 
 def test_the_shared_memory_of_a_killed_client_is_forgotten_by_the_server(server, portrait, root):
     script = """
-import os, signal, sys
+import json, os, signal, sys
 from bgclient import Client
-Client(sys.argv[1], shared_memory=True, timeout_s=120.0).cut(sys.argv[2])
+Client(sys.argv[1], shared_memory=True, timeout_s=120.0, headers=json.loads(sys.argv[3])).cut(sys.argv[2])
 os.kill(os.getpid(), signal.SIGKILL)
 """
     subprocess.run(
-        [sys.executable, "-c", script, server.grpc_url, str(portrait)],
+        [sys.executable, "-c", script, server.grpc_url, str(portrait), json.dumps(server.admin_headers)],
         env={**os.environ, "PYTHONPATH": str(root / "client")},
         timeout=120,
         check=False,
     )
     assert list(Path("/dev/shm").glob("bgclient-*")) == []
-    with Client(server.grpc_url, shared_memory=True, timeout_s=TIMEOUT_S) as client:
+    settings = {"shared_memory": True, "headers": server.admin_headers}
+    with Client(server.grpc_url, timeout_s=TIMEOUT_S, **settings) as client:
         client.cut(portrait)
         link = client._connections()
         transport = link.transports[link.balancer.endpoints[0]]
         known = transport.query(_wire.regions_query("System"), 10.0).get("regions", {})
         assert all(f"-{os.getpid()}-" in name for name in known if name.startswith("bgclient-"))
-    with Client(server.grpc_url, timeout_s=TIMEOUT_S) as client:
+    with Client(server.grpc_url, timeout_s=TIMEOUT_S, headers=server.admin_headers) as client:
         client.ready()
         link = client._connections()
         transport = link.transports[link.balancer.endpoints[0]]
@@ -221,12 +223,12 @@ os.kill(os.getpid(), signal.SIGKILL)
         assert [name for name in known if name.startswith("bgclient-")] == []
 
 
-def transport_of(url):
-    return Network().connect(Endpoint.parse(url), Wiring())
+def transport_of(url, server):
+    return Network().connect(Endpoint.parse(url), Wiring(server.admin_headers))
 
 
-def test_a_gpu_handle_that_the_server_cannot_open_is_a_typed_error_and_leaves_nothing(url):
-    transport = transport_of(url)
+def test_a_gpu_handle_that_the_server_cannot_open_is_a_typed_error_and_leaves_nothing(url, server):
+    transport = transport_of(url, server)
     with pytest.raises(SharedMemoryError, match="same GPU") as raised:
         transport.query(_wire.register_cuda_query("bgclient-test", bytes(64), 0, 4096), TIMEOUT_S)
     assert not raised.value.retryable
@@ -236,18 +238,18 @@ def test_a_gpu_handle_that_the_server_cannot_open_is_a_typed_error_and_leaves_no
 
 
 @pytest.mark.gpu
-def test_through_the_gpu_s_memory_the_pixels_are_the_same(twin, url, portrait):
+def test_through_the_gpu_s_memory_the_pixels_are_the_same(twin, url, server, portrait):
     try:
         _shm.CudaRegion.prepare()
     except SharedMemoryError as error:
         pytest.skip(str(error))
     with Client(url, timeout_s=TIMEOUT_S) as plain:
         expected = plain.cut(portrait)
-    client = twin.client(url, shared_memory="cuda", timeout_s=TIMEOUT_S)
+    client = twin.client(url, shared_memory="cuda", timeout_s=TIMEOUT_S, headers=server.admin_headers)
     for where in ("client", "server"):
         assert difference(twin.do(client.cut(portrait, where=where)).pixels, expected.pixels) <= TOLERANCE
     twin.do(client.close())
-    transport = transport_of(url)
+    transport = transport_of(url, server)
     assert transport.query(_wire.regions_query("Cuda"), TIMEOUT_S).get("regions", {}) == {}
     transport.close()
 
@@ -286,11 +288,15 @@ def test_a_client_survives_the_restart_of_its_server(server, portrait, tmp_path)
     """The connection breaks and comes back under the same address."""
     from bgserver import Server
 
-    settings = {"threads": 2, "canary_timeout_s": 60.0, "start_timeout_s": 300.0}
+    settings = {"threads": 2, "canary_timeout_s": 60.0, "start_timeout_s": 300.0, "admin_key": "of both"}
     with Server("cpu", **settings) as first:
         ports = {"grpc_port": first.facts["grpc"], "http_port": first.facts["http"]}
         client = Client(
-            first.grpc_url, timeout_s=TIMEOUT_S, retry=Retry(attempts=1000, most_s=0.5), shared_memory=True
+            first.grpc_url,
+            timeout_s=TIMEOUT_S,
+            retry=Retry(attempts=1000, most_s=0.5),
+            shared_memory=True,
+            headers=first.admin_headers,
         )
         expected = client.cut(portrait)
     second = Server("cpu", **settings, **ports)
@@ -308,10 +314,13 @@ def test_a_client_survives_the_restart_of_its_server(server, portrait, tmp_path)
 GIVEN_UP = """
 import os, signal, sys, time
 from bgclient import Client, embedded
+from bgserver import canary
 
-client = Client(timeout_s=120.0)
+client = Client(timeout_s=120.0, shared_memory=True)
 before = client.cut(sys.argv[1])
 server = embedded._server
+load = canary.request(server.http_url, "POST", "/v2/repository/models/some/load", b"{}")
+assert load[0] == 403, load  # nobody else administers it
 os.kill(server._keeper.pid, signal.SIGKILL)  # nobody is left to restart tritonserver, which ends as well
 while server.state != "failed":
     time.sleep(0.05)

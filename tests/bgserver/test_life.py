@@ -1,7 +1,9 @@
 """A server starts, stays up and goes away without a trace, whatever happens to whom."""
 
+import base64
 import contextlib
 import http.client
+import http.server
 import json
 import os
 import re
@@ -256,12 +258,58 @@ def test_other_users_see_no_shared_memory_and_no_core_is_dumped(tiny, traces):
     assert echo(server, canary.photo()) == canary.photo()
 
 
+INTRUDER = """
+import triton_python_backend_utils as pb_utils
+open({marker!r}, "w").close()
+
+class TritonPythonModel:
+    pass
+"""
+
+
+def test_no_web_page_loads_a_model_into_a_server_of_this_machine(tiny, chromium, tmp_path):
+    server, marker = tiny().start(), tmp_path / "marker"
+    code = base64.b64encode(INTRUDER.format(marker=str(marker)).encode()).decode()
+    config = {"backend": "python", "max_batch_size": 0, "instance_group": [{"kind": "KIND_CPU"}]}
+    load = {"parameters": {"config": json.dumps(config), "file:1/model.py": code}}
+    with page_of_a_stranger() as address:
+        chromium.get(address)
+        sent = chromium.execute_async_script(  # a simple request: no browser asks the server first
+            """const [url, body, done] = arguments;
+               fetch(url, {method: "POST", mode: "no-cors", body}).then(answer => done(answer.type), done);""",
+            f"{server.http_url}/v2/repository/models/intruder/load",
+            json.dumps(load),
+        )
+    assert sent == "opaque"  # it arrived
+    assert not marker.exists()
+    index = canary.request(server.http_url, "POST", "/v2/repository/index", headers=server.admin_headers)[2]
+    assert [model["name"] for model in json.loads(index)] == ["cutout"]
+
+
+@contextlib.contextmanager
+def page_of_a_stranger():
+    """Address of an empty page that is none of ours."""
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as site:
+        threading.Thread(target=site.serve_forever, daemon=True).start()
+        yield f"http://stranger.example:{site.server_port}/"
+        site.shutdown()
+
+
 def test_administrative_interfaces_ask_for_the_key(tiny):
-    server = tiny(admin_key="generate").start()
+    server = tiny().start()
     assert len(server.admin_key) >= 32
     statistics = "/v2/models/cutout/stats"
     assert canary.request(server.http_url, "GET", statistics)[0] == 403
-    key = {canary.ADMIN_HEADER: server.admin_key}
+    key = server.admin_headers
     assert canary.request(server.http_url, "GET", statistics, headers=key)[0] == 200
     assert canary.request(server.http_url, "POST", "/v2/repository/index")[0] == 403
     assert (
@@ -271,6 +319,5 @@ def test_administrative_interfaces_ask_for_the_key(tiny):
         assert client.get_model_config("cutout").config.name == "cutout"
         with pytest.raises(InferenceServerException, match="UNAVAILABLE"):
             client.get_model_repository_index()
-        key = {f"triton-grpc-protocol-{canary.ADMIN_HEADER}": server.admin_key}
         assert [m.name for m in client.get_model_repository_index(headers=key).models] == ["cutout"]
     assert echo(server, canary.photo()) == canary.photo()

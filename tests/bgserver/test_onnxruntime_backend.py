@@ -150,7 +150,9 @@ def test_requests_are_joined_into_one_run_and_each_gets_its_own_answer(start, en
             thread.start()
         for thread in threads:
             thread.join()
-        (stats,) = client.get_inference_statistics("net", as_json=True)["model_stats"]
+        (stats,) = client.get_inference_statistics("net", headers=server.admin_headers, as_json=True)[
+            "model_stats"
+        ]
     for level, answer in answers.items():
         name, other, expected = (
             ("alpha", "inverse", level / 255) if level % 2 else ("inverse", "alpha", 1 - level / 255)

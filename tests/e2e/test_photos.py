@@ -162,9 +162,11 @@ def test_the_answer_does_not_depend_on_batch_mates(photos, ask):
         assert np.abs(beside[0, 0] - alone[name]).max() <= BATCH_MATE_DIFFERENCE
 
 
-def test_requests_that_come_together_run_together(photos, ask, grpc):
+def test_requests_that_come_together_run_together(photos, ask, grpc, server):
     def counts():
-        (stats,) = grpc.get_inference_statistics("tiramisu_onnx", as_json=True)["model_stats"]
+        (stats,) = grpc.get_inference_statistics("tiramisu_onnx", headers=server.admin_headers, as_json=True)[
+            "model_stats"
+        ]
         return int(stats.get("inference_count", 0)), int(stats.get("execution_count", 0))
 
     images, runs = counts()

@@ -40,7 +40,7 @@ def serve(
         typer.Option(
             "--admin-key",
             envvar="BGSERVER_ADMIN_KEY",
-            help="Closes the administrative interfaces; without: one nobody knows, none on loopback.",
+            help="Opens the administrative interfaces; without: one nobody knows.",
         ),
     ] = None,
     log: Annotated[Path | None, typer.Option("--log", help="File for the server's log.")] = None,
@@ -64,8 +64,7 @@ def serve(
             threads=threads,
             log=log,
             tls=Tls.of(tls_cert, tls_key, tls_clients),
-            # Others may ask for cut-outs, not for the repository or for memory of this machine.
-            admin_key=admin_key or (None if host in ("127.0.0.1", "::1", "localhost") else "generate"),
+            admin_key=admin_key,
             on_event=_tell,
         )
     except ValueError as error:
