@@ -230,7 +230,7 @@ def bare_engines(network: Path) -> list[engines.Engine]:
     with suppress(engines.EngineMissing):
         found.append(engines.openvino_engine(network, threads=_cores()))
     with suppress(engines.EngineMissing):
-        found.append(engines.onnxruntime_engine(network, threads=_cores(), cuda_device=0))
+        found.append(engines.onnxruntime_engine(network, threads=_cores(), accelerator="cuda"))
     return found
 
 

@@ -40,6 +40,10 @@ from bgclient.transports import TLS, Connector, Network, Wiring
 from bgimage.once import cached_property
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bgclient.local import LocalNetwork
     from bgclient.options import SharedMemory, Where
     from bgclient.results import Cutout
     from bgimage.codec import Limits, Photo
@@ -79,9 +83,18 @@ class ServerInfo:
 class Connections:
     """What one client holds open in one process, and for ``AsyncClient`` in one loop."""
 
-    def __init__(self, endpoints: Iterable[Endpoint], wiring: Wiring, *, embedded: str | None = None) -> None:
+    def __init__(
+        self,
+        endpoints: Iterable[Endpoint] = (),
+        wiring: Wiring | None = None,
+        *,
+        embedded: str | None = None,
+        local: LocalNetwork | None = None,
+    ) -> None:
+        self.local = local
+        """The network of this process, which is then asked instead of a server."""
         self.balancer = Balancer(tuple(endpoints))
-        self.wiring = wiring
+        self.wiring = wiring or Wiring()
         self._embedded = embedded
         self.transports: dict[Endpoint, Any] = {}
         self.contracts: dict[Endpoint, Contract] = {}
@@ -125,6 +138,7 @@ class BaseClient:
         self,
         url: str | Iterable[str] | None = None,
         *,
+        engine: str | None = None,
         model: str | None = None,
         timeout_s: float = 30.0,
         retry: Retry | None = None,
@@ -141,6 +155,7 @@ class BaseClient:
         if shared_memory not in _shm.KINDS:
             raise ValueError(f"shared_memory={shared_memory!r}: use 'auto', 'system', 'cuda', or False")
         self._endpoints = None if url is None else parse_endpoints(url)
+        self._engine = None if engine is None else _known_engine(engine)
         self._matte, self._cutout = (
             name if model is None else f"{name}_{model}" for name in ("matte", "cutout")
         )
@@ -175,12 +190,17 @@ class BaseClient:
         return self._given_limits or Limits()
 
     def _opened(self) -> Connections:
-        """To where the servers are: as given, else BGCLIENT_URL, else the embedded one (started if need be)."""
+        """To where the network is: the servers that were given, else BGCLIENT_URL, else the engine of this process."""
         if self._endpoints is not None:
             return Connections(self._endpoints, self._wiring)
         named = os.environ.get("BGCLIENT_URL", "").strip()
-        if named:
+        if named and self._engine is None:
             return Connections(parse_endpoints(named), self._wiring)
+        engine = self._engine or _known_engine(os.environ.get("BGCLIENT_ENGINE", "").strip() or "onnxruntime")
+        if engine != "triton":
+            from bgclient import local
+
+            return Connections(local=local.network(engine))
         from bgclient import embedded
 
         url = embedded.url()
@@ -206,7 +226,7 @@ class BaseClient:
         deadline = Deadline(self._timeout_s if timeout_s is None else timeout_s)
         request_id = id_of_this_call()
         with self._hooks.span("bgclient.cut", where=where, request_id=request_id) as span:
-            cut = self._thin if where == "client" else self._thick
+            cut = self._thin if where == "client" or link.local else self._thick
             cutout = yield from cut(link, photo, wanted, deadline, request_id)
             span.set(
                 server=cutout.timings.server, tries=cutout.timings.tries, sent_bytes=cutout.timings.sent_bytes
@@ -240,14 +260,18 @@ class BaseClient:
             wait=False
         )  # its thread ends with this decode; a call that is cancelled waits for neither
         try:
-            reply = yield from self._infer(link, deadline, prepare)
+            if link.local is None:
+                reply = yield from self._infer(link, deadline, prepare)
+            else:
+                ask = partial(_asked_here, link.local, source, self._limits, deadline, request_id)
+                reply = yield Work(ask)
         except TransportError:
             yield Work(decoding.result)  # a broken photo is the more useful thing to hear of
             raise
         watch.lap("ask")
         whole: Photo = yield Work(decoding.result)
         watch.lap("load")
-        alpha = reply.answer.output("alpha").floats().reshape(reply.contract.size_hw)
+        alpha = reply.alpha
         finished = yield Work(partial(finish, whole, alpha, reply.contract, options))
         if not isinstance(source, bytes):
             yield Work(lambda: finished.pixels)  # now: the caller may use the array again
@@ -274,11 +298,12 @@ class BaseClient:
         reply = yield from self._infer(link, deadline, prepare)
         watch.lap("ask")
         try:
+            assert isinstance(reply.answer, Answer)
             (picture,) = reply.answer.output("cutout").items()
             facts = json.loads(reply.answer.output("facts").items()[0])
             box, confidence = facts["box"] and tuple(facts["box"]), float(facts["confidence"])
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise ServerFault(f"{reply.endpoint} answers {self._cutout!r} with nonsense: {error}") from error
+            raise ServerFault(f"{reply.server} answers {self._cutout!r} with nonsense: {error}") from error
         return self._cutout_of(Encoded(picture, box, confidence, _holds_matte(options)), watch, reply)
 
     def _request(self, id: str, model: str, tensors: list[tuple[str, bytes]], *outputs: str) -> Request:
@@ -294,7 +319,7 @@ class BaseClient:
             total_ms=watch.total_ms,
             tries=reply.tries,
             sent_bytes=reply.sent_bytes,
-            server=str(reply.endpoint),
+            server=reply.server,
             request_id=reply.request_id,
         )
         return Cutout(finished, timings)
@@ -348,7 +373,7 @@ class BaseClient:
                 raise NetworkChanged(
                     f"{endpoint} answers {name} {shape}, its contract said {contract.size_hw}"
                 )
-        return _Reply(endpoint, contract, answer, tries, sent_bytes, request.id)
+        return _Reply(str(endpoint), contract, answer, tries, sent_bytes, request.id)
 
     def _contract(self, link: Connections, endpoint: Endpoint, deadline: Deadline) -> Flow[Contract]:
         """The network's contract, asked for once per endpoint and kept while it answers."""
@@ -447,6 +472,8 @@ class BaseClient:
 
     def _info_flow(self, link: Connections) -> Flow[list[ServerInfo]]:
         """``Client.info``."""
+        if link.local is not None:
+            return [_described(link.local)]
         infos = {}
         for endpoint in link.balancer.endpoints:
             infos[endpoint] = yield from self._describe(link, endpoint)
@@ -503,6 +530,8 @@ class BaseClient:
 
     def _ready_flow(self, link: Connections) -> Flow[bool]:
         """``Client.ready``."""
+        if link.local is not None:
+            return True
         for endpoint in link.balancer.endpoints:
             try:
                 said = yield _ask(endpoint, _wire.ready_query(), Deadline(min(self._timeout_s, 5.0)))
@@ -514,6 +543,8 @@ class BaseClient:
 
     def _contract_flow(self, link: Connections) -> Flow[Contract]:
         """``Client.contract``."""
+        if link.local is not None:
+            return link.local.contract
         endpoint = link.balancer.take()
         try:
             return (yield from self._contract(link, endpoint, Deadline(self._timeout_s)))
@@ -536,12 +567,47 @@ Prepare = Callable[["Contract"], Flow[tuple[Request, dict[str, int]]]]
 
 @dataclass(frozen=True)
 class _Reply:
-    endpoint: Endpoint
+    server: str
     contract: Contract
-    answer: Answer
+    answer: Answer | NDArray[np.float32]
+    """What the server said, or the alpha that the network of this process gave."""
     tries: int
     sent_bytes: int
     request_id: str
+
+    @property
+    def alpha(self) -> NDArray[np.float32]:
+        """float32 (S, S)."""
+        if isinstance(self.answer, Answer):
+            return self.answer.output("alpha").floats().reshape(self.contract.size_hw)
+        return self.answer
+
+
+def _known_engine(name: str) -> str:
+    from bgclient.local import ENGINES
+
+    if name not in (*ENGINES, "triton"):
+        raise ValueError(f"engine={name!r}: use one of {', '.join(ENGINES)}, triton")
+    return name
+
+
+def _asked_here(
+    network: LocalNetwork, source: bytes | Photo, limits: Limits, deadline: Deadline, request_id: str
+) -> _Reply:
+    """The answer of the network of this process."""
+    from bgimage.codec import decode
+    from bgimage.geometry import decode_side, network_input
+
+    at_least = decode_side(network.contract)
+    photo = decode(source, limits, at_least=at_least) if isinstance(source, bytes) else source
+    alpha = network.alpha(network_input(photo, network.contract), max(deadline.left_s, 0.001))
+    return _Reply("this process", network.contract, alpha, 1, 0, request_id)
+
+
+def _described(network: LocalNetwork) -> ServerInfo:
+    return ServerInfo(
+        server="this process", ready=True, network="bgclient", backend=network.name, contract=network.contract
+    )
 
 
 def _ask(endpoint: Endpoint, message: Request | _wire.Query, deadline: Deadline) -> Ask:

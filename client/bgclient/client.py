@@ -40,7 +40,7 @@ def _twin(original: Callable[..., Any]) -> Callable[[F], F]:
 
 
 class Client(BaseClient):
-    """Cuts people out of photos, by a Triton server that holds our models.
+    """Cuts people out of photos, by the network in this process or by a Triton server that holds our models.
 
     One client is meant to live long and to be shared: between threads (its connections are pooled), across
     ``fork`` (a child opens its own connections) and by ``pickle`` (settings travel, connections do not; a
@@ -48,11 +48,15 @@ class Client(BaseClient):
 
     Args:
         url: "host:8001" (gRPC) or "grpc://", "grpcs://", "http://", "https://"; several as a list or
-            separated by commas are balanced. None: BGCLIENT_URL, else a server that this process starts for
-            itself.
+            separated by commas are balanced. None: BGCLIENT_URL, else ``engine``.
+        engine: what runs the network where no server is named. In this process: "onnxruntime" (extra ``local``),
+            "openvino", "openvino-bf16", "cuda", "coreml" or "directml"; one that is missing is an error. "triton": a
+            tritonserver that this process starts for itself, once, and ends with itself (extra ``server``; Linux).
+            None: BGCLIENT_ENGINE, else "onnxruntime". Given, it goes before BGCLIENT_URL.
         model: another network of the same server, whose ensembles are called ``matte_MODEL`` and
             ``cutout_MODEL``.
-        timeout_s: seconds for a whole call, retries included; starting the embedded server is not counted.
+        timeout_s: seconds for a whole call, retries included; loading the network, or starting the embedded
+            server, is not counted.
         retry: how often to try again on errors whose class is ``retryable``.
         headers: sent with every request.
         token: sent as "authorization: Bearer TOKEN".

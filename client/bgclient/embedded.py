@@ -1,4 +1,4 @@
-"""The server of this process: started when first needed, once, and stopped at exit."""
+"""The tritonserver of this process (``engine="triton"``): started when first needed, once, and stopped at exit."""
 
 from __future__ import annotations
 
@@ -57,8 +57,9 @@ def _started() -> Server:
         from bgserver import Server
     except ImportError as error:
         raise NoServer(
-            f"BGCLIENT_URL is not set, and no server can be started here ({error}); "
-            "set BGCLIENT_URL=host:8001, or pip install 'bgclient[server]'"
+            f"no server can be started here ({error}); "
+            "set BGCLIENT_URL=host:8001, or pip install 'bgclient[server]', or run the network in this process: "
+            "pip install 'bgclient[local]', engine='onnxruntime'"
         ) from error
     return Server().start()
 

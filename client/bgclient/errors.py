@@ -9,7 +9,7 @@ BgError                       base; .code, .retryable, .status
 ├── OptionError               an option, see ``bgimage.errors``
 ├── NoPersonFound
 └── TransportError            the way to the server
-    ├── NoServer              no address given and none can be started here
+    ├── NoServer              no address given, and nothing here can run the network
     ├── ServerUnavailable     nobody answers at the address, or not in working order   (retryable)
     ├── ServerBusy            the server's queue or shared memory is full              (retryable)
     ├── DeadlineExceeded      the whole call took longer than ``timeout_s``
@@ -100,7 +100,7 @@ class TransportError(BgError):
 
 
 class NoServer(TransportError):
-    """No address is given, and no server can be started on this machine."""
+    """No address is given, and nothing on this machine can run the network."""
 
     code = "no_server"
     status = 503

@@ -33,7 +33,8 @@ class Cutter:
     not a property of the photos.
 
     Args:
-        url: as for ``Client``; BGCLIENT_URL must be set in the workers where it is None, or each starts a server.
+        url: as for ``Client``; where it is None and BGCLIENT_URL is not set in the workers, each runs the network
+            itself, on the cores that Ray gives it.
         photo: the column of photos: encoded bytes, or pixels as ``ray.data.read_images`` gives them.
         keep_photo: keep that column; without it, results are small.
         transport_errors: "raise", or "column" to treat the server's errors like a photo's.

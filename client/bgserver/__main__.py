@@ -15,7 +15,8 @@ from pathlib import Path
 
 from bgserver import Server, ServerError, Tls, canary, install
 from bgserver.logs import JsonLog, of_event
-from bgserver.server import VARIANTS, model_repository
+from bgserver.repository import model_repository
+from bgserver.server import VARIANTS
 
 SETTINGS = (
     *("variant", "repository", "engine", "threads", "host", "grpc-port", "http-port", "metrics-port"),

@@ -1,4 +1,5 @@
-"""What runs an ONNX network inside the Python-based ``onnxruntime`` backend: ONNX Runtime or OpenVINO.
+"""What runs an ONNX network, in the Python-based ``onnxruntime`` backend and in a client's own process: ONNX Runtime or
+OpenVINO.
 
 One by name, or "auto": OpenVINO in BF16 where the CPU has it (AVX512-BF16, AMX: 2.2 to 2.6 times ONNX Runtime
 on these networks); else the faster of ONNX Runtime and OpenVINO in FP32, timed for a moment on this machine: which one
@@ -9,6 +10,7 @@ What was chosen and why is logged. Asked for by name and missing is an error, ne
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +25,14 @@ from bgimage import runtimes
 from bgserver.errors import EngineMissing
 from bgserver.strict import Tensor
 
-NAMES = ("auto", "onnxruntime", "openvino", "openvino-bf16", "cuda")
+NAMES = ("auto", "onnxruntime", "openvino", "openvino-bf16", "cuda", "coreml", "directml")
+
+_PROVIDERS = {
+    "cuda": ("CUDAExecutionProvider", "onnxruntime-gpu"),
+    "coreml": ("CoreMLExecutionProvider", "onnxruntime, on a Mac"),
+    "directml": ("DmlExecutionProvider", "onnxruntime-directml, on Windows"),
+}
+"""ONNX Runtime's execution provider of an engine, and what carries it. Only CPU and OpenVINO were run by the tests."""
 
 Feeds = Mapping[str, NDArray[Any]]
 
@@ -56,6 +65,25 @@ class Engine:
     outputs: Mapping[str, Tensor]
     run: Callable[[Feeds, Sequence[str]], list[NDArray[Any]]]
     """Arrays by input name, and the wanted outputs' names -> their arrays, in that order."""
+    contract: str | None = None
+    """The contract in the network's file, as JSON; None where there is none."""
+
+
+def cores() -> int:
+    """Cores that this process may keep busy: the CPUs it may run on, a container's quota, and OMP_NUM_THREADS
+    (which Ray and batch systems set for each of their workers).
+    """
+    known = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    limits = [len(known)]
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        limits.append(math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):
+        pass  # not Linux, or "max"
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if asked.isdigit():
+        limits.append(int(asked))
+    return max(1, min(limits))
 
 
 def cpu_flags() -> set[str]:
@@ -76,29 +104,33 @@ def require(module: str, engine: str, package: str) -> Any:
     return _IMPORTS[module]() if module in _IMPORTS else importlib.import_module(module)
 
 
-def onnxruntime_engine(model: Path, *, threads: int, cuda_device: int | None = None) -> Engine:
-    """ONNX Runtime on the CPU, or on a GPU by its CUDA execution provider.
+def onnxruntime_engine(
+    model: Path, *, threads: int, accelerator: str | None = None, device: int = 0
+) -> Engine:
+    """ONNX Runtime on the CPU, or through the execution provider of "cuda", "coreml" or "directml".
 
     Raises:
-        EngineMissing: not installed, or without CUDA, or CUDA does not start.
+        EngineMissing: not installed, or without that provider, or the provider does not start.
     """
     ort = require("onnxruntime", "onnxruntime", "onnxruntime")
     providers: list[Any] = ["CPUExecutionProvider"]
-    if cuda_device is not None:
-        if "CUDAExecutionProvider" not in ort.get_available_providers():
-            raise EngineMissing(
-                "engine cuda was asked for and this onnxruntime is built without; pip install onnxruntime-gpu"
-            )
-        providers.insert(0, ("CUDAExecutionProvider", {"device_id": cuda_device}))
+    provider, package = _PROVIDERS[accelerator] if accelerator else (providers[0], "")
+    if provider not in ort.get_available_providers():
+        raise EngineMissing(
+            f"engine {accelerator} was asked for and this onnxruntime is built without; pip install {package}"
+        )
+    if accelerator:
+        providers.insert(0, provider if accelerator == "coreml" else (provider, {"device_id": device}))
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     # Spinning threads of one session slow every other process of the machine down, at no visible gain here.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_mem_pattern = accelerator != "directml"  # which wants it so
     session = ort.InferenceSession(str(model), options, providers=providers)
-    if cuda_device is not None and "CUDAExecutionProvider" not in session.get_providers():
+    if provider not in session.get_providers():  # ONNX Runtime goes on without, with a warning
         raise EngineMissing(
-            f"engine cuda was asked for and CUDA device {cuda_device} does not start; see the log above"
+            f"engine {accelerator} was asked for and device {device} does not start; see the log above"
         )
 
     def tensors(infos: Sequence[Any]) -> dict[str, Tensor]:
@@ -113,12 +145,13 @@ def onnxruntime_engine(model: Path, *, threads: int, cuda_device: int | None = N
         answers: list[NDArray[Any]] = session.run(list(wanted), dict(feeds))
         return answers
 
-    device = "CPU" if cuda_device is None else f"CUDA device {cuda_device}"
+    place = f"{accelerator} device {device}" if accelerator else "CPU"
     return Engine(
-        f"ONNX Runtime {ort.__version__} on {device}, FP32, {threads} threads",
+        f"ONNX Runtime {ort.__version__} on {place}, FP32, {threads} threads",
         tensors(session.get_inputs()),
         tensors(session.get_outputs()),
         run,
+        session.get_modelmeta().custom_metadata_map.get("contract"),
     )
 
 
@@ -140,8 +173,11 @@ def openvino_engine(model: Path, *, threads: int, bf16: bool = False) -> Engine:
         "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,  # several processes would pin their threads to the same cores
     }
-    compiled = ov.Core().compile_model(str(model), "CPU", settings)
+    core = ov.Core()
+    network = core.read_model(str(model))
+    compiled = core.compile_model(network, "CPU", settings)
     pending = compiled.create_infer_request()
+    written_in = ["framework", "contract"]  # where OpenVINO keeps the metadata of an ONNX file
 
     def tensors(ports: Sequence[Any]) -> dict[str, Tensor]:
         names = {
@@ -170,6 +206,7 @@ def openvino_engine(model: Path, *, threads: int, bf16: bool = False) -> Engine:
         tensors(compiled.inputs),
         tensors(compiled.outputs),
         run,
+        network.get_rt_info(written_in).astype(str) if network.has_rt_info(written_in) else None,
     )
 
 
@@ -202,12 +239,14 @@ def load(
     Raises:
         EngineMissing: it cannot run here.
     """
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or cores()
     if name not in NAMES:
         raise EngineMissing(f"there is no engine {name!r}; use one of {', '.join(NAMES)}")
     if name == "cuda" or (name == "auto" and cuda_device is not None):
-        engine = onnxruntime_engine(model, threads=threads, cuda_device=cuda_device or 0)
+        engine = onnxruntime_engine(model, threads=threads, accelerator="cuda", device=cuda_device or 0)
         return engine, "asked for" if name == "cuda" else "the model is placed on a GPU"
+    if name in _PROVIDERS:
+        return onnxruntime_engine(model, threads=threads, accelerator=name), "asked for"
     if name == "onnxruntime":
         return onnxruntime_engine(model, threads=threads), "asked for"
     if name.startswith("openvino"):

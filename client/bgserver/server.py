@@ -19,6 +19,7 @@ from bgimage.errors import BgError, from_message
 from bgserver import canary
 from bgserver.errors import EngineMissing, NetworkMissing, ServerDied, ServerError, StartTimeout
 from bgserver.installation import find_tritonserver
+from bgserver.repository import model_repository
 from bgserver.spec import Spec
 
 _PACKAGES = Path(__file__).resolve().parent.parent
@@ -53,19 +54,6 @@ class Tls:
         }
         files = tuple(f"--{name}={path}" for name, path in names.items() if path is not None)
         return (f"--grpc-use-ssl{'-mutual' if self.clients else ''}=true", *files)
-
-
-def model_repository() -> Path:
-    """The models that came with this package: inside the wheel, or at the root of the checkout.
-
-    Raises:
-        NetworkMissing: neither is there.
-    """
-    places = (Path(__file__).parent / "model_repository", _PACKAGES.parent / "model_repository")
-    for place in places:
-        if (place / "cutout").is_dir():
-            return place
-    raise NetworkMissing(f"no model repository in {' nor '.join(map(str, places))}; pass repository=")
 
 
 VARIANTS = {"onnx-gpu": None, "cpu": "cpu", "trt": "trt"}

@@ -173,7 +173,7 @@ def test_the_embedded_server_is_started_once_however_many_ask_at_once(counted):
 
 
 def test_the_embedded_server_is_started_by_the_first_call_and_not_by_making_a_client(counted):
-    client = Client(connector=FakeServer())
+    client = Client(engine="triton", connector=FakeServer())
     assert counted == []
     client.ready()
     client.ready()
@@ -190,7 +190,7 @@ def test_after_it_was_stopped_another_one_is_started(counted):
 
 def test_one_that_gave_up_is_replaced_once_for_every_client(counted, twin, photo):
     fake = FakeServer()
-    clients = [twin.client(None, connector=fake) for _ in range(2)]
+    clients = [twin.client(None, engine="triton", connector=fake) for _ in range(2)]
 
     def servers():
         return [twin.do(client.cut(photo)).timings.server for client in clients]
@@ -209,7 +209,7 @@ def test_one_that_gave_up_is_replaced_once_for_every_client(counted, twin, photo
 
 
 def test_a_client_whose_server_was_stopped_starts_another(counted, twin, photo):
-    client = twin.client(None, connector=FakeServer())
+    client = twin.client(None, engine="triton", connector=FakeServer())
     twin.do(client.cut(photo))
     embedded.stop()
     assert twin.do(client.cut(photo)).timings.server == "127.0.0.1:2"
@@ -227,8 +227,9 @@ def test_a_forked_child_uses_its_parent_s_server_and_leaves_it_running(counted):
     assert counted[0].stopped == 0
 
 
-def test_bgclient_url_goes_before_the_embedded_server(counted, monkeypatch, photo):
+def test_bgclient_url_goes_before_the_embedded_server_of_the_environment(counted, monkeypatch, photo):
     fake = FakeServer()
+    monkeypatch.setenv("BGCLIENT_ENGINE", "triton")
     monkeypatch.setenv("BGCLIENT_URL", "elsewhere:8001")
     assert Client(connector=fake).cut(photo).timings.server == "elsewhere:8001"
     assert counted == []
@@ -239,7 +240,7 @@ def test_a_missing_server_part_is_said_with_both_ways_out(monkeypatch):
     monkeypatch.setattr(embedded, "_server", None)
     monkeypatch.setitem(sys.modules, "bgserver", None)
     with pytest.raises(NoServer, match=r"BGCLIENT_URL=host:8001, or pip install 'bgclient\[server\]'"):
-        Client().ready()
+        Client(engine="triton").ready()
 
 
 def test_nothing_is_left_of_a_process_that_ends_without_closing(run_python, grpc_server):

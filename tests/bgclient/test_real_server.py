@@ -316,7 +316,7 @@ import os, signal, sys, time
 from bgclient import Client, embedded
 from bgserver import canary
 
-client = Client(timeout_s=120.0, shared_memory=True)
+client = Client(engine="triton", timeout_s=120.0, shared_memory=True)
 before = client.cut(sys.argv[1])
 server = embedded._server
 load = canary.request(server.http_url, "POST", "/v2/repository/models/some/load", b"{}")

@@ -145,6 +145,7 @@ def cut(
         ),
     ] = "client",
     url: server.Url = None,
+    engine: server.Engine = None,
     model: server.Model = None,
     timeout: server.Timeout = 30.0,
     token: server.Token = None,
@@ -189,6 +190,7 @@ def cut(
         raise Ending(Status.USAGE, "URLs are fetched only with --allow-urls, and from public addresses")
     with server.client_of(
         url,
+        engine=engine,
         model=model,
         timeout_s=timeout,
         token=token,

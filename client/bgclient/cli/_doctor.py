@@ -35,6 +35,7 @@ _NEEDED = (
     "rich",
 )
 _EXTRAS = {
+    "local": ("onnxruntime",),
     "server": ("nvidia-pytriton", "onnxruntime"),
     "web": ("fastapi", "uvicorn", "python-multipart"),
     "ray": ("ray",),
@@ -60,6 +61,7 @@ class Finding:
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON lines.")] = False,
     url: server.Url = None,
+    engine: server.Engine = None,
     model: server.Model = None,
     timeout: server.Timeout = 30.0,
     token: server.Token = None,
@@ -71,6 +73,7 @@ def doctor(
     """Look at what is installed, the server, the GPU and the limits, and cut a test photo with timings."""
     client = server.client_of(
         url,
+        engine=engine,
         model=model,
         timeout_s=timeout,
         token=token,
@@ -79,8 +82,8 @@ def doctor(
         cert_file=cert_file,
         key_file=key_file,
     )
-    if url is None:
-        say("BGCLIENT_URL is not set: starting a server of this process ...")
+    if (engine or os.environ.get("BGCLIENT_ENGINE")) == "triton":
+        say("starting a tritonserver of this process ...")
     worst: Status | None = None
     with client:
         looks: tuple[Callable[[], Iterator[Finding]], ...] = (
@@ -205,6 +208,6 @@ def _canary(client: Client) -> Iterator[Finding]:
         yield Finding(
             "canary",
             "ok",
-            f"640 x 480 finished by the {where}: {t.total_ms:.0f} ms (load {t.load_ms:.0f}, shrink {t.shrink_ms:.0f}, "
+            f"640 x 480, where={where}: {t.total_ms:.0f} ms (load {t.load_ms:.0f}, shrink {t.shrink_ms:.0f}, "
             f"ask {t.ask_ms:.0f}, finish {t.finish_ms:.0f}), {t.sent_bytes / 1024:.0f} KiB sent",
         )

@@ -17,6 +17,7 @@ from bgclient.cli._talk import status_of
 def info(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     url: server.Url = None,
+    engine: server.Engine = None,
     model: server.Model = None,
     token: server.Token = None,
     header: server.Headers = None,
@@ -26,7 +27,14 @@ def info(
 ) -> None:
     """Say what the servers serve: version, network, what runs it and on which device."""
     with server.client_of(
-        url, model=model, token=token, headers=header, ca_file=ca_file, cert_file=cert_file, key_file=key_file
+        url,
+        engine=engine,
+        model=model,
+        token=token,
+        headers=header,
+        ca_file=ca_file,
+        cert_file=cert_file,
+        key_file=key_file,
     ) as client:
         infos = client.info()
     if as_json:
@@ -58,9 +66,8 @@ def lines(one: ServerInfo) -> list[str]:
     if one.version is not None:
         said[0] += f", Triton {one.version}"
     if one.network is not None:
-        said.append(
-            f"network  {one.network}, {one.backend} on {', '.join(one.devices) or 'whatever it chooses'}"
-        )
+        devices = f" on {', '.join(one.devices)}" if one.devices else ""
+        said.append(f"network  {one.network}, {one.backend}{devices}")
     if one.contract is not None:
         height, width = one.contract.size_hw
         said.append(f"contract {one.contract.fingerprint}: sees {width} x {height} pixels")

@@ -1,4 +1,4 @@
-"""Options of every command that talks to a server."""
+"""Options of every command that runs the network, here or by a server."""
 
 from __future__ import annotations
 
@@ -17,8 +17,16 @@ Url = Annotated[
     typer.Option(
         "--url",
         "-u",
-        envvar="BGCLIENT_URL",
-        help="host:port (gRPC) or http://host:port; several separated by commas. Without: a server of its own.",
+        help="host:port (gRPC) or http://host:port; several by commas. Without: BGCLIENT_URL, else this process.",
+        rich_help_panel=PANEL,
+    ),
+]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        help="What runs the network here: onnxruntime, openvino, openvino-bf16, cuda, coreml, directml, or triton. "
+        "Without: BGCLIENT_ENGINE, else onnxruntime.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -60,6 +68,7 @@ SharedMemory = Annotated[
 def client_of(
     url: str | None,
     *,
+    engine: str | None = None,
     model: str | None = None,
     timeout_s: float = 30.0,
     token: str | None = None,
@@ -78,6 +87,15 @@ def client_of(
         named[name.strip()] = value.strip()
     try:
         tls = TLS(ca_file=ca_file, cert_file=cert_file, key_file=key_file)
-        return Client(url, model=model, timeout_s=timeout_s, token=token, headers=named, tls=tls, **settings)
+        return Client(
+            url,
+            engine=engine,
+            model=model,
+            timeout_s=timeout_s,
+            token=token,
+            headers=named,
+            tls=tls,
+            **settings,
+        )
     except ValueError as error:
         raise Ending(Status.USAGE, str(error)) from error

@@ -19,6 +19,14 @@ def web(
     port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0: any free one.")] = 8080,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
     url: server.Url = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            "--engine",
+            help="What runs the network where no server is named; without: triton, a server of its own. "
+            "Any other decodes photos in this process.",
+        ),
+    ] = None,
 ) -> None:
     """Serve the web page and the remove.bg-shaped REST interface.
 
@@ -32,7 +40,7 @@ def web(
         ) from error
     try:
         settings = Settings.from_environment()
-        settings = dataclasses.replace(settings, url=url or settings.url)
+        settings = dataclasses.replace(settings, url=url or settings.url, engine=engine or settings.engine)
     except ValueError as error:
         raise Ending(Status.USAGE, str(error)) from error
     check_free(host, port)

@@ -130,7 +130,9 @@ class Service:
         self.settings = settings
         self.metrics = Metrics()
         self._limits = Limits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels)
-        self.client = client or AsyncClient(settings.url, timeout_s=settings.cut_s, limits=self._limits)
+        self.client = client or AsyncClient(
+            _url(settings), engine=settings.engine, timeout_s=settings.cut_s, limits=self._limits
+        )
         self.canary = Canary(self.client, self.metrics, where=settings.where)
         self._fetcher = fetcher or Fetcher(max_bytes=settings.max_upload_bytes)
         self._fetching = ThreadPoolExecutor(8, thread_name_prefix="bgclient-fetch")
@@ -253,6 +255,10 @@ class Service:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
         refusal = Refusal(error.status_code, code, str(error.detail), headers=dict(error.headers or {}))
         return await self.refused(request, refusal)
+
+
+def _url(settings: Settings) -> str | None:
+    return settings.url or os.environ.get("BGCLIENT_URL", "").strip() or None
 
 
 async def _unless_gone(request: Request, work: Awaitable[T]) -> T:

@@ -23,7 +23,10 @@ class Settings:
     """
 
     url: str | None = None
-    """Triton's address for ``AsyncClient``; None: BGCLIENT_URL, else a server of this process."""
+    """Triton's address for ``AsyncClient``; None: BGCLIENT_URL, else ``engine``."""
+    engine: str = "triton"
+    """What runs the network where no server is named, as for ``AsyncClient``. "triton": a tritonserver that this
+    process starts. Any other decodes photos in the process that holds the keys: for one's own use."""
     where: Where = "server"
     """Who decodes photos and finishes pictures: "server", so that no decoder meets a stranger's photo in the process
     that holds the keys; "client": this app, for one far from its Triton, to which a small picture then travels."""
@@ -118,6 +121,7 @@ def _boolean(text: str) -> bool:
 
 _READ: dict[str, Callable[[str], Any]] = {
     "str | None": lambda text: text or None,
+    "str": str,
     "Where": str,
     "tuple[str, ...]": lambda text: tuple(part.strip() for part in text.split(",") if part.strip()),
     "bool": _boolean,

@@ -1,4 +1,4 @@
-"""This project as a user calls it: ``bgclient.cut`` with the server that it starts for itself."""
+"""This project as a user calls it: ``bgclient.cut`` with the network in its own process."""
 
 import time
 
