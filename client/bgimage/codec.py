@@ -11,7 +11,7 @@ import io
 import math
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bgimage import metadata
+from bgimage import colour, metadata
 from bgimage._cv import cv2
 from bgimage.encode import Pixels, encode
 from bgimage.errors import (
@@ -34,7 +34,10 @@ from bgimage.errors import (
     TooManyPixels,
     UnknownFormat,
 )
+from bgimage.jpeg import Jpeg
 from bgimage.once import cached_property
+from bgimage.png import Png
+from bgimage.tiff import Layout
 from bgimage.tiles import MIDDLE, block_means, factor
 
 __all__ = [
@@ -64,6 +67,19 @@ _PLUGINS = {
     "gif": ("PIL.GifImagePlugin", "GifImageFile"),
     "jpeg": ("PIL.JpegImagePlugin", "JpegImageFile"),
 }
+
+
+_RAW_FILES = (
+    (0, b"FUJIFILMCCD-RAW"),
+    (0, b"IIRO"),
+    (0, b"IIRS"),
+    (0, b"MMOR"),
+    (0, b"IIU\0"),
+    (0, b"FOVb"),
+    (0, b"\0MRM"),
+    (4, b"ftypcrx "),
+)
+"""Offsets and first bytes of raw files that are not TIFF."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +190,10 @@ def sniff(data: bytes) -> str:
             return "avif"
         if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}:
             return "heic"
+    if any(head[at:].startswith(mark) for at, mark in _RAW_FILES):
+        raise UnknownFormat(
+            "a raw file (CR3, RAF, ORF, RW2 or the like) is not read here; develop it and send the JPEG or TIFF"
+        )
     raise UnknownFormat(
         f"{len(data)} bytes that begin with {data[:8].hex(' ')}: not one of {', '.join(FORMATS)}"
     )
@@ -187,13 +207,8 @@ def _open(data: bytes, format: str, limits: Limits) -> Any:
     """
     if format == "webp":
         _check_size(_webp_size_hw(data), limits)  # Pillow's plugin allocates the canvas when it opens
-    module, name = _PLUGINS[format]
     try:
-        plugin = getattr(importlib.import_module(module), name)
-    except ImportError as error:
-        raise MissingCodec(f"{format.upper()} needs {module}; pip install 'bgclient[heif]'") from error
-    try:
-        return plugin(_TimedBytes(data, limits))
+        return _plugin(format)(_TimedBytes(data, limits))
     except BgError:
         raise
     except Image.DecompressionBombError as error:
@@ -202,6 +217,14 @@ def _open(data: bytes, format: str, limits: Limits) -> Any:
         raise BrokenPhoto(
             f"{format.upper()} header of {len(data)} bytes cannot be read; save the photo again"
         ) from error
+
+
+def _plugin(format: str) -> Any:
+    module, name = _PLUGINS[format]
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise MissingCodec(f"{format.upper()} needs {module}; pip install 'bgclient[heif]'") from error
 
 
 def _webp_size_hw(data: bytes) -> tuple[int, int]:
@@ -216,19 +239,6 @@ def _webp_size_hw(data: bytes) -> tuple[int, int]:
         width, height = struct.unpack("<HH", data[26:30])
         return height & 0x3FFF, width & 0x3FFF
     raise BrokenPhoto(f"WEBP of {len(data)} bytes has no picture in it; save the photo again")
-
-
-def _late_exif(data: bytes) -> dict[str, bytes]:
-    """A PNG's EXIF that follows the pixels, as Pillow names it; Pillow itself decodes them all to look behind them."""
-    at = 8
-    while at + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        if kind == b"eXIf":
-            return {"exif": b"Exif\0\0" + data[at + 8 : at + 8 + length]}
-        if kind == b"IEND":  # what follows is no PNG any more, and may be long
-            break
-        at += 12 + length
-    return {}
 
 
 def _check_size(size_hw: tuple[int, int], limits: Limits) -> None:
@@ -258,8 +268,26 @@ def _check_scans(data: bytes, size_hw: tuple[int, int], limits: Limits) -> None:
 _S_PER_PIXEL_AND_SCAN = 5e-10  # an empty refinement scan, 0.5 ms a megapixel: the least that a scan costs
 
 
-def _header(data: bytes, limits: Limits) -> tuple[str, Any, int]:
-    """Format, opened image and EXIF orientation, after every check that needs no pixels."""
+@dataclass
+class _Header:
+    """A photo after every check that needs no pixels."""
+
+    format: str
+    size_hw: tuple[int, int]
+    """As stored, before orientation."""
+    orientation: int
+    read: Callable[[int | None], tuple[Pixels, Pixels | None, int]]
+    """Pixels, alpha and the orientation still to be applied; of a JPEG maybe reduced (see ``decode``)."""
+    icc: bytes | None = None
+    exif: bytes | None = None
+    dpi: tuple[float, float] | None = None
+
+    @property
+    def upright_hw(self) -> tuple[int, int]:
+        return self.size_hw[::-1] if self.orientation >= 5 else self.size_hw
+
+
+def _header(data: bytes, limits: Limits) -> _Header:
     if not data:
         raise EmptyPhoto("0 bytes; send the whole file")
     if len(data) > limits.max_bytes:
@@ -267,22 +295,110 @@ def _header(data: bytes, limits: Limits) -> tuple[str, Any, int]:
             f"{len(data)} bytes, allowed are {limits.max_bytes}; scale it down or compress it more"
         )
     format = sniff(data)
-    image = _open(data, format, limits)
-    if format == "png" and "exif" not in image.info:
-        image.info.update(_late_exif(data))
-    width, height = image.size
-    _check_size((height, width), limits)
+    try:
+        header = _HEADERS.get(format, _other)(data, format, limits)
+    except BgError:
+        raise
+    except Exception as error:  # whatever hostile bytes make of a parser
+        raise BrokenPhoto(
+            f"{format.upper()} header of {len(data)} bytes cannot be read; save the photo again"
+        ) from error
+    _check_size(header.size_hw, limits)
     if format == "jpeg":
-        _check_scans(data, (height, width), limits)
-    # Pillow's and OpenCV's TIFF readers turn the picture themselves; Pillow's size is already the turned one.
-    return format, image, 1 if format == "tiff" else metadata.orientation(image)
+        _check_scans(data, header.size_hw, limits)
+    return header
+
+
+def _jpeg(data: bytes, format: str, limits: Limits) -> _Header:
+    parts = Jpeg.of(data)
+    image = _open(parts.bare, format, limits)
+    size_hw = (image.height, image.width)
+    turned = metadata.orientation(parts.exif)
+
+    def read(at_least: int | None) -> tuple[Pixels, Pixels | None, int]:
+        pixels: Pixels
+        alpha: Pixels | None = None
+        if image.mode in ("L", "RGB"):
+            pixels = _decode_jpeg(parts.bare, image, size_hw, at_least)
+            if image.mode == "L":
+                pixels = _grey(np.ascontiguousarray(pixels[..., 0]), icc)
+        else:
+            pixels, alpha = _arrays(image)
+        image.fp = None
+        return pixels, alpha, turned
+
+    icc = image.info.get("icc_profile")
+    return _Header(format, size_hw, turned, read, icc, parts.exif, image.info.get("dpi") or parts.dpi)
+
+
+def _png(data: bytes, format: str, limits: Limits) -> _Header:
+    parts = Png.of(data)
+    image = _open(parts.bare, format, limits)
+    turned, icc = metadata.orientation(parts.exif), parts.icc
+
+    def read(_: int | None) -> tuple[Pixels, Pixels | None, int]:
+        if parts.depth == 16 and parts.colour_type in (2, 4, 6):
+            pixels, alpha = _decode_deep(parts.bare)
+        elif parts.colour_type == 0:
+            image.load()
+            grey = np.asarray(image.convert("L") if image.mode == "1" else image)
+            pixels, alpha = np.repeat(grey.astype(grey.dtype.newbyteorder("="))[..., None], 3, axis=2), None
+        else:
+            pixels, alpha = _arrays(image)
+        if parts.key is not None:
+            full = np.iinfo(pixels.dtype).max
+            key = np.array(parts.key) * (full // ((1 << parts.depth) - 1))
+            alpha = np.where((pixels == key).all(-1), 0, full).astype(pixels.dtype)
+        if parts.colour_type in (0, 4):
+            pixels = _grey(np.ascontiguousarray(pixels[..., 0]), icc)
+        return pixels, alpha, turned
+
+    return _Header(format, (image.height, image.width), turned, read, icc, parts.exif, parts.dpi)
+
+
+def _tiff(data: bytes, format: str, limits: Limits) -> _Header:
+    layout = Layout.of(data)
+
+    def opened(data: bytes) -> Any:
+        image = _plugin(format)(_TimedBytes(data, limits))
+        image.info.pop("dpi", None)
+        return image
+
+    def read(_: int | None) -> tuple[Pixels, Pixels | None, int]:
+        return layout.read(data, opened)
+
+    icc = layout.icc if layout.photometric in (2, 3, 6) else None
+    return _Header(format, layout.size_hw, layout.orientation, read, icc, data, metadata.exif_dpi(data))
+
+
+def _other(data: bytes, format: str, limits: Limits) -> _Header:
+    image = _open(data, format, limits)
+    exif = image.info.get("exif")
+    turned = metadata.orientation(exif)
+
+    def read(_: int | None) -> tuple[Pixels, Pixels | None, int]:
+        frame = image.tile[0][1] if format == "gif" and image.tile else None
+        pixels, alpha = _arrays(image)
+        if frame and frame != (0, 0, *image.size):  # outside its first frame a GIF is transparent
+            inside = np.zeros(pixels.shape[:2], np.uint8)
+            left, top, right, bottom = frame
+            inside[top:bottom, left:right] = 255 if alpha is None else alpha[top:bottom, left:right]
+            alpha = inside
+        return pixels, alpha, turned
+
+    icc = image.info.get("icc_profile")
+    if not icc and format in ("avif", "heic"):
+        icc = colour.nclx(data)
+    return _Header(format, (image.height, image.width), turned, read, icc, exif, image.info.get("dpi"))
+
+
+_HEADERS: dict[str, Callable[[bytes, str, Limits], _Header]] = {"jpeg": _jpeg, "png": _png, "tiff": _tiff}
 
 
 def probe(data: bytes, limits: Limits | None = None) -> PhotoInfo:
     """Format and upright size from the header alone. Raises the same ``PhotoError`` as ``decode`` would."""
-    format, image, orientation = _header(data, limits or Limits())
-    width, height = image.size
-    return PhotoInfo(format, (width, height) if orientation >= 5 else (height, width))
+    header = _header(data, limits or Limits())
+    return PhotoInfo(header.format, header.upright_hw)
 
 
 def check_batch(photos: Sequence[bytes], limits: Limits | None = None) -> None:
@@ -321,22 +437,14 @@ def decode(data: bytes, limits: Limits | None = None, *, at_least: int | None = 
     Raises:
         PhotoError: one of its kinds, see ``bgimage.errors``.
     """
-    limits = limits or Limits()
-    format, image, orientation = _header(data, limits)
-    width, height = image.size
-    pixels: Pixels
-    alpha: Pixels | None
+    header = _header(data, limits or Limits())
+    format = header.format
     try:
-        if format == "jpeg" and image.mode in ("L", "RGB"):
-            pixels, alpha = _decode_jpeg(data, (height, width), at_least), None
-            image.fp = None
-        elif _is_deep(image, format, data):
-            pixels, alpha = _decode_deep(data, image)
-        else:
-            pixels, alpha = _arrays(image)
+        pixels, alpha, orientation = header.read(at_least)
         # a damaged HEIC may decode to another size
-        if not (at_least and format == "jpeg") and pixels.shape[:2] != (height, width):
-            raise ValueError(f"{pixels.shape[:2]} pixels where the header says {(height, width)}")
+        expected = header.upright_hw if orientation == 1 else header.size_hw
+        if not (at_least and format == "jpeg") and pixels.shape[:2] != expected:
+            raise ValueError(f"{pixels.shape[:2]} pixels where the header says {expected}")
     except BgError:
         raise
     except Exception as error:  # whatever hostile bytes make of a foreign decoder
@@ -346,74 +454,84 @@ def decode(data: bytes, limits: Limits | None = None, *, at_least: int | None = 
     return Photo(
         pixels=_upright(pixels, orientation),
         alpha=None if alpha is None else _upright(alpha, orientation),
-        icc=metadata.rgb_profile(image),
-        exif=metadata.upright_exif(image),
-        dpi=metadata.dpi(image),
+        icc=header.icc if colour.kind(header.icc) == "RGB" else None,
+        exif=metadata.kept_exif(header.exif),
+        dpi=metadata.dpi(header.dpi),
         format=format,
-        size_hw=(width, height) if orientation >= 5 else (height, width),
+        size_hw=header.upright_hw,
     )
 
 
-def _decode_jpeg(data: bytes, size_hw: tuple[int, int], at_least: int | None) -> NDArray[np.uint8]:
+def _decode_jpeg(
+    data: bytes, image: Any, size_hw: tuple[int, int], at_least: int | None
+) -> NDArray[np.uint8]:
     import simplejpeg
 
-    smaller = {}
+    factor = 1
     if at_least is not None:
         factor = max(f for f in (1, 2, 4, 8) if f == 1 or max(size_hw) >= f * at_least)
-        if factor > 1:
-            smaller = {
-                "min_height": -(-size_hw[0] // factor),
-                "min_width": -(-size_hw[1] // factor),
-                "min_factor": factor,
-            }
+    side_hw = (-(-size_hw[0] // factor), -(-size_hw[1] // factor))
+    smaller = {}
+    if factor > 1:
+        smaller = {"min_height": side_hw[0], "min_width": side_hw[1], "min_factor": factor}
     try:
         decoded: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", **smaller)
+        return decoded
     except ValueError as error:
-        if "remature end" in str(error):
-            raise
+        said = str(error)
+    if "remature end of JPEG" in said:
+        # Without its last marker a JPEG may still have all its pixels; cut short, this raises once more.
+        decoded = simplejpeg.decode_jpeg(data + b"\xff\xd9", "RGB", **smaller)
+    elif "remature end" in said:
+        raise ValueError(said)
+    elif "subsampling" in said:  # sampling factors that TurboJPEG has no name for; libjpeg reads them
+        image.draft("RGB", side_hw[::-1])
+        decoded = np.asarray(image.convert("RGB"))
+    else:
         # Stray bytes between markers and the like: every viewer shows such a photo.
         decoded = simplejpeg.decode_jpeg(data, "RGB", strict=False, **smaller)
     return decoded
 
 
-def _is_deep(image: Any, format: str, data: bytes) -> bool:
-    """True for colour photos of 16 bits a channel, which Pillow would cut to 8."""
-    if format == "png":
-        return data[24] == 16 and data[25] in (2, 4, 6)
-    if format == "tiff":
-        return set(image.tag_v2.get(258, (1,))) == {16} and image.tag_v2.get(262) == 2
-    return False
-
-
-def _decode_deep(data: bytes, image: Any) -> tuple[Pixels, Pixels | None]:
+def _decode_deep(data: bytes) -> tuple[Pixels, Pixels | None]:
+    """A PNG of 16 bits a channel, which Pillow would cut to 8: RGB, RGBA, or grey with alpha."""
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None:
         raise BrokenPhoto(f"16-bit photo of {len(data)} bytes is cut short or damaged; save the photo again")
     if decoded.shape[2] == 3:
         return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), None
-    pixels, alpha = cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGB), np.ascontiguousarray(decoded[..., 3])
-    meaning = image.tag_v2.get(338, (0,))[0] if image.format == "TIFF" else 2  # TIFF 6.0, ExtraSamples
-    if meaning == 1:  # premultiplied
-        whole = np.rint(pixels * (65535 / np.maximum(alpha, 1))[..., None])
-        pixels = whole.clip(0, 65535).astype(np.uint16)
-    return pixels, alpha if meaning else None
+    return cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGB), np.ascontiguousarray(decoded[..., 3])
+
+
+def _grey(levels: Pixels, icc: bytes | None) -> Pixels:
+    """Grey (H, W) as RGB, in sRGB where a grey profile says what the levels mean."""
+    curve = colour.grey_curve(icc)
+    return np.repeat((levels if curve is None else colour.grey_in_srgb(levels, curve))[..., None], 3, axis=2)
 
 
 def _arrays(image: Any) -> tuple[Pixels, Pixels | None]:
     """RGB and alpha of any Pillow image."""
+    icc = image.info.get("icc_profile")
     if image.mode.startswith("I"):
         grey = np.asarray(image)
-        grey = grey if grey.dtype == np.uint16 else np.clip(grey, 0, 65535).astype(np.uint16)
-        return np.repeat(grey.astype(np.uint16)[..., None], 3, axis=2), None
+        grey = grey if grey.dtype == np.uint16 else np.clip(grey, 0, 65535)
+        return _grey(grey.astype(np.uint16), icc), None
     if image.mode == "F":
         raise UnknownFormat(
             "floating-point pixels have no agreed range; save the photo with 8 or 16 bits a channel"
         )
-    if image.mode == "CMYK":
-        return np.asarray(metadata.cmyk_to_srgb(image)), None
+    if image.mode in ("CMYK", "LAB"):
+        return np.asarray(
+            colour.cmyk_to_srgb(image) if image.mode == "CMYK" else colour.lab_to_srgb(image)
+        ), None
     if image.has_transparency_data:
         rgba = np.asarray(image.convert("RGBA"))
-        return np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
+        pixels = (
+            _grey(rgba[..., 0], icc) if image.mode in ("L", "LA") else np.ascontiguousarray(rgba[..., :3])
+        )
+        return pixels, np.ascontiguousarray(rgba[..., 3])
+    if image.mode in ("1", "L"):
+        return _grey(np.asarray(image.convert("L")), icc), None
     return np.asarray(image.convert("RGB")), None
 
 
@@ -425,6 +543,34 @@ def _upright(array: Pixels, orientation: int) -> Pixels:
         array = cv2.transpose(array)
     flip = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
     return array if flip is None else cv2.flip(array, flip)
+
+
+def _of_pillow(source: Image.Image) -> Photo:
+    try:
+        source.load()  # a TIFF is turned upright by that, and no longer says that it was turned
+        pixels, alpha = _arrays(source)
+    except BgError:
+        raise
+    except Exception as error:
+        raise BrokenPhoto(f"this {source.format or 'PIL'} image is cut short or damaged ({error})") from error
+    tags = getattr(source, "tag_v2", None) or {}
+    if source.mode.startswith("I") and tags:  # Pillow hands on what a TIFF stores, whatever it means
+        bits = tags.get(258, (16,))[0]
+        pixels = pixels * np.uint16(65_535 // ((1 << bits) - 1)) if bits < 16 else pixels
+        pixels = 65_535 - pixels if tags.get(262) == 0 else pixels
+    try:
+        exif: bytes | None = source.getexif().tobytes()
+    except Exception:  # a damaged block, or values that their own type cannot hold
+        exif = None
+    orientation = metadata.orientation(exif)
+    icc = source.info.get("icc_profile")
+    return Photo(
+        pixels=_upright(pixels, orientation),
+        alpha=None if alpha is None else _upright(alpha, orientation),
+        icc=icc if colour.kind(icc) == "RGB" else None,
+        exif=metadata.kept_exif(exif),
+        dpi=metadata.dpi(source.info.get("dpi")),
+    )
 
 
 def photo_from(source: Any) -> Photo:
@@ -441,15 +587,7 @@ def photo_from(source: Any) -> Photo:
     if isinstance(source, Photo):
         return source
     if isinstance(source, Image.Image):
-        orientation = metadata.orientation(source)
-        pixels, alpha = _arrays(source)
-        return Photo(
-            pixels=_upright(pixels, orientation),
-            alpha=None if alpha is None else _upright(alpha, orientation),
-            icc=metadata.rgb_profile(source),
-            exif=metadata.upright_exif(source),
-            dpi=metadata.dpi(source),
-        )
+        return _of_pillow(source)
     if not isinstance(source, np.ndarray):
         raise UnknownFormat(
             f"a {type(source).__name__} is no photo; give bytes, a PIL image or a numpy array"

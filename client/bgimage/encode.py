@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bgimage import metadata
 from bgimage._cv import cv2
 from bgimage.errors import OptionError
+from bgimage.ifd import LONG, RATIONAL, SHORT, UNDEFINED, Value, value, written
 
 Pixels = NDArray[np.uint8 | np.uint16]
 
@@ -193,40 +195,42 @@ def _rest(values: NDArray[np.uint8], guesses: NDArray[np.uint8]) -> float:
 
 
 def _tiff(pixels: Pixels, icc: bytes | None, exif: bytes | None, dpi: tuple[float, float] | None) -> bytes:
-    """TIFF 6.0, little-endian, 8 or 16 bits, strips packed by Deflate with horizontal differences."""
+    """TIFF 6.0, in EXIF's byte order, 8 or 16 bits, strips packed by Deflate with horizontal differences."""
     from isal import isal_zlib
-    from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
     height, width = pixels.shape[:2]
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    order, directories = metadata.directories(exif) if exif else ("<", {})
     strips = []
     for top in range(0, height, _BAND):
         rows = pixels[top : top + _BAND].reshape(-1, width, channels).copy()
         rows[:, 1:] -= pixels[top : top + _BAND].reshape(-1, width, channels)[:, :-1]
-        strips.append(isal_zlib.compress(rows.astype(rows.dtype.newbyteorder("<"), copy=False), _LEVEL))
-    directory = ImageFileDirectory_v2()
-    if exif:
-        block = Image.Exif()
-        block.load(exif)
-        for tag, value in block.items():
-            directory[tag] = block.get_ifd(tag) if tag in (0x8769, 0x8825) else value
-    directory[256], directory[257] = width, height
-    directory[258] = (pixels.itemsize * 8,) * channels
-    directory[259] = 8  # Deflate
-    directory[262] = 1 if channels == 1 else 2  # grey, black is 0; RGB
-    directory[274] = 1  # upright
-    directory[277] = channels
-    directory[278] = _BAND
-    directory[279] = tuple(len(strip) for strip in strips)
-    directory[317] = 2  # horizontal differences
+        stored = rows.astype(f"{order}u{rows.itemsize}", copy=False)
+        strips.append(isal_zlib.compress(stored, _LEVEL))
+    main = {tag: one for tag, one in directories.get(None, {}).items() if tag not in metadata.POINTERS}
+    main |= {
+        256: value(order, LONG, width),
+        257: value(order, LONG, height),
+        258: value(order, SHORT, *[pixels.itemsize * 8] * channels),
+        259: value(order, SHORT, 8),  # Deflate
+        262: value(order, SHORT, 1 if channels == 1 else 2),  # grey, black is 0; RGB
+        274: value(order, SHORT, 1),  # upright
+        277: value(order, SHORT, channels),
+        278: value(order, LONG, _BAND),
+        317: value(order, SHORT, 2),  # horizontal differences
+    }
+    main[279] = value(order, LONG, *map(len, strips))
+    main[273] = value(order, LONG, *[0] * len(strips))  # their length decides where the strips begin
     if channels == 4:
-        directory[338] = 2  # straight alpha
+        main[338] = value(order, SHORT, 2)  # straight alpha
     if icc:
-        directory.tagtype[34675] = 7
-        directory[34675] = icc
+        main[34675] = Value(UNDEFINED, icc, order)
     if dpi:
-        directory[282], directory[283], directory[296] = dpi[0], dpi[1], 2
-    directory.tagtype[273] = 4
-    # Pillow adds the place where the directory ends to the strips' offsets.
-    directory[273] = tuple(np.cumsum([0, *(len(strip) for strip in strips[:-1])]).tolist())
-    return b"".join((struct.pack("<2sHI", b"II", 42, 8), directory.tobytes(8), *strips))
+        main[282], main[283] = (value(order, RATIONAL, round(side * 10_000), 10_000) for side in dpi)
+        main[296] = value(order, SHORT, 2)
+    parts = {**directories, None: main}
+    begin = 8 + len(written(order, parts, 8))
+    places = np.cumsum([begin, *map(len, strips[:-1])]).tolist()
+    main[273] = value(order, LONG, *places)
+    mark = struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, 8)
+    return b"".join((mark, written(order, parts, 8), *strips))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bgimage import compose, foreground, metadata, people
+from bgimage import colour, compose, foreground, metadata, people
 from bgimage import matte as mattes
 from bgimage.codec import Limits, Photo, Pixels, decode, encode
 from bgimage.compose import Box, Frame
@@ -118,7 +118,7 @@ def finish(
         format=options.format or _format(picture, photo),
         quality=options.quality,
         icc=photo.icc if len(picture.shape) == 3 else None,
-        exif=metadata.without_gps(exif) if exif and options.drop_gps else exif,
+        exif=metadata.kept_exif(exif, gps=False) if options.drop_gps else exif,
         dpi=photo.dpi if options.keep_metadata else None,
     )
 
@@ -180,13 +180,13 @@ def _decoded(data: bytes) -> NDArray[np.uint8]:
         depth = np.iinfo(pixels.dtype).max
         pixels = compose.over(np.dstack([pixels, alpha]), (depth, depth, depth))
     pixels = _eight_bits(pixels)
-    return metadata.to_srgb(pixels, picture.icc) if picture.icc else pixels
+    return colour.to_srgb(pixels, picture.icc) if picture.icc else pixels
 
 
 def _paint(colours: NDArray[np.uint8], photo: Photo) -> NDArray[Any]:
     """uint8 sRGB (h, w, 3) in the photo's colour space and depth."""
     if photo.icc:
-        colours = metadata.from_srgb(colours, photo.icc)
+        colours = colour.from_srgb(colours, photo.icc)
     return colours if photo.pixels.dtype == np.uint8 else colours.astype(np.uint16) * 257
 
 
@@ -194,7 +194,7 @@ def _in_srgb(photo: Photo) -> Photo:
     """The photo in sRGB, 8 bits a channel (the colour engine has no 16-bit RGB); itself without a profile."""
     if photo.icc is None:
         return photo
-    pixels = metadata.to_srgb(_eight_bits(photo.pixels), photo.icc)
+    pixels = colour.to_srgb(_eight_bits(photo.pixels), photo.icc)
     return dataclasses.replace(photo, pixels=pixels, icc=None)
 
 

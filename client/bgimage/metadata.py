@@ -1,125 +1,124 @@
-"""What travels with the pixels: EXIF, colour profile, resolution."""
+"""What travels with the pixels besides their colour space: EXIF and resolution.
+
+EXIF is kept by a list. What is not on it stays behind: previews of the old picture (thumbnails, MakerNote, Photoshop's
+layers), sizes and positions that describe the old picture, and whatever nobody has thought of.
+"""
 
 from __future__ import annotations
 
-import io
+import math
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from PIL.ExifTags import Base
 
-_ORIENTATION, _GPS = 0x0112, 0x8825
-_TIFF_LAYOUT = {
-    *range(0x00FE, 0x010A),
-    0x010A,
-    *range(0x0111, 0x011A),
-    0x011C,
-    *range(0x0120, 0x0126),
-    0x013D,
+from bgimage.ifd import SHORT, Directory, Tiff, Value, value, written
+
+_ORIENTATION, _EXIF, _GPS = 0x0112, 0x8769, 0x8825
+POINTERS = (_EXIF, _GPS)
+"""Tags of the first directory that point to another."""
+_RESOLUTION = (0x011A, 0x011B, 0x0128)
+_NAMES = (
+    "ImageDescription Make Model Software DateTime Artist HostComputer Rating RatingPercent Copyright "
+    "XPTitle XPComment XPAuthor XPKeywords XPSubject"
+)
+_TAKEN = (
+    "ExifVersion ExposureTime FNumber ExposureProgram SpectralSensitivity ISOSpeedRatings SensitivityType "
+    "StandardOutputSensitivity RecommendedExposureIndex ISOSpeed ISOSpeedLatitudeyyy ISOSpeedLatitudezzz "
+    "DateTimeOriginal DateTimeDigitized OffsetTime OffsetTimeOriginal OffsetTimeDigitized ShutterSpeedValue "
+    "ApertureValue BrightnessValue ExposureBiasValue MaxApertureValue SubjectDistance MeteringMode LightSource Flash "
+    "FocalLength SubsecTime SubsecTimeOriginal SubsecTimeDigitized AmbientTemperature Humidity Pressure WaterDepth "
+    "Acceleration CameraElevationAngle ExposureIndex SensingMethod FileSource SceneType CustomRendered ExposureMode "
+    "WhiteBalance DigitalZoomRatio FocalLengthIn35mmFilm SceneCaptureType GainControl Contrast Saturation Sharpness "
+    "SubjectDistanceRange CameraOwnerName BodySerialNumber LensSpecification LensMake LensModel LensSerialNumber"
+)
+_KEPT: dict[int | None, frozenset[int]] = {
+    None: frozenset(int(Base[name]) for name in _NAMES.split()),
+    _EXIF: frozenset(int(Base[name]) for name in _TAKEN.split()),
+    _GPS: frozenset(range(0x20)),
 }
-_TIFF_LAYOUT |= {*range(0x0140, 0x0161), *range(0x0200, 0x0215), 0x02BC, 0x83BB, 0x8649, 0x8773}
-"""Tags of a TIFF's first directory that describe its own strips, tiles, tables and embedded blocks."""
+_LONGEST = 2_000
+"""Bytes of a value that is kept; with the list's length this keeps a block below the 64 KB that JPEG can hold."""
 
 
-def _exif(image: Any) -> Image.Exif | None:
-    try:
-        exif: Image.Exif = Image.Image.getexif(image)  # a PNG's own method decodes the pixels first
-        len(exif)
-    except Exception:  # a damaged block is no reason to refuse the photo
-        return None
-    return exif
-
-
-def orientation(image: Any) -> int:
-    """EXIF orientation 1..8 of a Pillow image; 1 where there is none."""
-    exif = _exif(image)
-    value = exif.get(_ORIENTATION, 1) if exif else 1
-    return value if value in range(1, 9) else 1
-
-
-def upright_exif(image: Any) -> bytes | None:
-    """The image's EXIF block with orientation 1 and without its thumbnail, which would show the old background."""
-    exif = _exif(image)
-    if not exif:
-        return None
-    if _ORIENTATION in exif:
-        exif[_ORIENTATION] = 1
-    if image.format == "TIFF":
-        for tag in _TIFF_LAYOUT & set(exif):
-            del exif[tag]
+def _tiff(exif: bytes | None) -> Tiff | None:
     if not exif:
         return None
     try:
-        return exif.tobytes()
-    except Exception:  # a value that its own type cannot hold
+        return Tiff(exif.removeprefix(b"Exif\0\0"))
+    except ValueError:  # a damaged block is no reason to refuse the photo
         return None
 
 
-def without_gps(exif: bytes) -> bytes:
-    """``exif`` without its GPS directory."""
-    block = Image.Exif()
-    block.load(exif)
-    if _GPS in block:
-        del block[_GPS]
-    return block.tobytes()
-
-
-def rgb_profile(image: Any) -> bytes | None:
-    """The image's ICC profile where it describes RGB; a CMYK or grey one does not fit the converted pixels."""
-    profile: bytes | None = image.info.get("icc_profile")
-    return profile if profile and len(profile) >= 128 and profile[16:20] == b"RGB " else None
-
-
-def cmyk_to_srgb(image: Any) -> Image.Image:
-    """A CMYK image in sRGB, by its own profile where it has a usable one."""
-    from PIL import ImageCms
-
-    profile = image.info.get("icc_profile")
-    if profile and profile[16:20] == b"CMYK":
-        try:
-            converted = ImageCms.profileToProfile(
-                image,
-                ImageCms.ImageCmsProfile(io.BytesIO(profile)),
-                ImageCms.createProfile("sRGB"),
-                outputMode="RGB",
-            )
-        except ImageCms.PyCMSError:
-            converted = None
-        if converted is not None:
-            return converted
-    return image.convert("RGB")  # type: ignore[no-any-return]
-
-
-def dpi(image: Any) -> tuple[float, float] | None:
-    """Horizontal and vertical resolution, where the file says a positive one."""
-    value = image.info.get("dpi")
-    if not value:
-        return None
-    across, down = float(value[0]), float(value[1])
-    return (across, down) if across > 0 and down > 0 else None
-
-
-def to_srgb(pixels: NDArray[np.uint8], profile: bytes) -> NDArray[np.uint8]:
-    """uint8 (H, W, 3) in the RGB space of ``profile``, as sRGB; unchanged where the profile cannot be read."""
-    return _converted(pixels, profile, to_srgb=True)
-
-
-def from_srgb(pixels: NDArray[np.uint8], profile: bytes) -> NDArray[np.uint8]:
-    """uint8 (H, W, 3) sRGB in the RGB space of ``profile``; unchanged where the profile cannot be read."""
-    return _converted(pixels, profile, to_srgb=False)
-
-
-def _converted(pixels: NDArray[np.uint8], profile: bytes, *, to_srgb: bool) -> NDArray[np.uint8]:
-    from PIL import ImageCms
-
+def _directory(tiff: Tiff, at: int) -> Directory:
     try:
-        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(own).lower():
-            return pixels
-        srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-        pair = (own, srgb) if to_srgb else (srgb, own)
-        changed = ImageCms.profileToProfile(Image.fromarray(pixels), *pair, outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError):  # a damaged profile: show the numbers as they are
-        return pixels
-    return pixels if changed is None else np.asarray(changed)
+        return tiff.directory(at)
+    except ValueError:
+        return Directory()
+
+
+def orientation(exif: bytes | None) -> int:
+    """EXIF orientation 1..8 of a block; 1 where there is none."""
+    tiff = _tiff(exif)
+    found = _directory(tiff, tiff.first).number(_ORIENTATION, 1) if tiff else 1
+    return found if found in range(1, 9) else 1
+
+
+def kept_exif(exif: bytes | None, *, gps: bool = True) -> bytes | None:
+    """What stays of an EXIF block ("Exif\\0\\0" first), upright; None where nothing does.
+
+    Args:
+        exif: a block, with or without "Exif\\0\\0", or a whole TIFF file.
+        gps: keep the place.
+    """
+    tiff = _tiff(exif)
+    if not tiff:
+        return None
+    top = _directory(tiff, tiff.first)
+    kept: dict[int | None, dict[int, Value]] = {}
+    for name, tags in _KEPT.items():
+        if name is None:
+            kept[name] = _of(top, tags)
+        elif name in top and (gps or name != _GPS):
+            kept[name] = _of(_directory(tiff, top.number(name)), tags)
+    if _dpi(top):
+        kept[None] |= _of(top, frozenset(_RESOLUTION))
+    if _ORIENTATION in top:
+        kept[None][_ORIENTATION] = value(tiff.order, SHORT, 1)
+    if not any(kept.values()):
+        return None
+    mark = b"II*\0\x08\0\0\0" if tiff.order == "<" else b"MM\0*\0\0\0\x08"
+    return b"Exif\0\0" + mark + written(tiff.order, kept, 8)
+
+
+def _of(directory: Directory, tags: frozenset[int]) -> dict[int, Value]:
+    return {tag: one for tag, one in directory.items() if tag in tags and len(one.data) <= _LONGEST}
+
+
+def directories(exif: bytes) -> tuple[str, dict[int | None, Mapping[int, Value]]]:
+    """Byte order and directories of a block that ``kept_exif`` made."""
+    tiff = Tiff(exif.removeprefix(b"Exif\0\0"))
+    top = tiff.directory(tiff.first)
+    return tiff.order, {None: top} | {tag: tiff.directory(top.number(tag)) for tag in POINTERS if tag in top}
+
+
+def exif_dpi(exif: bytes | None) -> tuple[float, float] | None:
+    """Horizontal and vertical resolution that an EXIF block or a TIFF's first directory says."""
+    tiff = _tiff(exif)
+    return _dpi(_directory(tiff, tiff.first)) if tiff else None
+
+
+def _dpi(directory: Directory) -> tuple[float, float] | None:
+    across, down, unit = (directory.numbers(tag)[:1] for tag in _RESOLUTION)
+    inches = {2: 1.0, 3: 2.54}.get(int(unit[0]) if unit else 2)
+    return dpi((across[0] * inches, down[0] * inches)) if across and down and inches else None
+
+
+def dpi(value: Any) -> tuple[float, float] | None:
+    """A resolution that every format can hold, 1 to 65,535 pixels an inch; None for any other."""
+    try:
+        across, down = (float(one) for one in value)
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError):
+        return None
+    sane = all(math.isfinite(one) and 1 <= one <= 65_535 for one in (across, down))
+    return (across, down) if sane else None

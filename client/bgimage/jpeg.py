@@ -1,0 +1,56 @@
+"""The segments of a JPEG that its picture depends on (ITU-T T.81, annex B)."""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+
+from bgimage import metadata
+
+MAX_SEGMENTS = 4_096
+"""Segments before the pixels; a photo has tens, a large profile and EXIF some hundreds."""
+_FILL = re.compile(b"\xff+")
+_APPLICATIONS = {0xE0: b"JFIF\0", 0xE2: b"ICC_PROFILE\0", 0xEE: b"Adobe"}
+
+
+@dataclass
+class Jpeg:
+    """A JPEG taken apart."""
+
+    bare: bytes
+    """Without comments and application data, but for density, profile and the kind of CMYK."""
+    exif: bytes | None
+
+    @classmethod
+    def of(cls, data: bytes) -> Jpeg:
+        """Raises ValueError for more segments than any photo has."""
+        view, at = memoryview(data), 2
+        kept, exif = [view[:2]], b""
+        for _ in range(MAX_SEGMENTS):
+            fill = _FILL.search(data, at)
+            if not fill or fill.end() + 3 > len(data):
+                break  # no marker any more: let the decoder judge what is left
+            at = fill.end()
+            marker = data[at]
+            if marker in (0xDA, 0xD9, 0x00) or 0xD0 <= marker <= 0xD7:
+                at -= 1
+                break
+            end = at + 1 + struct.unpack_from(">H", data, at + 1)[0]
+            segment = view[at - 1 : end]
+            if not (0xE0 <= marker <= 0xEF or marker == 0xFE) or bytes(segment[4:18]).startswith(
+                _APPLICATIONS.get(marker, b"-")
+            ):
+                kept.append(segment)
+            elif marker == 0xE1 and bytes(segment[4:10]) == b"Exif\0\0":
+                exif += segment[10 if exif else 4 :]
+            at = end
+        else:
+            raise ValueError(f"more than {MAX_SEGMENTS} segments before the pixels")
+        kept.append(view[at:])
+        return cls(b"".join(kept), exif or None)
+
+    @property
+    def dpi(self) -> tuple[float, float] | None:
+        """Pixels an inch that EXIF says; Pillow reads JFIF's."""
+        return metadata.exif_dpi(self.exif)
