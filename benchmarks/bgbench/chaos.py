@@ -321,7 +321,7 @@ def _kill(model: str) -> Callable[[Bench], Awaitable[object]]:
 
 
 async def _stop_model(bench: Bench) -> None:
-    os.kill(bench.watched.model("postprocess"), signal.SIGSTOP)
+    os.kill(bench.watched.model("bgclient_postprocess"), signal.SIGSTOP)
 
 
 async def _kill_triton(bench: Bench) -> None:
@@ -350,9 +350,9 @@ async def _half_requests(bench: Bench) -> None:
 
 
 FAULTS = (
-    Fault("the preprocess model is killed", _kill("preprocess"), True, True),
+    Fault("the preprocess model is killed", _kill("bgclient_preprocess"), True, True),
     Fault("connections are reset, three times", _cut_connections, False, True),
-    Fault("a postprocess model is killed", _kill("postprocess"), True, True),
+    Fault("a postprocess model is killed", _kill("bgclient_postprocess"), True, True),
     Fault("20 callers send half a request and stay, 20 vanish", _half_requests, False, True),
     Fault("the network's process is killed", _kill("tiramisu_onnx"), True, True),
     Fault("tritonserver is killed", _kill_triton, True, False),

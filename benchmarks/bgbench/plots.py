@@ -112,7 +112,7 @@ def stage_ms(case: Case) -> dict[str, float]:
     """Mean milliseconds a request by ``STAGES``, from Triton's counters; what the client waits beyond them is last."""
     found: dict[str, float] = defaultdict(float)
     for name, series in case.series.items():
-        model, _, part = name.partition(": ")
+        model, _, part = name.removeprefix("bgclient_").partition(": ")
         if part == "compute":
             found["network" if model not in ("preprocess", "postprocess") else model] += series.values[0]
         elif part == "queue":

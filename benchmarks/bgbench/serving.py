@@ -71,7 +71,7 @@ class Served:
     @property
     def network(self) -> str:
         """Name of the model that is the network."""
-        return next(name for name in self.models if name not in ("preprocess", "postprocess"))
+        return next(name for name in self.models if not name.startswith("bgclient_"))
 
     def describe(self) -> dict[str, Any]:
         """Version, backends that really run, and the engine as the backend logs it."""

@@ -10,7 +10,7 @@ from typing import Any
 from bgimage.errors import BgError, NoPersonFound
 
 COUNTERS = {
-    "bgclient_photos_total": "Photos decoded: one that the server finishes by preprocess and again by postprocess",
+    "bgclient_photos_total": "Photos decoded: one that the server finishes twice, before the network and after it",
     "bgclient_megapixels_total": "Megapixels of those photos as they came: clients that finish them send shrunk ones",
     "bgclient_stage_seconds_total": "Seconds spent, by stage",
     "bgclient_refusals_total": "Photos and options refused, by the code of the error",

@@ -1,5 +1,5 @@
 """``python -m bgserver install``: fetch the pip-installable tritonserver; ``serve``: run it; ``canary``: test one;
-``models``: where the models are, for a Triton of your own.
+``models`` and ``backends``: where the models are, and what they run in, for a Triton of your own.
 
 ``bgclient serve`` has the comfortable form; this one needs nothing but this package, as a container's entry point does.
 Every option of ``serve`` can come from the environment: ``--drain-s`` from BGSERVER_DRAIN_S, and so on.
@@ -13,7 +13,8 @@ import signal
 import sys
 from pathlib import Path
 
-from bgserver import Server, ServerError, Tls, canary, install
+from bgserver import Server, ServerError, Tls, canary, find_tritonserver, install
+from bgserver.installation import lay_out_backends
 from bgserver.logs import JsonLog, of_event
 from bgserver.repository import model_repository
 from bgserver.server import VARIANTS
@@ -76,10 +77,14 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("--timeout-s", type=float, default=20.0, help="long: a busy server is not a dead one")
     commands.add_parser(
         "models",
-        help="print the folder of the models; for a Triton of your own: tritonserver --model-repository=FOLDER "
-        "--model-control-mode=explicit --load-model=cutout --load-model=matte, with this package "
-        "installed in the Python of its models",
+        help="print the folder of the models; for a Triton of your own: tritonserver --model-repository=FOLDER, "
+        "with this package installed in the Python of its models",
     )
+    backends = commands.add_parser(
+        "backends",
+        help="make FOLDER the --backend-directory of the pip-installed tritonserver, which runs in this environment",
+    )
+    backends.add_argument("folder", type=Path)
     serve = commands.add_parser("serve", help="serve until SIGTERM or Ctrl-C")
     add = serve.add_argument
     add("--variant", choices=tuple(VARIANTS), help="default: what this machine has")
@@ -123,6 +128,9 @@ def main() -> int:
     try:
         if arguments.command == "install":
             print(install().binary)
+        elif arguments.command == "backends":
+            lay_out_backends(find_tritonserver(), arguments.folder)
+            print(arguments.folder)
         elif arguments.command == "models":
             print(model_repository())
         elif arguments.command == "canary":

@@ -155,6 +155,12 @@ def onnxruntime_engine(
     )
 
 
+def _has_cuda() -> bool:
+    """The ONNX Runtime that is installed can compute on NVIDIA GPUs."""
+    ort = require("onnxruntime", "onnxruntime", "onnxruntime")
+    return "CUDAExecutionProvider" in ort.get_available_providers()
+
+
 def openvino_engine(model: Path, *, threads: int, bf16: bool = False) -> Engine:
     """OpenVINO on the CPU.
 
@@ -234,7 +240,7 @@ def load(
     Args:
         name: one of ``NAMES``.
         threads: None: one a core that this process may use.
-        cuda_device: the GPU that Triton gave the model, which decides "auto".
+        cuda_device: the GPU that Triton gave the model; "auto" takes it where the installed ONNX Runtime can.
 
     Raises:
         EngineMissing: it cannot run here.
@@ -242,15 +248,24 @@ def load(
     threads = threads or cores()
     if name not in NAMES:
         raise EngineMissing(f"there is no engine {name!r}; use one of {', '.join(NAMES)}")
-    if name == "cuda" or (name == "auto" and cuda_device is not None):
-        engine = onnxruntime_engine(model, threads=threads, accelerator="cuda", device=cuda_device or 0)
-        return engine, "asked for" if name == "cuda" else "the model is placed on a GPU"
     if name in _PROVIDERS:
-        return onnxruntime_engine(model, threads=threads, accelerator=name), "asked for"
+        return onnxruntime_engine(
+            model, threads=threads, accelerator=name, device=cuda_device or 0
+        ), "asked for"
+    if name == "auto" and cuda_device is not None and _has_cuda():
+        engine = onnxruntime_engine(model, threads=threads, accelerator="cuda", device=cuda_device)
+        return engine, "the model is placed on a GPU"
     if name == "onnxruntime":
         return onnxruntime_engine(model, threads=threads), "asked for"
     if name.startswith("openvino"):
         return openvino_engine(model, threads=threads, bf16=name == "openvino-bf16"), "asked for"
+    engine, why = _fastest_on_cpu(model, threads)
+    if cuda_device is not None:
+        why = f"not on the GPU, for which onnxruntime-gpu is needed; {why}"
+    return engine, why
+
+
+def _fastest_on_cpu(model: Path, threads: int) -> tuple[Engine, str]:
     if importlib.util.find_spec("openvino") is None:
         return onnxruntime_engine(model, threads=threads), "OpenVINO is not installed"
     if cpu_flags() & {"avx512_bf16", "amx_bf16"}:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -29,6 +31,9 @@ TRITON = "tritonserver==2.51.0"
 
 NUMPY = "numpy==1.26.4"
 """The last numpy 1, for the wheel's Python backend; it has wheels for Python 3.11 and 3.12."""
+
+BACKENDS = Path(__file__).parent / "backends"
+"""Ours: Python programs in the place of C++ backends that the wheel does not have."""
 
 _NUMPY_FOLDER = "nvidia_pytriton.numpy"
 _INSTALL = f'"{sys.executable}" -m bgserver install'
@@ -123,3 +128,39 @@ def install() -> Installation:
             raise ServerMissing(f"pip could not install {step[-1]}; see above")
     importlib.invalidate_caches()
     return find_tritonserver()
+
+
+def lay_out_backends(installation: Installation, folder: Path) -> None:
+    """Make ``folder`` the ``--backend-directory`` of the wheel's tritonserver: its Python backend, and ours beside it.
+
+    Its models run in this environment, whatever else is on ``PATH`` where the server is started. Nothing to do for a
+    system server, which has backends of its own.
+    """
+    if installation.wheel is None or installation.stub is None:
+        return
+    python = folder / "python"
+    python.mkdir(parents=True, exist_ok=True)
+    # Copies: Triton refuses a backend library that is a link to somewhere else.
+    shutil.copy2(installation.wheel / "backends" / "python" / "libtriton_python.so", python)
+    utils = (installation.wheel / "backends" / "python" / "triton_python_backend_utils.py").read_text()
+    # The models' interpreter knows no PYTHONPATH, and this module is the first that a model of ours imports.
+    first = [str(installation.numpy)] if installation.numpy else []
+    (python / "triton_python_backend_utils.py").write_text(
+        f"import sys\n\nsys.path[:0] = {first!r}\n\n{utils}"
+    )
+    # The stub finds its own libraries from where it lies, Python by PATH, and Python's library by LD_LIBRARY_PATH.
+    library = sysconfig.get_config_var("LIBDIR") or ""
+    stub = python / "triton_python_backend_stub"
+    stub.unlink(missing_ok=True)
+    stub.write_text(
+        "#!/bin/sh\n"
+        f'PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"\n'
+        f'LD_LIBRARY_PATH={shlex.quote(library)}"${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"\n'
+        "export PATH LD_LIBRARY_PATH\n"
+        f'exec {shlex.quote(str(installation.stub))} "$@"\n'
+    )
+    stub.chmod(0o755)
+    for backend in BACKENDS.iterdir():
+        if (backend / "model.py").is_file():
+            (folder / backend.name).mkdir(exist_ok=True)
+            shutil.copy2(backend / "model.py", folder / backend.name)

@@ -46,7 +46,7 @@ from bgserver.errors import (
     WrongPython,
 )
 from bgserver.installation import find_tritonserver
-from bgserver.rundir import RunDir
+from bgserver.rundir import RunDir, served
 from bgserver.spec import Spec
 
 TICK_S = 0.25
@@ -148,6 +148,13 @@ _CAUSES: tuple[tuple[str, type[ServerError], str], ...] = (
     (r"Stub process '([^']+)' is not healthy", ServerDied, "the process of model {0} died while it started"),
 )
 
+_REFUSALS = (
+    r"failed to load '[^']+' version \d+: (?:[A-Z][a-z ]+: )?(.+?)\"\n",
+    r"Poll failed for model directory '[^']+': (.+?)\"\n",
+    r"creating server: (?:[A-Z][a-z ]+ - )?(.+)",
+)
+"""A model's own failure, a configuration's, and the server's."""
+
 
 def cause(log: str, default: str) -> ServerError:
     """The one sentence in a server's log that says why it did not start."""
@@ -156,8 +163,11 @@ def cause(log: str, default: str) -> ServerError:
         if found:
             groups = found.groups() if found.re.groups else (found[0],)
             return kind(sentence.format(*(g or found[0] for g in groups)).strip())
-    refused = re.search(r"creating server: (?:[A-Z][a-z ]+ - )?(.+)", log, re.DOTALL)
-    return ModelRefused(" ".join(refused[1].split())[:600]) if refused else ServerDied(default)
+    # With every model of a folder loaded at once, the server's last words only say that one failed.
+    for pattern in _REFUSALS:
+        if refused := re.search(pattern, log, re.DOTALL):
+            return ModelRefused(" ".join(refused[1].replace("\\n", " ").split())[:600])
+    return ServerDied(default)
 
 
 class Triton:
@@ -195,8 +205,7 @@ class Triton:
     def _arguments(self, *, wheel: bool) -> Iterator[str]:
         spec, ports, prefix = self._spec, self._ports, self._run.shared_memory_prefix
         yield f"--model-repository={self._run.path / 'models'}"
-        yield "--model-control-mode=explicit"
-        yield from (f"--load-model={model}" for model in spec.models)
+        yield "--model-control-mode=none"  # all that lies there, once: nobody loads or changes a model later
         if spec.variant:
             yield f"--model-config-name={spec.variant}"
         if wheel:
@@ -323,7 +332,8 @@ class Keeper:
     def run(self) -> int:
         """Until told to stop: 0. Where the server cannot be kept up: 1, and a last event that says why."""
         try:
-            run = RunDir.create(find_tritonserver(), Path(self._spec.repository))
+            models = served(Path(self._spec.repository), self._spec.models, self._spec.variant)
+            run = RunDir.create(find_tritonserver(), models)
         except ServerError as error:
             return self._give_up(error)
         try:

@@ -2,8 +2,8 @@
 
     {"time": "2026-11-22T19:05:56.123456Z", "level": "info", "source": "server.cc:676", "message": "..."}
     {"time": "2026-11-22T19:05:57.000001Z", "level": "info", "event": "ready", "http": 8000, ...}
-    {"time": "2026-11-22T19:06:03.200000Z", "level": "info", "source": "serving.py:89", "model": "preprocess",
-     "request_id": "order-17", "outcome": "ok", "ms": 11.6}
+    {"time": "2026-11-22T19:06:03.200000Z", "level": "info", "source": "serving.py:89",
+     "model": "bgclient_preprocess", "request_id": "order-17", "outcome": "ok", "ms": 11.6}
 
 What a model says as a JSON object becomes fields of the line. Lines that are not tritonserver's (a Python traceback,
 the dynamic loader) keep the level "error" and have no source.

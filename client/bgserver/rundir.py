@@ -15,18 +15,20 @@ import errno
 import fcntl
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from bgimage import heap
-from bgserver.errors import DiskFull, SharedMemoryTooSmall, WrongPython
-from bgserver.installation import Installation
+from bgserver.errors import DiskFull, NetworkMissing, SharedMemoryTooSmall, WrongPython
+from bgserver.installation import Installation, lay_out_backends
 
 SHARED_MEMORY = Path("/dev/shm")
 
@@ -35,7 +37,6 @@ MIN_SHARED_MEMORY_BYTES = 48 * 1024 * 1024
 batch, never to shrink; Docker's default of 64 MiB starts and serves small photos, production wants 1 GiB."""
 
 _PREFIX = "bgserver-"
-_BACKENDS = Path(__file__).parent / "backends"
 
 
 def _base() -> Path:
@@ -46,6 +47,25 @@ def _base() -> Path:
     raise DiskFull("no writable temporary folder without spaces in its path; set TMPDIR")
 
 
+def served(repository: Path, models: Sequence[str], variant: str | None) -> list[Path]:
+    """Folders of ``models`` and, where one is an ensemble, of those that it calls in this variant.
+
+    Raises:
+        NetworkMissing: one of them is not there.
+    """
+    found: dict[str, Path] = {}
+    wanted = list(models)  # grows while it is walked
+    for name in wanted:
+        folder = repository / name
+        if not folder.is_dir():
+            raise NetworkMissing(f"model repository {repository} has no model {name}")
+        found[name] = folder
+        configs = [folder / "configs" / f"{variant}.pbtxt", folder / "config.pbtxt"]
+        text = next((config.read_text() for config in configs if config.is_file()), "")
+        wanted += [step for step in re.findall(r'\bmodel_name\s*:\s*"([^"]+)"', text) if step not in wanted]
+    return list(found.values())
+
+
 @dataclass
 class RunDir:
     """A locked folder with everything a server needs; ``remove`` it in the end."""
@@ -54,8 +74,8 @@ class RunDir:
     lock: TextIO
 
     @classmethod
-    def create(cls, installation: Installation, repository: Path) -> RunDir:
-        """Lay the folder out.
+    def create(cls, installation: Installation, models: Sequence[Path]) -> RunDir:
+        """Lay the folder out, with these model folders and no others to be served.
 
         Raises:
             DiskFull: no room for it, or no inode.
@@ -76,7 +96,7 @@ class RunDir:
             try:
                 fcntl.flock(run.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 (path / "new").rename(path / "lock")  # a lock that nobody holds would invite another's sweep
-                run._lay_out(installation, repository)
+                run._lay_out(installation, models)
             except BaseException:
                 run.remove()
                 raise
@@ -88,7 +108,7 @@ class RunDir:
             raise
         return run
 
-    def _lay_out(self, installation: Installation, repository: Path) -> None:
+    def _lay_out(self, installation: Installation, models: Sequence[Path]) -> None:
         work = self.path / "work"
         work.mkdir()
         for package in ("bgimage", "bgserver"):
@@ -99,20 +119,12 @@ class RunDir:
         if installation.numpy:
             for name in ("numpy", "numpy.libs"):
                 (work / name).symlink_to(installation.numpy / name)
-        (self.path / "models").symlink_to(repository.resolve())
+        (self.path / "models").mkdir()
+        for model in models:
+            (self.path / "models" / model.name).symlink_to(model.resolve())
         if installation.wheel and installation.stub:
-            python = self.path / "backends" / "python"
-            python.mkdir(parents=True)
-            # Copies: Triton refuses a backend library that is a link to somewhere else. The stub is a link:
-            # its own libraries are found from where it really lies.
-            for name in ("libtriton_python.so", "triton_python_backend_utils.py"):
-                shutil.copy2(installation.wheel / "backends" / "python" / name, python)
-            (python / "triton_python_backend_stub").symlink_to(installation.stub)
+            lay_out_backends(installation, self.path / "backends")
             (self.path / "caches").symlink_to(installation.wheel / "caches")
-            for backend in _BACKENDS.iterdir():
-                if (backend / "model.py").is_file():
-                    (python.parent / backend.name).mkdir()
-                    shutil.copy2(backend / "model.py", python.parent / backend.name)
             self._try_stub(installation.stub)
 
     def _try_stub(self, stub: Path) -> None:

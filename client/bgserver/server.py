@@ -56,8 +56,8 @@ class Tls:
         return (f"--grpc-use-ssl{'-mutual' if self.clients else ''}=true", *files)
 
 
-VARIANTS = {"onnx-gpu": None, "cpu": "cpu", "trt": "trt"}
-"""What runs the network, to the configurations' name (``configs/NAME.pbtxt``; None: ``config.pbtxt``)."""
+VARIANTS = {"onnx-gpu": "gpu", "cpu": "cpu", "trt": "trt"}
+"""What runs the network, to the configurations' name (``configs/NAME.pbtxt``, else the model's ``config.pbtxt``)."""
 
 
 def default_variant() -> str:

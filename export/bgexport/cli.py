@@ -246,20 +246,22 @@ def repository(
     models: Models = MODELS,
     check: Annotated[bool, typer.Option("--check", help="compare only, write nothing")] = False,
 ) -> None:
-    """Render every config.pbtxt for the network that lies in the repository."""
+    """Render every config.pbtxt for the networks, and the plans, that lie in the repository."""
     import onnx as onnx_package
 
     from bgexport import graph, repository
-    from bgexport.repository import ONNX_NETWORK, Serving
+    from bgexport.repository import Names, Serving
 
-    network = models / ONNX_NETWORK / "1" / "model.onnx"
-    contract = graph.contract_of(onnx_package.load(network)) if network.exists() else Contract()
+    contracts = {
+        names: graph.contract_of(onnx_package.load(network)) for names, network in repository.networks(models)
+    } or {Names(): Contract()}
     if check:
-        repository.check(models, contract, Serving.read())
+        repository.check(models, contracts, Serving.read())
         print(f"{models}: every config is what is rendered")
         return
-    for path in repository.write(models, contract, Serving.read()):
-        print(path)
+    for names, contract in contracts.items():
+        for path in repository.write(models, contract, Serving.read(), names):
+            print(path)
 
 
 @app.command()

@@ -19,11 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+import onnx
 import typer
 
 from bgexport.errors import ExportError
-from bgexport.graph import sha256_of
-from bgexport.repository import ONNX_NETWORK, TRT_NETWORK
+from bgexport.graph import contract_of, sha256_of
+from bgexport.repository import ONNX_NETWORK, TRT_NETWORK, Serving, write
 from bgimage.errors import BgError
 from bgserver import model_repository
 from bgserver.plans import Machine, PlanRefused, check, record_path
@@ -84,18 +85,18 @@ def _fits(plan: Path, machine: Machine, network: Path) -> bool:
 
 
 def with_plan(models: Path, plan: Path, repository: Path) -> None:
-    """Make ``repository``: a copy of ``models`` in which the TensorRT network is ``plan``."""
+    """Make ``repository``: a copy of ``models`` with a TensorRT network, ``plan``, and the variant that calls it."""
     shutil.rmtree(repository, ignore_errors=True)
     shutil.copytree(models, repository)
     version = repository / TRT_NETWORK / "1"
-    version.mkdir(exist_ok=True)
+    version.mkdir(parents=True)
     for source in (plan, record_path(plan)):
         (version / source.name).symlink_to(source)
+    write(repository, contract_of(onnx.load(models / ONNX_NETWORK / "1" / "model.onnx")), Serving.read())
 
 
 def _build(network: Path, plan: Path) -> None:
     from bgexport.plan import PlanOptions, installed_builder, write_plan
-    from bgexport.repository import Serving
 
     write_plan(network, plan, PlanOptions(batches=Serving.read().profile), builder=installed_builder())
 

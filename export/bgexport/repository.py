@@ -1,19 +1,24 @@
-"""Every ``config.pbtxt`` of the model repository, rendered from the contract and ``serving.toml``.
+"""Every ``config.pbtxt`` of the model repository, rendered from the contracts of its networks and ``serving.toml``.
 
-One repository serves three variants; Triton's ``--model-config-name`` chooses:
+The folder loads as it stands: ``tritonserver --model-repository=model_repository``. Triton's ``--model-config-name``
+chooses another variant of the same models:
 
-    (none)   ONNX Runtime on the GPU      config.pbtxt
-    cpu      ONNX Runtime on the CPU      configs/cpu.pbtxt where it differs
-    trt      TensorRT on the GPU          configs/trt.pbtxt of the ensembles, which then call tiramisu_trt
+    (none)   ONNX Runtime where Triton places it: on a GPU where there is one, else on the CPU
+    cpu      ONNX Runtime on the CPU, and no more processes than a CPU can use   configs/cpu.pbtxt
+    gpu      ONNX Runtime on the GPU, or an error                                configs/gpu.pbtxt
+    trt      TensorRT on the GPU                                                 configs/trt.pbtxt
 
-The ensembles keep their names and tensors in all three: a caller never knows which network answered. Only fields that
-tritonserver 2.51 (the pip-installed one) knows are used, and no queue policies: in 2.51 they stall the batcher for
-half a second (triton-inference-server/server#8870).
+The last one exists where a plan was built (``tiramisu_trt/1/model.plan``) and nowhere else: a model without a version
+would keep the server from starting. The ensembles keep their names and tensors in all variants.
+
+Only fields that tritonserver 2.51 (the pip-installed one) knows are used unless a newer server is named, and no queue
+policies: in 2.51 they stall the batcher for half a second (triton-inference-server/server#8870).
 """
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +32,53 @@ from bgimage.contract import Contract
 _INSTALLED = Path(__file__).with_name("serving.toml")
 SERVING = _INSTALLED if _INSTALLED.exists() else Path(__file__).parents[1] / "serving.toml"
 """In the wheel beside this file, in a checkout beside this package."""
-VARIANTS = {"onnx-gpu": None, "cpu": "cpu", "trt": "trt"}
-"""Variant to ``--model-config-name``."""
-ONNX_NETWORK, TRT_NETWORK = "tiramisu_onnx", "tiramisu_trt"
 HEADER = (
     "# Rendered by `python -m bgexport repository` from the contract and export/serving.toml; do not edit.\n"
 )
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the models of one network are called. In a shared server they stand beside other people's."""
+
+    network: str = ""
+    """Empty: the network of this project. Others are asked for by it (``Client(model="modnet")``)."""
+
+    def _suffixed(self, name: str) -> str:
+        return f"{name}_{self.network}" if self.network else name
+
+    @property
+    def onnx(self) -> str:
+        """The network in ONNX Runtime."""
+        return f"{self.network or 'tiramisu'}_onnx"
+
+    @property
+    def trt(self) -> str:
+        """The network as a TensorRT plan."""
+        return f"{self.network or 'tiramisu'}_trt"
+
+    @property
+    def preprocess(self) -> str:
+        """Python: photo to what the network sees."""
+        return self._suffixed("bgclient_preprocess")
+
+    @property
+    def postprocess(self) -> str:
+        """Python: alpha and photo to the finished picture."""
+        return self._suffixed("bgclient_postprocess")
+
+    @property
+    def cutout(self) -> str:
+        """Ensemble: photo to the finished picture."""
+        return self._suffixed("cutout")
+
+    @property
+    def matte(self) -> str:
+        """Ensemble: photo to alpha."""
+        return self._suffixed("matte")
+
+
+ONNX_NETWORK, TRT_NETWORK = Names().onnx, Names().trt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +108,8 @@ class Serving:
     """How long a photo waits for batch mates, microseconds."""
     max_photos: int
     """Most photos in one request to an ensemble."""
+    auto: Instances
+    """Of the default, which must suit both kinds of machine."""
     gpu: Instances
     cpu: Instances
 
@@ -94,66 +142,93 @@ class Serving:
         return 1, self.opt_batch_size, self.max_batch_size
 
 
-def render(contract: Contract, serving: Serving) -> dict[str, str]:
-    """Path inside the repository to content, for every config file of every variant."""
-    gpu = pb.ModelInstanceGroup.KIND_GPU
-    cpu = pb.ModelInstanceGroup.KIND_CPU
-    files = {
-        f"{ONNX_NETWORK}/config.pbtxt": _network(contract, serving, "onnxruntime_onnx", gpu),
-        f"{ONNX_NETWORK}/configs/cpu.pbtxt": _network(contract, serving, "onnxruntime_onnx", cpu),
-        f"{TRT_NETWORK}/config.pbtxt": _network(contract, serving, "tensorrt_plan", gpu),
+def render(
+    contract: Contract, serving: Serving, names: Names | None = None, *, trt: bool = False
+) -> dict[str, str]:
+    """Path inside the repository to content, for every config file of one network; ``trt``: it has a plan."""
+    names = names or Names()
+    group = pb.ModelInstanceGroup
+    kinds = {
+        "config": (group.KIND_AUTO, serving.auto),
+        "configs/cpu": (group.KIND_CPU, serving.cpu),
+        "configs/gpu": (group.KIND_GPU, serving.gpu),
     }
-    for name, instances in (("config", serving.gpu), ("configs/cpu", serving.cpu)):
-        files[f"preprocess/{name}.pbtxt"] = _preprocess(contract, serving, instances.preprocess)
-        files[f"postprocess/{name}.pbtxt"] = _postprocess(contract, serving, instances.postprocess)
+    files = {
+        f"{names.onnx}/{file}.pbtxt": _network(contract, serving, names.onnx, kind, counts.network)
+        for file, (kind, counts) in kinds.items()
+    }
+    if trt:
+        kinds["configs/trt"] = kinds["configs/gpu"]
+        files[f"{names.trt}/config.pbtxt"] = _network(
+            contract, serving, names.trt, group.KIND_GPU, serving.gpu.network
+        )
+    for file, (_, counts) in kinds.items():
+        files[f"{names.preprocess}/{file}.pbtxt"] = _preprocess(contract, serving, names, counts.preprocess)
+        files[f"{names.postprocess}/{file}.pbtxt"] = _postprocess(
+            contract, serving, names, counts.postprocess
+        )
     for ensemble in (_cutout, _matte):
-        for name, network in (("config", ONNX_NETWORK), ("configs/trt", TRT_NETWORK)):
-            config = ensemble(contract, serving, network)
-            files[f"{config.name}/{name}.pbtxt"] = config
+        for file, network in (("config", names.onnx), ("configs/trt", names.trt))[: 1 + trt]:
+            config = ensemble(contract, serving, names, network)
+            files[f"{config.name}/{file}.pbtxt"] = config
     return {path: HEADER + _text(config) for path, config in sorted(files.items())}
 
 
-def write(repository: Path, contract: Contract, serving: Serving) -> list[Path]:
+def has_plan(repository: Path, names: Names) -> bool:
+    """A TensorRT plan lies in the repository."""
+    return any((repository / names.trt).glob("*/model.plan"))
+
+
+def write(repository: Path, contract: Contract, serving: Serving, names: Names | None = None) -> list[Path]:
     """Write every config file, and the empty version folder that Triton wants of an ensemble; the files changed."""
+    names = names or Names()
     changed = []
-    for name, text in render(contract, serving).items():
+    for name, text in render(contract, serving, names, trt=has_plan(repository, names)).items():
         path = repository / name
         if not path.exists() or path.read_text() != text:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
             changed.append(path)
-    for ensemble in ("cutout", "matte"):
+    for ensemble in (names.cutout, names.matte):
         keep = repository / ensemble / "1" / ".gitkeep"  # git keeps no empty folder
         keep.parent.mkdir(exist_ok=True)
         keep.touch()
     return changed
 
 
-def check(repository: Path, contract: Contract, serving: Serving) -> None:
+def check(repository: Path, contracts: dict[Names, Contract], serving: Serving) -> None:
     """``RepositoryDiffers`` names the files that are not what ``render`` gives, and those that it does not give."""
-    rendered = render(contract, serving)
+    rendered: dict[str, str] = {}
+    for names, contract in contracts.items():
+        rendered |= render(contract, serving, names, trt=has_plan(repository, names))
     found = {str(p.relative_to(repository)): p.read_text() for p in repository.rglob("*.pbtxt")}
     wrong = sorted(name for name in rendered.keys() | found.keys() if rendered.get(name) != found.get(name))
     if wrong:
         raise RepositoryDiffers(f"{', '.join(wrong)} in {repository}; run python -m bgexport repository")
 
 
+def networks(repository: Path) -> Iterator[tuple[Names, Path]]:
+    """The ONNX networks that lie in the repository."""
+    for path in sorted(repository.glob("*_onnx/1/model.onnx")):
+        name = path.parts[-3].removesuffix("_onnx")
+        yield Names("" if name == "tiramisu" else name), path
+
+
 # --- the models --------------------------------------------------------------------------------------------------
 
 
-def _network(contract: Contract, serving: Serving, platform: str, kind: int) -> pb.ModelConfig:
-    instances = serving.gpu if kind == pb.ModelInstanceGroup.KIND_GPU else serving.cpu
+def _network(contract: Contract, serving: Serving, name: str, kind: int, count: int) -> pb.ModelConfig:
     image = _tensor(pb.ModelInput, contract.input_tensor, pb.TYPE_UINT8, [3, *contract.size_hw])
     # the first execution of a shape is the slow one (allocation, kernel choice): before READY, not in a request;
     # the largest batch also takes all the memory there will ever be need of
     warm = (1, serving.max_batch_size)
-    return pb.ModelConfig(
-        name=TRT_NETWORK if platform == "tensorrt_plan" else ONNX_NETWORK,
-        platform=platform,
+    config = pb.ModelConfig(
+        name=name,
+        platform="tensorrt_plan" if name.endswith("_trt") else "onnxruntime_onnx",
         max_batch_size=serving.max_batch_size,
         input=[image],
         output=[_alpha(contract)],
-        instance_group=[_instances(instances.network, kind)],
+        instance_group=[_instances(count, kind)],
         dynamic_batching=pb.ModelDynamicBatching(max_queue_delay_microseconds=serving.max_queue_delay_us),
         model_warmup=[
             pb.ModelWarmup(
@@ -169,11 +244,16 @@ def _network(contract: Contract, serving: Serving, platform: str, kind: int) -> 
         ],
         parameters=_parameters(contract),
     )
+    if (
+        kind == pb.ModelInstanceGroup.KIND_GPU
+    ):  # the Python stand-in of the backend must not take the CPU instead
+        config.parameters["engine"].string_value = "cuda"
+    return config
 
 
-def _preprocess(contract: Contract, serving: Serving, instances: int) -> pb.ModelConfig:
+def _preprocess(contract: Contract, serving: Serving, names: Names, instances: int) -> pb.ModelConfig:
     return _python(
-        "preprocess",
+        names.preprocess,
         contract,
         serving,
         instances,
@@ -187,9 +267,9 @@ def _pictures() -> list[Any]:
     return [_tensor(pb.ModelOutput, name, pb.TYPE_STRING, [1]) for name in ("cutout", "facts")]
 
 
-def _postprocess(contract: Contract, serving: Serving, instances: int) -> pb.ModelConfig:
+def _postprocess(contract: Contract, serving: Serving, names: Names, instances: int) -> pb.ModelConfig:
     return _python(
-        "postprocess",
+        names.postprocess,
         contract,
         serving,
         instances,
@@ -220,21 +300,22 @@ def _python(
 # --- the ensembles, the public names ------------------------------------------------------------------------------
 
 
-def _cutout(contract: Contract, serving: Serving, network: str) -> pb.ModelConfig:
+def _cutout(contract: Contract, serving: Serving, names: Names, network: str) -> pb.ModelConfig:
     steps = [
-        *_to_alpha(contract, network),
-        _step("postprocess", ["photo", contract.output_tensor, "options"], ["cutout", "facts"]),
+        *_to_alpha(contract, names, network),
+        _step(names.postprocess, ["photo", contract.output_tensor, "options"], ["cutout", "facts"]),
     ]
-    return _ensemble("cutout", contract, serving, steps, [_photo(), _options()], _pictures())
+    return _ensemble(names.cutout, contract, serving, steps, [_photo(), _options()], _pictures())
 
 
-def _matte(contract: Contract, serving: Serving, network: str) -> pb.ModelConfig:
-    return _ensemble("matte", contract, serving, _to_alpha(contract, network), [_photo()], [_alpha(contract)])
+def _matte(contract: Contract, serving: Serving, names: Names, network: str) -> pb.ModelConfig:
+    steps = _to_alpha(contract, names, network)
+    return _ensemble(names.matte, contract, serving, steps, [_photo()], [_alpha(contract)])
 
 
-def _to_alpha(contract: Contract, network: str) -> list[pb.ModelEnsembling.Step]:
+def _to_alpha(contract: Contract, names: Names, network: str) -> list[pb.ModelEnsembling.Step]:
     image, alpha = contract.input_tensor, contract.output_tensor
-    return [_step("preprocess", ["photo"], [image]), _step(network, [image], [alpha])]
+    return [_step(names.preprocess, ["photo"], [image]), _step(network, [image], [alpha])]
 
 
 def _ensemble(

@@ -81,8 +81,8 @@ def test_one_user_gets_cut_outs_and_every_phase_is_measured(bench):
     phases = sum(case.value(phase) for phase in ("load", "shrink", "ask", "finish", "encode"))
     assert 0 < phases <= 1.5 * max(latency.values)
     # the server's own account of it: preprocess and network, no postprocess, since the client finishes
-    assert "preprocess: compute" in case.series
-    assert "postprocess: compute" not in case.series
+    assert "bgclient_preprocess: compute" in case.series
+    assert "bgclient_postprocess: compute" not in case.series
 
 
 def test_arrivals_by_chance_reach_the_server_and_one_point_is_the_knee(bench):

@@ -57,5 +57,5 @@ def test_a_setting_is_rendered_into_a_copy_of_the_repository(tmp_path):
     assert "max_batch_size: 2" in network
     assert "count: 3" in network
     assert "max_queue_delay_microseconds: 1234" in network
-    assert "count: 5" in (target / "postprocess" / "configs" / "cpu.pbtxt").read_text()
+    assert "count: 5" in (target / "bgclient_postprocess" / "configs" / "cpu.pbtxt").read_text()
     assert (source / "tiramisu_onnx" / "configs" / "cpu.pbtxt").read_text() == before

@@ -107,4 +107,5 @@ def test_the_repository_to_be_served_has_the_plan_and_its_record_beside_it(netwo
     version = repository / "tiramisu_trt" / "1"
     assert os.path.realpath(version / "model.plan") == str(plan)
     assert PlanRecord.read(version / "model.plan").gpu == H100.gpu
-    assert (repository / "cutout" / "configs" / "trt.pbtxt").is_file()
+    assert "tiramisu_trt" in (repository / "cutout" / "configs" / "trt.pbtxt").read_text()
+    assert (repository / "tiramisu_trt" / "config.pbtxt").is_file()

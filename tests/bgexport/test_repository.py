@@ -11,7 +11,18 @@ from google.protobuf.message import Message
 from tritonclient.grpc import model_config_pb2 as pb
 
 from bgexport.errors import RepositoryDiffers
-from bgexport.repository import ONNX_NETWORK, SERVING, TRT_NETWORK, Instances, Serving, check, render, write
+from bgexport.repository import (
+    ONNX_NETWORK,
+    SERVING,
+    TRT_NETWORK,
+    Instances,
+    Names,
+    Serving,
+    check,
+    networks,
+    render,
+    write,
+)
 from bgimage.contract import Contract
 
 ROOT = Path(__file__).parents[2]
@@ -43,15 +54,16 @@ def fields_of(message: Message) -> set[str]:
 
 @pytest.fixture(scope="module")
 def configs() -> dict[str, pb.ModelConfig]:
-    return {name: parsed(text) for name, text in render(Contract(), Serving.read()).items()}
+    return {name: parsed(text) for name, text in render(Contract(), Serving.read(), trt=True).items()}
 
 
 def test_the_committed_configs_are_what_is_rendered() -> None:
     onnx = pytest.importorskip("onnx")
     from bgexport.graph import contract_of
 
-    network = MODELS / ONNX_NETWORK / "1" / "model.onnx"
-    check(MODELS, contract_of(onnx.load(network)), Serving.read())
+    found = {names: contract_of(onnx.load(network)) for names, network in networks(MODELS)}
+    assert Names() in found
+    check(MODELS, found, Serving.read())
 
 
 def test_only_fields_that_triton_2_51_knows_are_used(configs: dict[str, pb.ModelConfig]) -> None:
@@ -98,13 +110,41 @@ def test_every_ensemble_tensor_has_a_maker_of_its_type_and_shape(configs: dict[s
         assert {t.name: (t.data_type, list(t.dims)) for t in config.output}.items() <= made.items()
 
 
-def test_the_gpu_is_the_default_and_the_cpu_is_a_variant(configs: dict[str, pb.ModelConfig]) -> None:
+def test_the_network_goes_where_triton_places_it_unless_a_variant_says_where(
+    configs: dict[str, pb.ModelConfig],
+) -> None:
     kinds = {name: config.instance_group[0].kind for name, config in configs.items() if config.instance_group}
-    assert kinds[f"{ONNX_NETWORK}/config.pbtxt"] == pb.ModelInstanceGroup.KIND_GPU
-    assert kinds[f"{TRT_NETWORK}/config.pbtxt"] == pb.ModelInstanceGroup.KIND_GPU
-    assert {kind for name, kind in kinds.items() if name.endswith("cpu.pbtxt")} == {
-        pb.ModelInstanceGroup.KIND_CPU
+    group = pb.ModelInstanceGroup
+    assert kinds[f"{ONNX_NETWORK}/config.pbtxt"] == group.KIND_AUTO
+    assert kinds[f"{ONNX_NETWORK}/configs/cpu.pbtxt"] == group.KIND_CPU
+    assert kinds[f"{ONNX_NETWORK}/configs/gpu.pbtxt"] == group.KIND_GPU
+    assert kinds[f"{TRT_NETWORK}/config.pbtxt"] == group.KIND_GPU
+    assert {kind for name, kind in kinds.items() if "process" in name} == {group.KIND_CPU}
+
+
+def test_the_tensorrt_model_is_there_where_its_plan_is_and_nowhere_else(tmp_path: Path) -> None:
+    write(tmp_path, Contract(), Serving.read())
+    assert not list(tmp_path.rglob("*trt*"))
+    plan = tmp_path / TRT_NETWORK / "1" / "model.plan"
+    plan.parent.mkdir(parents=True)
+    plan.touch()
+    added = {str(path.relative_to(tmp_path)) for path in write(tmp_path, Contract(), Serving.read())}
+    steps = ("bgclient_preprocess", "bgclient_postprocess", "cutout", "matte")
+    assert added == {f"{TRT_NETWORK}/config.pbtxt", *(f"{name}/configs/trt.pbtxt" for name in steps)}
+    check(tmp_path, {Names(): Contract()}, Serving.read())
+
+
+def test_another_network_s_models_have_its_name_and_share_none_with_ours(tmp_path: Path) -> None:
+    ours, theirs = Contract(), Contract(size_hw=(64, 64))
+    write(tmp_path, ours, Serving.read())
+    before = {path.name for path in tmp_path.iterdir()}
+    write(tmp_path, theirs, Serving.read(), Names("modnet"))
+    added = {path.name for path in tmp_path.iterdir()} - before
+    assert added == {
+        *("modnet_onnx", "bgclient_preprocess_modnet", "bgclient_postprocess_modnet"),
+        *("cutout_modnet", "matte_modnet"),
     }
+    check(tmp_path, {Names(): ours, Names("modnet"): theirs}, Serving.read())
 
 
 def test_every_config_carries_the_contract(configs: dict[str, pb.ModelConfig]) -> None:
@@ -117,21 +157,21 @@ def test_every_config_carries_the_contract(configs: dict[str, pb.ModelConfig]) -
 def test_another_input_size_reaches_every_config_that_has_one() -> None:
     wide = Contract(size_hw=(256, 384))
     text = render(wide, Serving.read())
-    assert "dims: [3, 256, 384]" in text["preprocess/config.pbtxt"]
+    assert "dims: [3, 256, 384]" in text["bgclient_preprocess/config.pbtxt"]
     assert "dims: [1, 256, 384]" in text["matte/config.pbtxt"]
     assert not [name for name, content in text.items() if "320" in content]
 
 
 def test_check_names_a_config_that_was_edited_and_one_that_nobody_renders(tmp_path: Path) -> None:
     write(tmp_path, Contract(), Serving.read())
-    check(tmp_path, Contract(), Serving.read())
+    check(tmp_path, {Names(): Contract()}, Serving.read())
     (tmp_path / "cutout" / "config.pbtxt").write_text('name: "cutout"')
     (tmp_path / "stray").mkdir()
     (tmp_path / "stray" / "config.pbtxt").touch()
     with pytest.raises(
         RepositoryDiffers, match=r"cutout/config.pbtxt, stray/config.pbtxt in .*bgexport repository"
     ):
-        check(tmp_path, Contract(), Serving.read())
+        check(tmp_path, {Names(): Contract()}, Serving.read())
 
 
 def test_writing_twice_changes_nothing_and_gives_ensembles_a_version(tmp_path: Path) -> None:

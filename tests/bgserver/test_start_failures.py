@@ -1,5 +1,6 @@
 """What keeps a server from starting is said in one sentence, with a non-zero exit, and nothing is left."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 
 from bgimage import heap
 from bgimage.errors import from_message
-from bgserver import Server, errors, installation, rundir
+from bgserver import Server, canary, errors, installation, rundir
 
 PACKAGES = Path(errors.__file__).parents[1]
 
@@ -160,7 +161,7 @@ def test_a_python_without_a_shared_library_is_said(tmp_path, tiny_repository):
     with pytest.raises(
         errors.WrongPython, match=r"^libpython3\.99\.so\.1\.0: cannot open .* apt-get install libpython3"
     ):
-        rundir.RunDir.create(wheel, tiny_repository)
+        rundir.RunDir.create(wheel, [])
 
 
 def test_the_server_gets_a_heap_for_photos_but_what_the_user_has_set_stays(tmp_path, monkeypatch):
@@ -178,3 +179,38 @@ def test_every_error_crosses_the_keeper_s_pipe_as_itself():
 
     for kind in kinds(errors.ServerError):
         assert type(from_message(kind("it is so: because").message())) is kind
+
+
+@pytest.mark.server
+def test_only_what_is_asked_for_is_served_and_nobody_can_load_more(tiny, tiny_repository):
+    shutil.copytree(tiny_repository / "cutout", tiny_repository / "other")
+    (tiny_repository / "broken").mkdir()
+    with tiny() as server:
+        (model,) = repository_index(server)
+        assert (model["name"], model["state"]) == ("cutout", "READY")
+        for name in ("other", "cutout"):
+            status, _, said = canary.request(
+                server.http_url, "POST", f"/v2/repository/models/{name}/load", b"{}", headers=admin(server)
+            )
+            assert status != 200
+            assert b"explicit model load / unload is not allowed" in said
+
+
+def admin(server):
+    return {canary.ADMIN_HEADER: server.admin_key} if server.admin_key else {}
+
+
+def repository_index(server):
+    url, path = server.http_url, "/v2/repository/index"
+    return json.loads(canary.request(url, "POST", path, b"", headers=admin(server))[2])
+
+
+def test_an_ensemble_brings_the_models_that_it_calls(tiny_repository):
+    ensemble = tiny_repository / "matte"
+    ensemble.mkdir()
+    (ensemble / "config.pbtxt").write_text('ensemble_scheduling { step { model_name: "cutout" } }')
+    (ensemble / "configs").mkdir()
+    (ensemble / "configs" / "trt.pbtxt").write_text('ensemble_scheduling { step { model_name: "missing" } }')
+    assert {path.name for path in rundir.served(tiny_repository, ["matte"], "cpu")} == {"matte", "cutout"}
+    with pytest.raises(errors.NetworkMissing, match="has no model missing"):
+        rundir.served(tiny_repository, ["matte"], "trt")

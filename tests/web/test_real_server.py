@@ -176,7 +176,7 @@ def test_one_id_joins_the_caller_the_front_and_the_models(front, server, server_
         assert time.monotonic() < deadline, server_log.read_text()[-2000:]
         time.sleep(0.1)
     for request_id in ("order-17", cutout.timings.request_id):
-        assert of_models(request_id) == [("preprocess", "ok"), ("postprocess", "ok")]
+        assert of_models(request_id) == [("bgclient_preprocess", "ok"), ("bgclient_postprocess", "ok")]
 
 
 @pytest.mark.browser

@@ -1,7 +1,9 @@
 """photo: an encoded image -> image: uint8 (3, S, S), RGB, letterboxed, what the network sees."""
 
+import triton_python_backend_utils as pb_utils  # first: with the pip-installed server it decides which numpy
+
+# isort: split
 import numpy as np
-import triton_python_backend_utils as pb_utils
 
 from bgimage.codec import decode
 from bgimage.geometry import decode_side, network_input

@@ -1,7 +1,9 @@
 """photo, alpha: float32 (1, S, S), options: JSON of bgimage's Options -> cutout: an encoded image, facts: JSON."""
 
+import triton_python_backend_utils as pb_utils  # first: with the pip-installed server it decides which numpy
+
+# isort: split
 import numpy as np
-import triton_python_backend_utils as pb_utils
 
 from bgimage.codec import decode
 from bgimage.finish import finish
