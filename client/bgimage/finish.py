@@ -95,7 +95,7 @@ def finish(
             )
     if options.colors == "srgb":
         photo = _in_srgb(photo)
-    matte = mattes.refined(photo, small, options.edges)
+    matte = mattes.refined(photo, people.decided(small), options.edges)
     if options.region:
         matte = _inside(matte, options.region, photo.size_hw)
     shown = matte

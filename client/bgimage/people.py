@@ -25,6 +25,8 @@ SMALLEST = 9.0
 """Pixels of the network's picture; a hole below it is filled in any case."""
 FAR_AWAY = 0.001
 """A part below this share of the whole picture is a speck even when it is all there is."""
+SOFT = 0.003
+"""Half the width of the soft band along the outline, over the picture's diagonal; half as much again fades."""
 NECK = 0.45
 """Two bodies are taken apart where their link is narrower than this share of the slimmer body."""
 BODY = 0.15
@@ -50,6 +52,24 @@ def cleaned(alpha: Floats) -> Floats:
     holes[border] = False
     result[holes[labels]] = 1
     return result
+
+
+def decided(alpha: Floats) -> Floats:
+    """``alpha`` (h, w) that is soft only along its 0.5 contour, 0 or 1 elsewhere; the contour does not move.
+
+    What is half-transparent far from every outline is the network's doubt, not hair or motion blur.
+    """
+    person = alpha > INSIDE
+    inside, outside = (
+        cv2.distanceTransform(side.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+        for side in (person, ~person)
+    )
+    reach = SOFT * float(np.hypot(*alpha.shape))
+    # Distances run to the next pixel's centre, the contour lies half a pixel before it.
+    distance = np.minimum(inside + outside, 4 * reach) - 0.5
+    soft = np.clip(3 - distance / (reach / 2), 0, 1)
+    decided: Floats = soft * alpha + (1 - soft) * person
+    return decided.astype(np.float32)
 
 
 def parts(alpha: Floats) -> NDArray[np.int32]:

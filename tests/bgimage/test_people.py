@@ -27,6 +27,23 @@ def test_specks_go_and_everything_else_stays(one):
     np.testing.assert_array_equal(people.cleaned(one), one)
 
 
+def test_a_half_transparent_body_is_decided_and_its_rim_stays_soft(one):
+    doubtful = one.copy()
+    doubtful[40:60, 50:70] = 0.7  # a ghost inside the coat
+    doubtful[100:118, 100:118] = 0.3  # another in the background
+    np.testing.assert_allclose(people.decided(doubtful), one, atol=1e-6)
+
+
+def test_deciding_moves_no_contour():
+    wedge = np.tile(np.linspace(0, 1, 160, dtype=np.float32), (120, 1))
+    decided = people.decided(wedge)
+    np.testing.assert_array_equal(decided > 0.5, wedge > 0.5)
+    assert set(np.unique(decided[:, [0, 40, 120, 159]])) == {0, 1}
+    for nobody in (blank(), blank() + np.float32(0.2)):
+        assert not people.decided(nobody).any()
+    assert people.decided(blank() + np.float32(0.8)).all()
+
+
 def test_pinholes_are_filled_and_real_gaps_are_not(one):
     holed = one.copy()
     holed[50:52, 60:62] = 0

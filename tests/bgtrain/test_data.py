@@ -22,7 +22,7 @@ def crops(root, **changes):
 def test_a_crop_depends_on_its_number_and_nothing_else(tiny_data):
     one, other = crops(tiny_data), crops(tiny_data)
     other[0], other[3]  # reading others first changes nothing
-    for name in ("image", "alpha", "weight"):
+    for name in ("image", "alpha", "weight", "segment_weight"):
         assert torch.equal(one[5][name], other[5][name])
     assert not torch.equal(one[5]["image"], one[6]["image"])
 
@@ -32,7 +32,7 @@ def test_the_matte_goes_wherever_the_photo_goes():
     sample = Sample(np.repeat(ramp[..., None], 3, 2), ramp, "pixel")
     plain = replace(PLAIN, pad_value=0)
     for seed in range(20):
-        image, alpha, _ = augment(sample, 64, plain, np.random.default_rng(seed))
+        image, alpha, *_ = augment(sample, 64, plain, np.random.default_rng(seed))
         near = np.abs(image[..., 0].astype(int) - alpha) <= 4
         assert near.mean() > 0.9  # all but the padding's soft rim
 
@@ -40,7 +40,7 @@ def test_the_matte_goes_wherever_the_photo_goes():
 def test_the_padding_is_the_contracts_grey_whatever_happens_to_the_colours():
     sample = Sample(np.full((20, 80, 3), 250, np.uint8), np.zeros((20, 80), np.uint8), "empty")
     config = replace(AugmentConfig(), colour=1, noise=1, rotate=0, whole=1)
-    image, _, _ = augment(sample, 64, config, np.random.default_rng(0))
+    image, *_ = augment(sample, 64, config, np.random.default_rng(0))
     assert (image[:8] == 127).all()
     assert (image[-8:] == 127).all()
 
@@ -49,7 +49,7 @@ def test_a_composite_covers_the_crop_with_the_new_background():
     person = Sample(np.full((60, 60, 3), 200, np.uint8), np.zeros((60, 60), np.uint8), "pixel")
     person.alpha[20:40, 20:40] = 255
     behind = Sample(np.full((50, 70, 3), 30, np.uint8), np.zeros((50, 70), np.uint8), "none")
-    image, alpha, _ = augment(person, 64, PLAIN, np.random.default_rng(2), background=behind)
+    image, alpha, *_ = augment(person, 64, PLAIN, np.random.default_rng(2), background=behind)
     assert (np.abs(image[alpha == 0].astype(int) - 30) <= 1).all()
     assert (np.abs(image[alpha == 255].astype(int) - 200) <= 1).all()
 
@@ -59,7 +59,7 @@ def test_a_second_person_without_a_new_background_stands_in_front():
     here.alpha[:, :30] = 255
     other = Sample(np.full((60, 60, 3), 200, np.uint8), np.zeros((60, 60), np.uint8), "pixel")
     other.alpha[20:40, 20:40] = 255
-    image, alpha, weight = augment(here, 64, PLAIN, np.random.default_rng(2), second=other)
+    image, alpha, weight, _ = augment(here, 64, PLAIN, np.random.default_rng(2), second=other)
     pasted = image[..., 0] > 190
     assert 100 < pasted.sum() < 2000
     assert (alpha[pasted] == 255).all()
@@ -78,7 +78,7 @@ def test_coarse_polygons_count_little_along_their_edges_only():
     alpha = np.zeros((64, 64), np.uint8)
     alpha[:, :32] = 255
     sample = Sample(np.zeros((64, 64, 3), np.uint8), alpha, "polygon")
-    _, matte, weight = augment(sample, 64, PLAIN, np.random.default_rng(1))
+    _, matte, weight, _ = augment(sample, 64, PLAIN, np.random.default_rng(1))
     assert set(np.unique(weight)) == {64, 255}
     edge = np.abs(np.diff((matte > 127).astype(int), axis=1)) > 0
     assert (weight[:, 1:][edge] == 64).all()

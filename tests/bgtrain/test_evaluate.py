@@ -88,6 +88,18 @@ def test_connectivity_forgives_what_stays_within_the_tolerance():
     assert metrics.connectivity_error(truth * np.float32(0.95), truth) == pytest.approx(0, abs=1e-6)
 
 
+def test_a_ghost_is_half_transparent_and_far_from_the_outline():
+    truth = np.zeros((100, 100), np.float32)
+    truth[:, 50:] = 1
+    alpha = truth.copy()
+    alpha[:, 48:52] = 0.5  # a soft edge, within 2 % of the diagonal
+    assert metrics.ghost(alpha, truth) == 0
+    alpha[10:20, 80:90] = 0.5
+    alpha[10:20, 10:20] = 0.95  # wrong, but decided
+    assert metrics.ghost(alpha, truth) == pytest.approx(0.01)
+    assert metrics.ghost(np.full_like(truth, 0.5), np.zeros_like(truth)) == 1
+
+
 def test_calibration_error_is_zero_where_alpha_is_the_share_of_person():
     truth = np.zeros((100, 100), np.float32)
     truth[::2] = 1

@@ -2,7 +2,7 @@
 
 import torch
 
-from bgtrain.losses import LossConfig, boundary_loss, matting_loss, soft_dice
+from bgtrain.losses import LossConfig, boundary_loss, matting_loss, segmentation_loss, soft_dice
 
 CONFIG = LossConfig()
 
@@ -48,3 +48,27 @@ def test_a_blurred_edge_costs_more_than_the_same_error_spread_flat():
     soft[..., 6:10] = torch.tensor([0.2, 0.4, 0.6, 0.8])
     flat = (target - (target - soft).abs().mean()).abs()
     assert boundary_loss(soft, target, weight) > 2 * boundary_loss(flat, target, weight)
+
+
+def test_l1_decides_where_cross_entropy_hesitates():
+    target = torch.tensor([1.0] * 7 + [0.0] * 3).view(10, 1, 1, 1)  # a person in seven of ten such places
+    weight = torch.ones_like(target)
+    levels = torch.linspace(-6, 6, 241)
+
+    def best(**terms):
+        config = LossConfig(**{"cross_entropy": 0, "dice": 0, "boundary": 0, **terms})
+        losses = [matting_loss(level.expand_as(target), target, weight, config) for level in levels]
+        return float(torch.sigmoid(levels[int(torch.stack(losses).argmin())]))
+
+    assert abs(best(cross_entropy=1) - 0.7) < 0.01
+    assert best(l1=1) > 0.99
+
+
+def test_the_segmentation_learns_at_a_quarter_of_the_resolution():
+    _, target, weight = batch()
+    target = torch.nn.functional.interpolate(target, scale_factor=4)
+    weight = torch.nn.functional.interpolate(weight, scale_factor=4)
+    quarter = torch.nn.functional.avg_pool2d(target, 4)
+    assert segmentation_loss((quarter * 2 - 1) * 30, target, weight) < 1e-3
+    assert segmentation_loss((1 - quarter * 2) * 30, target, weight) > 10
+    assert segmentation_loss((1 - quarter * 2) * 30, target, torch.zeros_like(weight)) < 1

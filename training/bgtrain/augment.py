@@ -62,6 +62,7 @@ class AugmentConfig:
     polygon_band: float = 0.02
     """Half width of the band along a coarse polygon in which the label counts little, over the crop's side."""
     polygon_band_weight: float = 0.25
+    """Of the matte's loss in that band; the segmentation's counts in full."""
     pad_value: int = 127
     """Grey outside of the photo; the contract's."""
 
@@ -177,8 +178,10 @@ def augment(
     *,
     background: Sample | None = None,
     second: Sample | None = None,
-) -> tuple[Image, Image, Image]:
-    """One training crop: image uint8 (side, side, 3), alpha and loss weight uint8 (side, side), in 255ths.
+) -> tuple[Image, Image, Image, Image]:
+    """One training crop: image uint8 (side, side, 3); alpha uint8 (side, side), in 255ths.
+
+    Then the loss weights of the matte and of the segmentation, uint8 (side, side), in 255ths.
 
     ``background`` replaces everything around the person; ``second`` then stands behind them, otherwise in front.
     """
@@ -186,6 +189,7 @@ def augment(
     image = _colour(_warp(sample.image, matrix, side, config.pad_value), config, rng)
     alpha = _warp(sample.alpha, matrix, side, 0)
     weight = np.full((side, side), round(255 * sample.confidence), np.uint8)
+    band = np.zeros((side, side), bool)
     if background is not None:
         behind = _warp(
             background.image, _cover(background.image.shape[:2], side, rng), side, config.pad_value
@@ -202,7 +206,6 @@ def augment(
         width = max(1, round(config.polygon_band * side))
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
         band = cv2.morphologyEx((alpha > 127).astype(np.uint8), cv2.MORPH_GRADIENT, kernel) > 0
-        weight[band] = round(255 * sample.confidence * config.polygon_band_weight)
     if sample.ignore is not None:
         weight[_warp(sample.ignore.astype(np.uint8) * 255, matrix, side, 0) > 127] = 0
     if background is None:
@@ -215,7 +218,10 @@ def augment(
             image = _blend(_colour(person, config, rng), image, other)
             alpha = np.maximum(alpha, other)
             weight[other > 127] = round(255 * second.confidence)
+            band[other > 127] = False
+    matte_weight = weight.copy()
+    matte_weight[band] = round(255 * sample.confidence * config.polygon_band_weight)
     image = _camera(image, config, rng)
     if background is None:  # serving pads after everything else
         image[inside == 0] = config.pad_value
-    return image, alpha, weight
+    return image, alpha, np.minimum(matte_weight, weight), weight

@@ -86,8 +86,8 @@ class DataConfig:
 class Crops(Dataset[dict[str, torch.Tensor]]):
     """Training crops, numbered from 0 without end.
 
-    ``crops[i]``: ``image`` uint8 (3, size, size) RGB; ``alpha`` and ``weight`` uint8 (1, size, size), in
-    255ths.
+    ``crops[i]``: ``image`` uint8 (3, size, size) RGB; ``alpha``, ``weight`` (of the matte's loss) and
+    ``segment_weight`` uint8 (1, size, size), in 255ths.
     """
 
     def __init__(
@@ -138,11 +138,13 @@ class Crops(Dataset[dict[str, torch.Tensor]]):
             share = pick.paste
         if share and self.people and rng.random() < share:
             second = self.samples[self.people[rng.integers(len(self.people))]]
-        image, alpha, weight = augment(sample, self.size, pick, rng, background=background, second=second)
+        image, *maps = augment(sample, self.size, pick, rng, background=background, second=second)
         return {
             "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
-            "alpha": torch.from_numpy(alpha[None]),
-            "weight": torch.from_numpy(weight[None]),
+            **{
+                name: torch.from_numpy(map_[None])
+                for name, map_ in zip(("alpha", "weight", "segment_weight"), maps, strict=True)
+            },
         }
 
 

@@ -273,8 +273,11 @@ def summarise(judged: list[Judged]) -> dict[str, Any]:
     """Means and standard errors of one group of photos, ready for JSON."""
     summary: dict[str, Any] = {"photos": len(judged)}
     peopled = judged[0].label in PERSON_LABELS
-    for measure in metrics.MEASURES if peopled else ("marked", "mae", "sad"):
+    for measure in metrics.MEASURES if peopled else ("marked", "mae", "sad", "ghost"):
         summary[measure] = dataclasses.asdict(Mean.over(getattr(one.scores, measure) for one in judged))
+    if peopled:
+        worst = sorted(one.scores.iou for one in judged)[: max(1, round(len(judged) / 10))]
+        summary["iou_worst_tenth"] = dataclasses.asdict(Mean.over(worst))
     if not peopled:
         failed = [float(one.scores.marked > MARKED_LIMIT) for one in judged]
         summary["marked_over_1_percent"] = dataclasses.asdict(Mean.over(failed))
@@ -332,14 +335,16 @@ def table(result: dict[str, Any]) -> str:
         f"{result.get('network', result.get('alphas'))}, split {result['split']}, {result['photos']} photos; "
         "mean ± standard error of the mean over photos",
         "",
-        f"{'':<24}{'n':>5}  {'IoU':<13}{'boundary IoU':<14}{'MAE':<15}{'SAD':<13}"
+        f"{'':<24}{'n':>5}  {'IoU':<13}{'worst tenth':<13}{'boundary IoU':<14}{'ghost %':<12}{'MAE':<15}{'SAD':<13}"
         f"{'MSE':<14}{'gradient':<13}{'connectiv.':<13}ECE",
     ]
     for group in ("pools", "slices"):
         lines += [
             f"{name:<24}{found['photos']:>5}  "
             + cell(found["iou"], 3, 13)
+            + cell(found["iou_worst_tenth"], 3, 13)
             + cell(found["boundary_iou"], 3, 14)
+            + cell(found["ghost"], 2, 12, 100)
             + cell(found["mae"], 4, 15)
             + cell(found["sad"], 2, 13)
             + cell(found["mse"], 2, 14)

@@ -22,6 +22,10 @@ PERSON = 0.5
 """From this alpha on a pixel counts as person."""
 BOUNDARY_SHARE = 0.02
 """Width of the boundary band over the photo's diagonal (Cheng et al. use 2 % for COCO-sized photos)."""
+GHOST = (0.1, 0.9)
+"""Alphas between these, far from the outline, are a ghost: half-transparent body or background."""
+GHOST_REACH = 0.02
+"""How far from the true outline that is, over the photo's diagonal."""
 CALIBRATION_BINS = 15
 """Equal-width bins of alpha (Guo et al. 2017, arXiv:1706.04599)."""
 
@@ -118,6 +122,19 @@ def marked_area(alpha: Alpha) -> float:
     return float(mask_of(alpha).mean())
 
 
+def far_from_outline(truth: Mask) -> Mask:
+    """bool (H, W): pixels farther than ``GHOST_REACH`` from the outline of ``truth``; the photo's border is not one."""
+    sides = (truth.astype(np.uint8), (~truth).astype(np.uint8))
+    distance = sum(cv2.distanceTransform(side, cv2.DIST_L2, cv2.DIST_MASK_5) for side in sides)
+    return np.asarray(distance > GHOST_REACH * float(np.hypot(*truth.shape)))
+
+
+def ghost(alpha: Alpha, truth: Alpha) -> float:
+    """Share of the photo that is half-transparent far from the true outline, 0..1."""
+    unsure = (alpha > GHOST[0]) & (alpha < GHOST[1])
+    return float((unsure & far_from_outline(mask_of(truth))).mean())
+
+
 def calibration_bins(alpha: Alpha, truth: Alpha) -> NDArray[np.float64]:
     """float64 (bins, 3): share of pixels, sum of alpha and sum of truth in each bin, over the photo's pixels.
 
@@ -150,6 +167,8 @@ class Scores:
     connectivity: float
     marked: float
     """Share of the photo marked as person."""
+    ghost: float
+    """Share of the photo that is half-transparent far from the true outline."""
 
 
 MEASURES = tuple(Scores.__dataclass_fields__)
@@ -169,4 +188,5 @@ def score(alpha: Alpha, truth: Alpha) -> Scores:
         gradient=gradient_error(alpha, truth),
         connectivity=connectivity_error(alpha, truth),
         marked=marked_area(alpha),
+        ghost=ghost(alpha, truth),
     )

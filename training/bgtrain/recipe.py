@@ -32,7 +32,7 @@ class OptimizerConfig:
     lr: float = 2e-3
     """Learning rate after the warm-up."""
     encoder_lr: float = 1.0
-    """Learning rate of a pretrained way down, as a fraction of ``lr``."""
+    """Learning rate of a pretrained way down, as a fraction of ``lr``; 0 keeps its weights as they are."""
     weight_decay: float = 0.02
     """Decoupled for adamw, L2 for rmsprop; not applied to biases and normalisation."""
     schedule: str = "cosine"
@@ -102,7 +102,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.network not in NAMES:
             raise RecipeError(f"network={self.network!r}: unknown; use one of {', '.join(NAMES)}")
-        if self.imagenet and self.network not in pretrained.LITE:
+        if self.imagenet and self.network not in (*pretrained.LITE, "tiramisu"):
             known = ", ".join(pretrained.LITE)
             raise RecipeError(f"imagenet=true: {self.network!r} has no published weights; only {known}")
         if not self.phases:

@@ -14,7 +14,7 @@ import io
 import itertools
 import os
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -123,7 +123,8 @@ class Shards:
         ]
         self._where: dict[str, dict[str, tuple[int, int, int]]] = {}  # key -> suffix -> (file, offset, size)
         self._files = []
-        for name in sorted({row.shard for row in self.rows}):
+        shard_of = {row.key: row.shard for row in self.rows}
+        for name in sorted(set(shard_of.values())):
             path = existing(self.folder / name, "shard that the index names")
             file = path.open("rb")
             self._files.append(file)
@@ -134,7 +135,8 @@ class Shards:
                 raise BrokenData(f"{path} is no readable tar: {error}; convert again") from error
             for member in members:
                 key, _, suffix = os.path.basename(member.name).partition(".")
-                self._where.setdefault(key, {})[suffix] = (file.fileno(), member.offset_data, member.size)
+                if shard_of.get(key, name) == name:
+                    self._where.setdefault(key, {})[suffix] = (file.fileno(), member.offset_data, member.size)
         lost = [row.key for row in self.rows if "jpg" not in self._where.get(row.key, {})]
         if lost:
             raise BrokenData(f"{self.folder}: {len(lost)} photos are in no shard, the first {lost[0]!r}")
@@ -220,15 +222,17 @@ def write_shards(
     seed: int = 0,
     shares: tuple[float, float, float] = (0.8, 0.1, 0.1),
     add: bool = False,
+    kept: Sequence[Row] = (),
 ) -> list[Row]:
     """Pack ``samples`` into ``folder/prefix-00000.tar`` ... and ``index.csv``; the rows written.
 
-    ``add`` keeps what an index that is already there says of other shards. The same samples give the same bytes.
+    ``add`` keeps what an index that is already there says of other shards; ``kept`` are rows of such shards. The
+    same samples give the same bytes.
     ``BrokenData`` on a key seen twice.
     """
     folder.mkdir(parents=True, exist_ok=True)
     there = read_index(folder) if add and (folder / INDEX).exists() else []
-    kept = [row for row in there if not row.shard.startswith(f"{prefix}-")]
+    kept = [*kept, *(row for row in there if not row.shard.startswith(f"{prefix}-"))]
     rows: list[Row] = []
     seen = {row.key for row in kept}
     for number, batch in enumerate(_batched(samples, photos_per_shard)):

@@ -65,6 +65,24 @@ class FastTiramisuConfig:
         return 2 ** (len(self.stem) + len(self.down) - 1)
 
 
+@dataclass(frozen=True)
+class TiramisuConfig:
+    """Dimensions of the way up of the served network; its way down is MobileNetV2 as published."""
+
+    bottleneck: int = 192
+    """Channels to which the dense block at 1/32 is compressed."""
+    growth_rates: tuple[int, ...] = (80, 80, 48, 32)
+    """Features that each layer adds (k in the paper), at 1/32, 1/16, 1/8 and 1/4."""
+    layers: tuple[int, ...] = (2, 2, 2, 2)
+    """Dense layers at the same levels."""
+    widths: tuple[int, ...] = (144, 96, 64)
+    """Channels to which the blocks at 1/16, 1/8 and 1/4 are compressed."""
+    head: int = 16
+    """Channels of the full-resolution head."""
+    dropout: float = 0.1
+    """Probability of dropping a whole channel of the bottleneck."""
+
+
 PAPER = {
     "fc-densenet56": FCDenseNetConfig(12, (4,) * 5, 4, (4,) * 5),
     "fc-densenet67": FCDenseNetConfig(16, (5,) * 5, 5, (5,) * 5),
@@ -82,6 +100,7 @@ FAST = {
         refine=True,
     ),
 }
+SERVED = {"tiramisu": TiramisuConfig()}
 
 
 def build(name: str, classes: int = 1) -> nn.Module:
@@ -94,7 +113,9 @@ def build(name: str, classes: int = 1) -> nn.Module:
         return FCDenseNet(PAPER[name], classes)
     if name in FAST:
         return FastTiramisu(FAST[name], classes)
-    raise ValueError(f"no network {name!r}; use one of {', '.join([*PAPER, *FAST])}")
+    if name in SERVED:
+        return Tiramisu(SERVED[name], classes)
+    raise ValueError(f"no network {name!r}; use one of {', '.join([*PAPER, *FAST, *SERVED])}")
 
 
 def he_uniform(module: nn.Module) -> None:
@@ -296,6 +317,117 @@ class FastTiramisu(nn.Module):
         if self.quarter:
             x = self.head_half(torch.cat([F.pixel_shuffle(x, 2), half], 1))  # H/2
         return self.head_full(torch.cat([F.pixel_shuffle(x, 2), photo], 1))  # H
+
+
+# --- the served network ---
+
+# (expansion, channels, blocks, stride of the first block): table 2 of Sandler et al. 2018 (arXiv:1801.04381)
+MOBILENET_V2 = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+LAST_OF_LEVEL = (0, 1, 2, 4, 6)
+"""Last stage at 1/2, 1/4, 1/8, 1/16 and 1/32 of the resolution."""
+
+
+class InvertedResidual(nn.Module):
+    """Expand, depthwise, project; a shortcut where the shape is kept. The weights hold the batch normalisation."""
+
+    def __init__(self, inputs: int, outputs: int, expansion: int, stride: int) -> None:
+        super().__init__()
+        inner = inputs * expansion
+        expand = [nn.Conv2d(inputs, inner, 1), nn.ReLU6(inplace=True)] if expansion > 1 else []
+        self.layers = nn.Sequential(
+            *expand,
+            nn.Conv2d(inner, inner, 3, stride, 1, groups=inner),
+            nn.ReLU6(inplace=True),
+            nn.Conv2d(inner, outputs, 1),
+        )
+        self.shortcut = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: float (N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
+        return x + self.layers(x) if self.shortcut else self.layers(x)
+
+
+class MobileNetV2(nn.Module):
+    """MobileNetV2 without its classifier and its last 1x1 convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU6(inplace=True))
+        self.stages = nn.ModuleList()
+        inputs = 32
+        for expansion, outputs, blocks, stride in MOBILENET_V2:
+            stage = [
+                InvertedResidual(outputs if i else inputs, outputs, expansion, 1 if i else stride)
+                for i in range(blocks)
+            ]
+            self.stages.append(nn.Sequential(*stage))
+            inputs = outputs
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """x: normalised float (N, 3, H, W) -> features at 1/2, 1/4, 1/8, 1/16 and 1/32."""
+        x, features = self.stem(x), []
+        for number, stage in enumerate(self.stages):
+            x = stage(x)
+            if number in LAST_OF_LEVEL:
+                features.append(x)
+        return features
+
+
+class Tiramisu(nn.Module):
+    """MobileNetV2 down; dense blocks, skips by concatenation and a light full-resolution head up.
+
+    In training a second head at a quarter of the resolution, a segmentation of people, stands beside the matte
+    (two tasks after RVM, Lin et al. 2021, arXiv:2108.11515): coarse outlines teach it without teaching the matte
+    to be coarse.
+    """
+
+    stride = 32
+
+    def __init__(self, config: TiramisuConfig, classes: int = 1) -> None:
+        super().__init__()
+        half, *skips, deepest = (MOBILENET_V2[stage][1] for stage in LAST_OF_LEVEL)
+        self.encoder = MobileNetV2()
+        self.bottleneck = FastDenseBlock(
+            deepest, config.growth_rates[0], config.layers[0], config.bottleneck, keep_input=True
+        )
+        self.context = Context(config.bottleneck)
+        self.dropout = nn.Dropout2d(config.dropout)
+        self.lateral, self.up = nn.ModuleList(), nn.ModuleList()
+        channels = config.bottleneck
+        levels = zip(config.growth_rates[1:], config.layers[1:], config.widths, reversed(skips), strict=True)
+        for k, layers, width, skip in levels:
+            self.lateral.append(ConvBNReLU(channels, width // 2, 1))
+            self.up.append(FastDenseBlock(width // 2 + skip, k, layers, width))
+            channels = width
+        self.segment = nn.Conv2d(channels, classes, 1)
+        self.head_half = ConvBNReLU(channels // 4 + half, 2 * config.head)
+        self.head_full = nn.Sequential(
+            ConvBNReLU(config.head // 2 + 3, config.head), nn.Conv2d(config.head, classes, 3, padding=1)
+        )
+        self.apply(he_uniform)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """x: normalised float (N, 3, H, W), sides multiples of 32 -> logits of the matte (N, classes, H, W).
+
+        In training mode also the logits of the segmentation, (N, classes, H / 4, W / 4).
+        """
+        half, *skips, deepest = self.encoder(x)
+        y = self.dropout(self.context(self.bottleneck(deepest)))
+        for lateral, block, skip in zip(self.lateral, self.up, reversed(skips), strict=True):
+            y = F.interpolate(lateral(y), scale_factor=2.0, mode="bilinear", align_corners=False)
+            y = block(torch.cat([y, skip], 1))
+        segment = self.segment(y) if self.training else None
+        y = self.head_half(torch.cat([F.pixel_shuffle(y, 2), half], 1))  # H/2
+        matte = self.head_full(torch.cat([F.pixel_shuffle(y, 2), x], 1))  # H
+        return matte if segment is None else (matte, segment)
 
 
 def parameter_count(model: nn.Module) -> int:

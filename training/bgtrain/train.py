@@ -31,10 +31,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from bgimage.geometry import network_input
-from bgtrain import checkpoint, networks, pretrained
+from bgtrain import checkpoint, metrics, networks, pretrained
 from bgtrain import recipe as recipes
 from bgtrain.data import Crops, StepSampler, load_split
-from bgtrain.losses import matting_loss
+from bgtrain.losses import matting_loss, segmentation_loss
 from bgtrain.recipe import OptimizerConfig, Phase, Recipe
 from bgtrain.shards import data_folder
 
@@ -42,12 +42,18 @@ VALIDATION_POOLS = (
     "ccp",
     "vikram_humanseg",
     "people_pseudo",
+    "people_more",
+    "people_cutout",
     "coco_person",
     "pennfudan",
     "neg_coco",
     "neg_imagenet",
     "neg_davis",
 )
+
+
+SCORED = ("ccp", "vikram_humanseg", "people_pseudo", "coco_20_70")
+"""Pools whose mean IoU, less the area marked on photos without people, is the score."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,8 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
     for name, parameter in model.named_parameters():
         decay = config.weight_decay if parameter.ndim > 1 else 0.0
         share = config.encoder_lr if name.startswith("encoder.") else 1.0
+        if share == 0:
+            parameter.requires_grad_(False)
         if parameter.requires_grad:
             groups.setdefault((share, decay), []).append(parameter)
     described = [{"params": p, "weight_decay": d, "lr_share": s} for (s, d), p in groups.items()]
@@ -151,6 +159,8 @@ class Validation:
             )
         self.images, self.mattes = torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(mattes))
         self.contract = recipe.contract
+        far = [metrics.far_from_outline(matte > 127) for matte in self.mattes[:, 0].numpy()]
+        self.far = torch.from_numpy(np.stack(far))[:, None]
 
     @torch.inference_mode()
     def predict(self, model: nn.Module, device: torch.device, batch: int = 8) -> Tensor:
@@ -179,8 +189,11 @@ class Validation:
             else:
                 scores[pool] = float(iou[chosen].mean())
         scores["mae"] = float((alpha - self.mattes / 255).abs().mean())
-        people = [v for k, v in scores.items() if k not in ("false_area", "mae", "coco_other", "pennfudan")]
-        scores["score"] = float(np.mean(people)) - scores.get("false_area", 0.0)
+        low, high = metrics.GHOST
+        scores["ghost"] = float(((alpha > low) & (alpha < high) & self.far).float().mean())
+        scores["score"] = float(np.mean([scores[pool] for pool in SCORED if pool in scores])) - scores.get(
+            "false_area", 0.0
+        )
         return scores
 
     def sheet(self, alpha: Tensor, each: int = 4) -> NDArray[np.uint8]:
@@ -228,7 +241,10 @@ class Trainer:
         self.recipe, self.out, self.root, self.place, self.workers = recipe, out, root, place, workers
         self.model = networks.build(recipe.network).to(place.device, memory_format=torch.channels_last)
         if recipe.imagenet:
-            pretrained.load_imagenet(self.model.encoder, recipe.contract.mean, recipe.contract.std)
+            if recipe.network in pretrained.LITE:
+                pretrained.load_imagenet(self.model.encoder, recipe.contract.mean, recipe.contract.std)
+            else:
+                pretrained.load_modnet(self.model.encoder, Path("/work/train/wheels/modnet.onnx"))
         self.step = self.best_step = 0
         self.best = -1.0
         if start is not None and not (out / "last.pt").exists():
@@ -316,8 +332,18 @@ class Trainer:
             with hold:
                 with self.autocast:
                     logits = self.parallel(x.contiguous(memory_format=torch.channels_last))
-                target, weight = (parts[k][part].float() / 255 for k in ("alpha", "weight"))
-                loss = matting_loss(logits, target, weight, self.recipe.loss) / phase.accumulate
+                target, weight, segment_weight = (
+                    parts[k][part].float() / 255 for k in ("alpha", "weight", "segment_weight")
+                )
+                segment = None
+                if isinstance(logits, tuple):
+                    logits, segment = logits
+                loss = matting_loss(logits, target, weight, self.recipe.loss)
+                if segment is not None and self.recipe.loss.segment:
+                    loss = loss + self.recipe.loss.segment * segmentation_loss(
+                        segment, target, segment_weight
+                    )
+                loss = loss / phase.accumulate
                 loss.backward()
             total += loss.item()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
