@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bgtrain import metrics
-from bgtrain.errors import DataError
+from bgtrain.errors import BrokenData, DataError
 from bgtrain.evaluate import COCO_JSON
 from bgtrain.polygons import signed_distance
 from bgtrain.shards import Sample, Shards, data_folder, write_shards
@@ -48,10 +48,12 @@ def merged(
 def relabelled(shards: Shards, mattes: Path, least: float = LEAST) -> Iterator[Sample]:
     """The photos labelled by polygon that ``mattes`` has, with labels of kind ``pseudo`` where the two agree."""
     for row in shards.rows:
-        teacher = cv2.imread(str(mattes / f"{row.key}.png"), cv2.IMREAD_GRAYSCALE)
-        polygon = shards.matte(row.key)
-        if row.label != "polygon" or teacher is None or polygon is None:
+        path, polygon = mattes / f"{row.key}.png", shards.matte(row.key)
+        if row.label != "polygon" or polygon is None or not path.exists():
             continue
+        teacher = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        if teacher is None or teacher.shape != polygon.shape:
+            raise BrokenData(f"{path}: not a grey picture of the photo's size, {row.width} x {row.height}")
         matte, open_, agreement = merged(polygon, teacher)
         if agreement < least:
             continue
