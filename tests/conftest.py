@@ -1,8 +1,10 @@
 """What the tests of several packages share: example photos, the training photos, one server, one browser."""
 
+import http.server
 import os
 import shutil
 import struct
+import threading
 import zlib
 from pathlib import Path
 
@@ -92,6 +94,35 @@ def chromium(tmp_path_factory):
     driver.downloads.mkdir()
     yield driver
     driver.quit()
+
+
+@pytest.fixture
+def stranger(chromium):
+    """Sends a POST, a text or the fields of a form, as the page of another site does to an address of its choice."""
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    def send(url, body):
+        chromium.get(f"http://stranger.example:{site.server_port}/")
+        arrived = chromium.execute_async_script(  # a simple request: no browser asks the server first
+            """const [url, given, done] = arguments;
+               const body = typeof given === "string" ? given : new URLSearchParams(given);
+               fetch(url, {method: "POST", mode: "no-cors", body}).then(answer => done(answer.type), done);""",
+            url,
+            body,
+        )
+        assert arrived == "opaque"
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as site:
+        threading.Thread(target=site.serve_forever, daemon=True).start()
+        yield send
+        site.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -38,11 +38,11 @@ def client_of(app, **settings) -> httpx.AsyncClient:
 
 
 @contextmanager
-def listening_on_loopback(app) -> Iterator[str]:
+def listening_on_loopback(app, **settings) -> Iterator[str]:
     """The app behind a socket; its address."""
     import uvicorn
 
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", **settings))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

@@ -7,12 +7,14 @@ import io
 import json
 import logging
 import re
+from contextlib import AsyncExitStack
 
 import httpx
 import pytest
 
 from bgclient.errors import DownloadFailed, ServerBusy, ServerUnavailable, UrlRefused
 from bgclient.web import Settings
+from bgclient.web import app as app_module
 from bgclient.web.errors import Refusal
 from bgclient.web.limits import Gate, RateLimit, network_of
 from bgclient.web.logs import JsonFormatter
@@ -60,6 +62,14 @@ async def test_pages_of_other_origins_may_not_ask(http):
         assert "access-control-allow-origin" not in answer.headers
     preflight = {"origin": "https://evil.example", "access-control-request-method": "POST"}
     assert (await http.options("/v1.0/removebg", headers=preflight)).status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("http://app", 200), ("http://evil.example", 403), ("http://app:81", 403), ("null", 403)],
+)
+async def test_over_plain_http_the_origin_itself_says_whose_page_asks(http, origin, status):
+    assert (await post(http, headers={"origin": origin})).status_code == status
 
 
 async def test_a_named_origin_may_ask_and_read_the_headers(app_with):
@@ -165,6 +175,13 @@ async def test_each_key_has_its_own_rate(app_with):
     assert statuses == [200, 429, 200, 429]
 
 
+async def test_guesses_at_keys_have_a_rate_too(app_with):
+    async with client_of(app_with(requests_per_minute=60, burst=3, api_keys=("good",))) as http:
+        guesses = [await post(http, headers={"x-api-key": f"guess {n}"}) for n in range(4)]
+        assert [answer.status_code for answer in guesses] == [403, 403, 403, 429]
+        assert (await post(http, headers={"x-api-key": "good"})).status_code == 200
+
+
 def test_a_bucket_fills_again_with_time():
     now = 0.0
     rate = RateLimit(60, 2, clock=lambda: now)
@@ -223,6 +240,40 @@ async def test_a_gate_that_stays_closed_says_when_to_come_back():
         assert int(caught.value.headers["Retry-After"]) >= 1
         async with gate.passed():
             assert gate.inside == 1
+
+
+async def test_one_caller_leaves_places_for_others():
+    gate = Gate(64)
+    async with AsyncExitStack() as inside:
+        for _ in range(33):
+            await inside.enter_async_context(gate.passed("greedy"))
+        with pytest.raises(Refusal) as caught:
+            await inside.enter_async_context(gate.passed("greedy"))
+        assert caught.value.status == 429
+        assert "Retry-After" in caught.value.headers
+        for n in range(31):
+            await inside.enter_async_context(gate.passed(f"other {n}"))
+        with pytest.raises(Refusal) as caught:
+            await inside.enter_async_context(gate.passed("one more"))
+        assert caught.value.status == 503
+    assert gate.inside == 0
+
+
+async def test_each_caller_who_waits_has_a_turn_before_one_has_its_second():
+    gate, order = Gate(1, wait_s=60), []
+
+    async def one(caller):
+        async with gate.passed(caller):
+            order.append(caller)
+
+    async with gate.passed("first"):
+        asked = [asyncio.create_task(one(caller)) for caller in ("a", "a", "a", "b", "c", "b")]
+        while gate.waiting < len(asked):
+            await asyncio.sleep(0)
+        asked[1].cancel()  # who goes away gives his turn to nobody
+    await asyncio.gather(*asked, return_exceptions=True)
+    assert order == ["a", "b", "c", "a", "b"] or order == ["a", "b", "c", "b", "a"]
+    assert (gate.inside, gate.waiting) == (0, 0)
 
 
 async def test_cutouts_at_a_time_are_bounded_and_the_rest_wait(app_with, fake_server):
@@ -425,6 +476,54 @@ async def test_an_upload_that_drips_is_ended(app_with):
     headers = [(b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")]
     await app_with(upload_s=0.1)(asgi_scope(headers), receive, send)
     assert sent[0]["status"] == 408
+
+
+async def test_an_upload_that_comes_too_slowly_is_ended_long_before_its_time(app_with, monkeypatch):
+    monkeypatch.setattr(app_module, "_PATIENCE_S", 0.2)
+    sent, taken = [], 0
+
+    async def receive():
+        nonlocal taken
+        taken += 1
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": b"a" * 10, "more_body": len(sent) == 0}
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")]
+    async with asyncio.timeout(30):
+        await app_with(upload_s=60)(asgi_scope(headers), receive, send)
+    assert sent[0]["status"] == 408
+
+
+async def test_a_refused_request_is_not_invited_to_send_its_body(app_with):
+    sent = []
+
+    async def receive():
+        raise AssertionError("invited")
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"expect", b"100-continue"), (b"content-length", b"9999"), (b"x-api-key", b"wrong")]
+    await app_with(api_keys=("right",))(asgi_scope(headers), receive, send)
+    assert sent[0]["status"] == 403
+
+
+async def test_a_request_of_two_lengths_ends_its_connection(app_with):
+    sent = []
+
+    async def receive():
+        raise AssertionError("read")
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"content-length", b"5"), (b"transfer-encoding", b"chunked")]
+    await app_with()(asgi_scope(headers), receive, send)
+    assert sent[0]["status"] == 400
+    assert (b"connection", b"close") in sent[0]["headers"]
 
 
 async def test_a_caller_who_hangs_up_stops_the_work(app_with, fake_server):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -48,12 +49,15 @@ def started(root, port, tmp_path):
     """Starts the command; gives its process and its address once it answers."""
     running = []
 
-    def start(*arguments, **settings):
+    def start(*arguments, open_files=None, **settings):
+        limit = open_files and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files)))
         environment = {**os.environ, "PYTHONPATH": str(root / "client"), "NO_PROXY": "*"}
         environment |= {f"BGCLIENT_WEB_{name.upper()}": str(value) for name, value in settings.items()}
         with (tmp_path / "log").open("wb") as log:
             command = [sys.executable, "-c", FRONT, "--port", str(port), "--url", "fake:8001", *arguments]
-            running.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+            running.append(
+                subprocess.Popen(command, env=environment, stdout=log, stderr=log, preexec_fn=limit)
+            )
         deadline = time.monotonic() + 60
         while not takes_requests(f"http://127.0.0.1:{port}"):
             assert running[0].poll() is None, (tmp_path / "log").read_text()

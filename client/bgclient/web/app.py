@@ -43,6 +43,12 @@ T = TypeVar("T")
 _PHASES: dict[Where, tuple[str, ...]] = {"server": ("ask",), "client": ("load", "shrink", "ask", "finish")}
 """Of a cut-out, as far as they happen here."""
 
+_LEAST_BYTES_S = 10_000
+"""Bytes a second that a request must bring: a place is not held by who sends one byte now and then."""
+
+_PATIENCE_S = 10.0
+"""Seconds before that is asked of it."""
+
 _log = logging.getLogger("bgclient.web")
 
 _EXPOSED = (
@@ -89,6 +95,7 @@ def create_app(
         title="bgclient",
         summary="Cuts people out of photos, in the shape of the remove.bg API",
         version=metadata.version("bgclient"),
+        redirect_slashes=False,  # to where the Host header says
         docs_url=None,  # FastAPI's pages load scripts from elsewhere; ours is at /docs
         redoc_url=None,
         lifespan=life,
@@ -158,27 +165,31 @@ class Service:
         Raises:
             Refusal: 403 or 429.
         """
-        origin = request.headers.get("origin")
-        site = request.headers.get("sec-fetch-site", "none")
-        if site not in ("same-origin", "none") and origin not in self.settings.cors_origins:
-            raise Refusal(403, "origin_not_allowed", "Pages of other origins may not ask this server")
+        if _is_foreign(request) and request.headers.get("origin") not in self.settings.cors_origins:
+            raise Refusal(
+                403,
+                "origin_not_allowed",
+                "Pages of other origins may not ask this server",
+                "The server's operator can name them in BGCLIENT_WEB_CORS_ORIGINS",
+            )
         key = request.headers.get("x-api-key", "").encode("latin-1")
-        if self._keys and not any(hmac.compare_digest(key, known) for known in self._keys):
+        known = any(hmac.compare_digest(key, one) for one in self._keys)
+        address = network_of(request.client.host if request.client else "")
+        request.state.caller = f"key {key.decode('latin-1')}" if known else address
+        if self._rate:  # guesses at keys too
+            request.state.rate_headers = self._rate.take(request.state.caller).headers()
+        if self._keys and not known:
             raise Refusal(403, "auth_failed", "API key invalid", "Send a valid key in the header X-Api-Key")
-        if self._rate:
-            address = network_of(request.client.host if request.client else "")
-            allowance = self._rate.take(key.decode("latin-1") if self._keys else address)
-            request.state.rate_headers = allowance.headers()
 
     async def removebg(self, request: Request) -> Response:
         """``POST /v1.0/removebg``."""
         self.admit(request)
-        async with self._uploads.passed():
+        async with self._uploads.passed(request.state.caller):
             wanted = await self._received(request)
             photo, info, background = await self._pictures(wanted)
             self.metrics.upload_bytes.observe(len(photo))
             options = wanted.options(info.size_hw, background)
-            async with self._turns.passed():
+            async with self._turns.passed(request.state.caller):
                 rendered = await _unless_gone(request, self._cut(photo, info, wanted, options))
         headers = rendered.headers(wanted.type_level) | getattr(request.state, "rate_headers", {})
         if answer.wants_json(request.headers.get("accept", "")):
@@ -186,17 +197,27 @@ class Service:
         return Response(rendered.data, media_type=rendered.media_type, headers=headers)
 
     async def _received(self, request: Request) -> parameters.Wanted:
+        began = asyncio.get_running_loop().time()
+
+        async def paced() -> AsyncIterator[bytes]:
+            received = 0
+            async for chunk in request.stream():
+                received += len(chunk)
+                allowed_s = min(self.settings.upload_s, _PATIENCE_S + received / _LEAST_BYTES_S)
+                deadline.reschedule(began + allowed_s)
+                yield chunk
+
         try:
-            async with asyncio.timeout(self.settings.upload_s):
+            async with asyncio.timeout_at(began + min(self.settings.upload_s, _PATIENCE_S)) as deadline:
                 fields = await read_fields(
-                    request.stream(),
+                    paced(),
                     request.headers.get("content-type", ""),
                     request.headers.get("content-length"),
                     self.settings.max_upload_bytes,
                 )
         except TimeoutError:
             raise Refusal(408, "upload_timeout", "The upload took too long") from None
-        return parameters.read(fields)
+        return await asyncio.to_thread(parameters.read, fields)
 
     async def _pictures(self, wanted: parameters.Wanted) -> tuple[bytes, PhotoInfo, bytes | None]:
         """Photo and background, within the limits as far as their headers tell."""
@@ -259,6 +280,19 @@ class Service:
 
 def _url(settings: Settings) -> str | None:
     return settings.url or os.environ.get("BGCLIENT_URL", "").strip() or None
+
+
+def _is_foreign(request: Request) -> bool:
+    """True for a request of another origin's page. Programs send none of these headers.
+
+    Browsers say it themselves to https and to localhost alone; over plain http the page's origin has to be this host.
+    """
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    return (
+        origin is not None and origin.partition("://")[2].lower() != request.headers.get("host", "").lower()
+    )
 
 
 async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
@@ -363,7 +397,10 @@ def serve(
     """
     import uvicorn
 
+    from bgclient.web.connections import Connection, room_for
+
     settings = settings or Settings.from_environment()
+    connections, backlog = room_for(settings.connections)
     if workers > 1:
         os.environ.update(settings.to_environment())  # the only way into the processes that uvicorn starts
     app: Any = "bgclient.web:create_app" if workers > 1 else create_app(settings)
@@ -376,5 +413,9 @@ def serve(
         log_config=LOGGING,
         access_log=False,  # ours has the request's id
         server_header=False,
+        http=Connection,
+        ws="none",
+        limit_concurrency=connections,
+        backlog=backlog,
         timeout_graceful_shutdown=math.ceil(settings.drain_s),
     )

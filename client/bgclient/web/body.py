@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl
 
+import numpy as np
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
@@ -18,6 +20,18 @@ _NAMES = frozenset(parameter.name for parameter in PARAMETERS)
 _MAX_PARTS = 64
 _MAX_TEXT = 64 * 1024
 """Bytes of a text field."""
+_MAX_VALUES = 10_000
+"""Values of a JSON body, counted by what stands between them; base64 has none of these signs."""
+_BETWEEN = (b",", b":", b"[", b"{")
+_SMALL_JSON = 1024 * 1024
+"""Bytes. A letter that is not ASCII makes a text need four times the memory, so a larger body may not have any."""
+_PIECE = 64 * 1024
+"""Bytes of an urlencoded body that are decoded at once."""
+_DIGITS = np.array(
+    [int(chr(n), 16) if chr(n) in "0123456789abcdefABCDEF" else 16 for n in range(256)], np.uint8
+)
+"""What each byte is worth as a hexadecimal digit; 16: it is not one."""
+_CUT_ESCAPE = re.compile(rb"%[0-9A-Fa-f]?\Z")
 
 
 @dataclass(frozen=True)
@@ -64,9 +78,9 @@ async def read_fields(
         case b"multipart/form-data":
             return await _multipart(chunks, parameters.get(b"boundary", b""), caps)
         case b"application/x-www-form-urlencoded":
-            return _urlencoded(await _whole(chunks, caps), caps)
+            return await _urlencoded(chunks, caps)
         case b"application/json":
-            return _json(await _whole(chunks, caps), caps)
+            return await asyncio.to_thread(_json, await _json_body(chunks, caps), caps)
     raise Refusal(
         415,
         "invalid_content_type",
@@ -75,34 +89,110 @@ async def read_fields(
     )
 
 
-async def _whole(chunks: AsyncIterator[bytes], caps: Caps) -> bytes:
-    body = bytearray()
+class _Pairs:
+    """Collects name=value pairs as they stream in; percent signs are decoded piece by piece."""
+
+    def __init__(self, caps: Caps) -> None:
+        self._caps = caps
+        self._pairs = 0
+        self._start()
+        self.fields: dict[str, str | bytes] = {}
+
+    def _start(self) -> None:
+        self._encoded_name = b""
+        self._name: str | None = None
+        self._rest = b""
+        self._data = bytearray()
+
+    def write(self, piece: bytes) -> None:
+        self._pairs += piece.count(b"&")
+        if self._pairs >= _MAX_PARTS:
+            raise _malformed(f"More than {_MAX_PARTS} fields")
+        *ended, last = piece.split(b"&")
+        for part in ended:
+            self._part(part)
+            self.end()
+        self._part(last)
+
+    def _part(self, part: bytes) -> None:
+        if self._name is None:
+            name, equals, part = part.partition(b"=")
+            self._encoded_name = (self._encoded_name + name)[:_MAX_TEXT]
+            if not equals:
+                return
+            self._name = _unquoted(self._encoded_name).decode("utf-8", "replace")
+            if self._name in _NAMES:
+                _once(self.fields, self._name)
+        if self._name in _NAMES:
+            # A "+" of base64 that the sender did not encode stays one.
+            self._keep(part if self._name == "image_file_b64" else part.replace(b"+", b" "))
+
+    def _keep(self, part: bytes) -> None:
+        assert self._name is not None
+        part = self._rest + part
+        cut = _CUT_ESCAPE.search(part)
+        self._rest = cut[0] if cut else b""
+        self._data += _unquoted(part[: cut.start()] if cut else part)
+        if len(self._data) > self._caps.field(self._name):
+            raise _field_too_large(self._name, self._caps)
+
+    def end(self) -> None:
+        """A pair is whole."""
+        if self._name in _NAMES:
+            assert self._name is not None
+            try:
+                self.fields[self._name] = (self._data + self._rest).decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise _malformed(f"{self._name} is not UTF-8 text") from error
+        self._start()
+
+
+def _unquoted(data: bytes) -> bytes:
+    """``data`` with its escapes (%41) decoded, as ``urllib.parse.unquote_to_bytes`` does it one by one."""
+    if b"%" not in data:
+        return data
+    signs = np.frombuffer(data + b"  ", np.uint8).copy()
+    at = np.flatnonzero(signs[:-2] == ord("%"))
+    high, low = _DIGITS[signs[at + 1]], _DIGITS[signs[at + 2]]
+    escapes = (high < 16) & (low < 16)
+    at = at[escapes]
+    signs[at] = 16 * high[escapes] + low[escapes]
+    kept = np.ones(len(signs), bool)
+    kept[-2:] = kept[at + 1] = kept[at + 2] = False
+    return signs[kept].tobytes()
+
+
+async def _urlencoded(chunks: AsyncIterator[bytes], caps: Caps) -> dict[str, str | bytes]:
+    pairs = _Pairs(caps)
+    total = 0
+    async for chunk in chunks:
+        total += len(chunk)
+        if total > caps.whole:
+            raise _too_large(caps.picture)
+        for at in range(0, len(chunk), _PIECE):
+            pairs.write(chunk[at : at + _PIECE])
+    pairs.end()
+    return pairs.fields
+
+
+async def _json_body(chunks: AsyncIterator[bytes], caps: Caps) -> bytes:
+    """The body, once it is known that the parser makes little more of it than the text it has."""
+    body, values, most = bytearray(), 0, caps.base64 + _SMALL_JSON
     async for chunk in chunks:
         body += chunk
-        if len(body) > caps.whole:
+        if len(body) > most:
             raise _too_large(caps.picture)
+        values += sum(map(chunk.count, _BETWEEN))
+        if values > _MAX_VALUES:
+            raise _malformed(f"The body is JSON of more than {_MAX_VALUES} values")
+    if len(body) > _SMALL_JSON and not body.isascii():
+        raise _malformed(f"JSON of more than {_SMALL_JSON} bytes is ASCII: write other letters as \\uXXXX")
     return bytes(body)
-
-
-def _urlencoded(body: bytes, caps: Caps) -> dict[str, str | bytes]:
-    try:
-        pairs = parse_qsl(
-            body.decode("ascii"), keep_blank_values=True, max_num_fields=_MAX_PARTS, errors="strict"
-        )
-    except ValueError as error:
-        raise _malformed("The body is not urlencoded text") from error
-    fields: dict[str, str | bytes] = {}
-    for name, value in pairs:
-        if name in _NAMES:
-            _once(fields, name)
-            # a "+" of base64 that the sender did not encode has become a space
-            fields[name] = _capped(name, value.replace(" ", "+") if name == "image_file_b64" else value, caps)
-    return fields
 
 
 def _json(body: bytes, caps: Caps) -> dict[str, str | bytes]:
     try:
-        given = json.loads(body)
+        given = json.loads(body.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise _malformed("The body is not JSON") from error
     if not isinstance(given, dict):

@@ -32,6 +32,14 @@ _HEADERS = {
     ),
 }
 
+_SILENCE_S = 2.0
+"""Seconds without a byte after which a client whose request is refused is no longer listened to."""
+
+_TWO_LENGTHS = Refusal(
+    400, "invalid_request", "The request cannot be read", "It has both Content-Length and Transfer-Encoding"
+)
+"""A proxy may have believed the other one (RFC 9112, 6.1): the connection ends."""
+
 _INTERNAL = Refusal(
     500, "internal_error", "Internal error", "The server's log has more, under the request's id"
 )
@@ -75,9 +83,12 @@ class Frame:
             left = self._drain_bytes
             if announced.isdigit() and int(announced) > left:
                 return
+            if b"expect" in headers:  # it sends nothing until it is asked to
+                return
+            ends = asyncio.get_running_loop().time() + self._drain_s
             try:
-                async with asyncio.timeout(self._drain_s):
-                    while more_to_read and left > 0:
+                while more_to_read and left > 0:
+                    async with asyncio.timeout_at(min(ends, asyncio.get_running_loop().time() + _SILENCE_S)):
                         left -= len((await listen()).get("body", b""))
             except TimeoutError:
                 return
@@ -86,7 +97,7 @@ class Frame:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if more_to_read and status >= 400:
+                if more_to_read and status >= 400 and status != 408:  # too slow already
                     await drain()
                 message["headers"] = [
                     *message.get("headers", []),
@@ -96,6 +107,10 @@ class Frame:
 
         self._metrics.in_flight.inc()
         try:
+            if b"content-length" in headers and b"transfer-encoding" in headers:
+                more_to_read = False  # where it ends nobody knows
+                await _refuse(speak, _TWO_LENGTHS, (b"connection", b"close"))
+                return
             with calls_carry(request_id):
                 await self._app(scope, listen, speak)
         except Exception:
@@ -134,8 +149,8 @@ def _method(scope: Scope) -> str:
     return scope["method"] if scope["method"] in known else "other"
 
 
-async def _refuse(send: Send, refusal: Refusal) -> None:
+async def _refuse(send: Send, refusal: Refusal, *more: tuple[bytes, bytes]) -> None:
     body = json.dumps(refusal.body()).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *more]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

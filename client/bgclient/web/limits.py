@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import math
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,43 +17,91 @@ from bgclient.web.errors import Refusal, busy
 class Gate:
     """Lets ``size`` through at a time; others wait ``wait_s`` for their turn, or are told to come back.
 
+    Nobody takes it whole: a caller inside gets another place while at least as many are free as it has already, and
+    of those who wait each caller has its turn before one has its second.
+
     ``waited`` is told how many seconds each of them waited, whether its turn came or not.
     """
 
     def __init__(
         self, size: int, *, wait_s: float = 0.0, waited: Callable[[float], object] | None = None
     ) -> None:
-        self._turns = asyncio.Semaphore(size)
+        self._size = size
         self._wait_s = wait_s
         self._waited = waited or (lambda seconds: None)
+        self._held: Counter[str] = Counter()
+        self._lines: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self.waiting = 0
         self.inside = 0
 
     @asynccontextmanager
-    async def passed(self) -> AsyncIterator[None]:
+    async def passed(self, caller: str = "") -> AsyncIterator[None]:
         """Inside.
 
         Raises:
-            Refusal: 503 with Retry-After.
+            Refusal: 503, or 429 where only this caller has too many places, with Retry-After.
         """
-        if self._turns.locked() and self._wait_s <= 0:
-            raise busy("Too many requests at a time; try again")
         began = time.perf_counter()
         self.waiting += 1
         try:
-            async with asyncio.timeout(self._wait_s or None):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise busy("Too many requests at a time; try again", retry_after_s=self._wait_s) from None
+            await self._enter(caller)
         finally:
             self.waiting -= 1
             self._waited(time.perf_counter() - began)
-        self.inside += 1
         try:
             yield
         finally:
-            self.inside -= 1
-            self._turns.release()
+            self._leave(caller)
+
+    def _admits(self, caller: str) -> bool:
+        free = self._size - self.inside
+        return free > 0 and (self._wait_s > 0 or self._held[caller] <= free)
+
+    def _take(self, caller: str) -> None:
+        self.inside += 1
+        self._held[caller] += 1
+
+    def _leave(self, caller: str) -> None:
+        self.inside -= 1
+        self._held -= Counter({caller: 1})  # forgets who holds none
+        self._call_next()
+
+    def _call_next(self) -> None:
+        while self._lines and self.inside < self._size:
+            caller, line = self._lines.popitem(last=False)
+            turn = line.popleft()
+            if line:
+                self._lines[caller] = line  # behind the others
+            if not turn.done():
+                self._take(caller)
+                turn.set_result(None)
+
+    async def _enter(self, caller: str) -> None:
+        if not self._lines and self._admits(caller):
+            self._take(caller)
+            return
+        if self._wait_s <= 0:
+            if self.inside < self._size:
+                raise Refusal(
+                    429,
+                    "rate_limit_exceeded",
+                    "Too many requests at a time",
+                    "The free places are kept for other callers; try again",
+                    {"Retry-After": "2"},
+                )
+            raise busy("Too many requests at a time; try again")
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._lines.setdefault(caller, deque()).append(turn)
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():  # it came at the same moment
+                self._leave(caller)
+            turn.cancel()
+            if isinstance(error, TimeoutError):
+                raise busy("Too many requests at a time; try again", retry_after_s=self._wait_s) from None
+            raise
 
 
 @dataclass(frozen=True)

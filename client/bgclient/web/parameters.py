@@ -232,7 +232,8 @@ def _url(text: str) -> str:
 def _base64(text: str) -> bytes:
     start = _DATA_URL.match(text)
     try:
-        return base64.b64decode("".join(text[start.end() if start else 0 :].split()), validate=True)
+        packed = text[start.end() if start else 0 :].encode("ascii").translate(None, b" \t\r\n\v\f")
+        return base64.b64decode(packed, validate=True)
     except (binascii.Error, ValueError):
         raise ValueError("not base64") from None
 

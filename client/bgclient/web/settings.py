@@ -50,10 +50,12 @@ class Settings:
     """Cut-outs at a time: each holds its photo and its picture, encoded; where="client": decoded, 16 bytes a pixel."""
     uploads: int = 64
     """Requests that may be read or wait at a time: each holds at most two pictures, encoded."""
+    connections: int = 1000
+    """Connections at a time, with a request or without; fewer where the limit of open files is low."""
     wait_s: float = 10.0
     """Seconds that a request waits for its turn before it is told to come back."""
     upload_s: float = 60.0
-    """Seconds for receiving a request."""
+    """Seconds for receiving a request, which must come with 10,000 bytes a second after the first ten."""
     cut_s: float = 60.0
     """Seconds for cutting, once it is its turn."""
     drain_s: float = 130.0
