@@ -34,7 +34,7 @@ from bgimage.errors import (
     TooManyPixels,
     UnknownFormat,
 )
-from bgimage.jpeg import Jpeg
+from bgimage.jpeg import MAX_SCANS, Jpeg
 from bgimage.once import cached_property
 from bgimage.png import Png
 from bgimage.tiff import Layout
@@ -60,7 +60,7 @@ FORMATS = ("jpeg", "png", "webp", "avif", "heic", "tiff", "bmp", "gif")
 _PLUGINS = {
     "png": ("PIL.PngImagePlugin", "PngImageFile"),
     "webp": ("PIL.WebPImagePlugin", "WebPImageFile"),
-    "avif": ("PIL.AvifImagePlugin", "AvifImageFile"),
+    "avif": ("bgimage.avif", "AvifPhoto"),
     "heic": ("pillow_heif", "HeifImageFile"),
     "tiff": ("PIL.TiffImagePlugin", "TiffImageFile"),
     "bmp": ("PIL.BmpImagePlugin", "BmpImageFile"),
@@ -97,8 +97,8 @@ class Limits:
     max_batch_pixels: int = 128_000_000
     """Pixels of the photos of one request together, else ``BatchTooLarge``; one alone has ``max_pixels``."""
     max_decode_s: float = 20.0
-    """Seconds of decoding, else ``DecodeTooSlow``: JPEG scans are counted beforehand, block-wise decoders (PNG, GIF,
-    BMP) are stopped on the way; WebP, AVIF, HEIC and TIFF decode in one call that ``max_pixels`` alone bounds."""
+    """Seconds of decoding, else ``DecodeTooSlow``: a JPEG's scans are estimated beforehand, block-wise decoders (PNG,
+    GIF, BMP) are stopped on the way; WebP, AVIF, HEIC and TIFF decode in one call that ``max_pixels`` alone bounds."""
 
     def __post_init__(self) -> None:
         for field, value in vars(self).items():
@@ -254,9 +254,10 @@ def _check_size(size_hw: tuple[int, int], limits: Limits) -> None:
         )
 
 
-def _check_scans(data: bytes, size_hw: tuple[int, int], limits: Limits) -> None:
+def _check_scans(scans: int, size_hw: tuple[int, int], limits: Limits) -> None:
     """Refuse a JPEG whose scans alone would take too long: a few bytes each, each visits every block."""
-    scans = data.count(b"\xff\xda")
+    if scans > MAX_SCANS:
+        raise DecodeTooSlow(f"a JPEG of more than {MAX_SCANS} scans; save the photo again")
     seconds = scans * size_hw[0] * size_hw[1] * _S_PER_PIXEL_AND_SCAN
     if seconds > limits.max_decode_s:
         raise DecodeTooSlow(
@@ -265,7 +266,9 @@ def _check_scans(data: bytes, size_hw: tuple[int, int], limits: Limits) -> None:
         )
 
 
-_S_PER_PIXEL_AND_SCAN = 5e-10  # an empty refinement scan, 0.5 ms a megapixel: the least that a scan costs
+_S_PER_PIXEL_AND_SCAN = 1e-8
+"""An empty refinement scan was measured to take 1.3 to 2.6 ms of a core a megapixel. Four times that on a machine that
+does other things too; a photo's ten scans still leave 200 megapixels."""
 
 
 @dataclass
@@ -281,6 +284,10 @@ class _Header:
     icc: bytes | None = None
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None
+    scans: int = 0
+    """Of a JPEG."""
+    stored_bytes: int = 0
+    """That the samples of a TIFF take before they are pixels."""
 
     @property
     def upright_hw(self) -> tuple[int, int]:
@@ -304,9 +311,19 @@ def _header(data: bytes, limits: Limits) -> _Header:
             f"{format.upper()} header of {len(data)} bytes cannot be read; save the photo again"
         ) from error
     _check_size(header.size_hw, limits)
-    if format == "jpeg":
-        _check_scans(data, header.size_hw, limits)
+    if header.scans:
+        _check_scans(header.scans, header.size_hw, limits)
+    most = max(_SMALL_BYTES, 16 * math.prod(header.size_hw))
+    if header.stored_bytes > most:
+        raise TooManyPixels(
+            f"{format.upper()} of {header.size_hw[1]} x {header.size_hw[0]} pixels that are stored in "
+            f"{header.stored_bytes} bytes; save the photo again"
+        )
     return header
+
+
+_SMALL_BYTES = 64 * 1024 * 1024
+"""That every TIFF may need, however small its picture is: a tile is a power of two, a picture is not."""
 
 
 def _jpeg(data: bytes, format: str, limits: Limits) -> _Header:
@@ -328,7 +345,8 @@ def _jpeg(data: bytes, format: str, limits: Limits) -> _Header:
         return pixels, alpha, turned
 
     icc = image.info.get("icc_profile")
-    return _Header(format, size_hw, turned, read, icc, parts.exif, image.info.get("dpi") or parts.dpi)
+    dpi = image.info.get("dpi") or parts.dpi
+    return _Header(format, size_hw, turned, read, icc, parts.exif, dpi, scans=parts.scans)
 
 
 def _png(data: bytes, format: str, limits: Limits) -> _Header:
@@ -368,13 +386,35 @@ def _tiff(data: bytes, format: str, limits: Limits) -> _Header:
         return layout.read(data, opened)
 
     icc = layout.icc if layout.photometric in (2, 3, 6) else None
-    return _Header(format, layout.size_hw, layout.orientation, read, icc, data, metadata.exif_dpi(data))
+    dpi = metadata.exif_dpi(data)
+    stored = layout.stored_bytes
+    return _Header(format, layout.size_hw, layout.orientation, read, icc, data, dpi, stored_bytes=stored)
+
+
+MAX_GIF_BLOCKS = 10_000
+"""Blocks of at most 255 bytes before a GIF's first frame: comments and XMP."""
+
+
+def _check_gif(data: bytes) -> None:
+    """ValueError for a GIF with more blocks before its picture than any has (GIF89a, 15 and 24)."""
+    at = 13 + (3 * (2 << (data[10] & 7)) if data[10] & 0x80 else 0)
+    extends = False
+    for _ in range(MAX_GIF_BLOCKS):
+        if extends:
+            extends, at = data[at] > 0, at + 1 + data[at]
+        elif data[at] == ord("!"):
+            extends, at = True, at + 2
+        else:
+            return
+    raise ValueError(f"more than {MAX_GIF_BLOCKS} blocks before the picture")
 
 
 def _other(data: bytes, format: str, limits: Limits) -> _Header:
+    if format == "gif":
+        _check_gif(data)
     image = _open(data, format, limits)
     exif = image.info.get("exif")
-    turned = metadata.orientation(exif)
+    turned = image.turned if format == "avif" else metadata.orientation(exif)
 
     def read(_: int | None) -> tuple[Pixels, Pixels | None, int]:
         frame = image.tile[0][1] if format == "gif" and image.tile else None

@@ -6,6 +6,7 @@ little to read as one of ten.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 _CODES = {1: "B", 2: "B", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d"}
 _CODES |= {13: "I", 16: "Q", 17: "q", 18: "Q"}
 SHORT, LONG, RATIONAL, UNDEFINED = 3, 4, 5, 7
+MAX_VALUES = 1 << 18
+"""Values of a tag that are read: a table of strips or tiles has the most."""
 MAX_ENTRIES = 4_096
 """Entries of a directory; those that follow are left out."""
 
@@ -25,12 +28,12 @@ class Value:
     data: bytes | memoryview
     order: str
 
-    @property
-    def numbers(self) -> tuple[float, ...]:
-        """The values as numbers; a ratio by 0 is infinite."""
+    def first(self, most: int) -> tuple[float, ...]:
+        """At most so many of the values as numbers; a ratio by 0 is infinite."""
         codes = _CODES[self.kind]
         one = struct.calcsize("=" + codes)
-        flat = struct.unpack(f"{self.order}{len(self.data) // one * len(codes)}{codes[0]}", self.data)
+        count = min(len(self.data) // one, most)
+        flat = struct.unpack_from(f"{self.order}{count * len(codes)}{codes[0]}", self.data)
         if len(codes) == 1:
             return flat
         return tuple(a / b if b else float("inf") for a, b in zip(flat[::2], flat[1::2], strict=True))
@@ -43,12 +46,12 @@ class Directory(dict[int, Value]):
 
     def number(self, tag: int, default: int = 0) -> int:
         """The first number of a tag, ``default`` without one."""
-        values = self[tag].numbers if tag in self else ()
-        return int(values[0]) if values else default
+        values = self[tag].first(1) if tag in self else ()
+        return int(values[0]) if values and math.isfinite(values[0]) else default
 
-    def numbers(self, tag: int) -> tuple[float, ...]:
-        """All numbers of a tag, none without it."""
-        return self[tag].numbers if tag in self else ()
+    def numbers(self, tag: int, most: int = MAX_VALUES) -> tuple[float, ...]:
+        """The numbers of a tag, at most so many; none without it."""
+        return self[tag].first(most) if tag in self else ()
 
 
 class Tiff:

@@ -10,7 +10,13 @@ from bgimage import metadata
 
 MAX_SEGMENTS = 4_096
 """Segments before the pixels; a photo has tens, a large profile and EXIF some hundreds."""
+MAX_EXIF = 256 * 1024
+"""Bytes of EXIF, gathered from segments of 64 KB each; what follows is left out."""
+MAX_SCANS = 100
+"""Scans of a picture, as libtiff has it for the JPEG in a TIFF; a progressive photo has about ten."""
 _FILL = re.compile(b"\xff+")
+_MARKER = re.compile(b"\xff+([^\xff\x00\xd0-\xd7])")
+"""A marker that ends the entropy-coded data of a scan."""
 _APPLICATIONS = {0xE0: b"JFIF\0", 0xE2: b"ICC_PROFILE\0", 0xEE: b"Adobe"}
 
 
@@ -21,6 +27,8 @@ class Jpeg:
     bare: bytes
     """Without comments and application data, but for density, profile and the kind of CMYK."""
     exif: bytes | None
+    scans: int
+    """How often the decoder goes over the picture, at most ``MAX_SCANS`` + 1."""
 
     @classmethod
     def of(cls, data: bytes) -> Jpeg:
@@ -42,15 +50,29 @@ class Jpeg:
                 _APPLICATIONS.get(marker, b"-")
             ):
                 kept.append(segment)
-            elif marker == 0xE1 and bytes(segment[4:10]) == b"Exif\0\0":
+            elif marker == 0xE1 and bytes(segment[4:10]) == b"Exif\0\0" and len(exif) < MAX_EXIF:
                 exif += segment[10 if exif else 4 :]
             at = end
         else:
             raise ValueError(f"more than {MAX_SEGMENTS} segments before the pixels")
         kept.append(view[at:])
-        return cls(b"".join(kept), exif or None)
+        return cls(b"".join(kept), exif or None, _scans(data, at))
 
     @property
     def dpi(self) -> tuple[float, float] | None:
         """Pixels an inch that EXIF says; Pillow reads JFIF's."""
         return metadata.exif_dpi(self.exif)
+
+
+def _scans(data: bytes, at: int) -> int:
+    """Scans from offset ``at`` to the picture's end. ValueError for more segments than any photo has."""
+    scans = 0
+    for _ in range(MAX_SEGMENTS):
+        found = _MARKER.search(data, at)
+        if not found or found[1] == b"\xd9" or found.end() + 2 > len(data):
+            return scans
+        scans += found[1] == b"\xda"
+        if scans > MAX_SCANS:
+            return scans
+        at = found.end() + struct.unpack_from(">H", data, found.end())[0]
+    raise ValueError(f"more than {MAX_SEGMENTS} segments between the scans")

@@ -109,7 +109,7 @@ def exif_dpi(exif: bytes | None) -> tuple[float, float] | None:
 
 
 def _dpi(directory: Directory) -> tuple[float, float] | None:
-    across, down, unit = (directory.numbers(tag)[:1] for tag in _RESOLUTION)
+    across, down, unit = (directory.numbers(tag, 1) for tag in _RESOLUTION)
     inches = {2: 1.0, 3: 2.54}.get(int(unit[0]) if unit else 2)
     return dpi((across[0] * inches, down[0] * inches)) if across and down and inches else None
 

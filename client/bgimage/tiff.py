@@ -18,11 +18,16 @@ from PIL import Image
 
 from bgimage import colour
 from bgimage.errors import BrokenPhoto, UnknownFormat
-from bgimage.ifd import LONG, SHORT, Directory, Tiff, Value, value, written
+from bgimage.ifd import LONG, MAX_VALUES, SHORT, Directory, Tiff, Value, value, written
 
 _RAW_PHOTOMETRIC = {32803, 34892}  # sensor pixels; linear raw (TIFF/EP, DNG)
 _CHANNELS = {0: 1, 1: 1, 2: 3, 5: 4, 8: 3}  # WhiteIsZero, BlackIsZero, RGB, CMYK, L*a*b*
 _PACKINGS = {1, 5, 8, 32773, 32946, 34925, 50000}  # none, LZW, Deflate, PackBits, LZMA, Zstandard
+_TABLES = {*range(0x00FE, 0x0156), 530, 532}
+"""Tags that describe the picture."""
+_TEXTS = {1, 2, 6, 7}
+"""Types that readers keep as the bytes they are."""
+_LONGEST = 8 * MAX_VALUES
 _MODES = {"1", "L", "P", "LA", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB"}
 
 
@@ -55,6 +60,10 @@ class Layout:
                 "a raw file (DNG, NEF, ARW or the like): only its small preview is a picture; develop it and send "
                 "the JPEG or TIFF"
             )
+        if any(
+            tags[tag].kind not in _TEXTS and len(tags[tag].data) > _LONGEST for tag in tags.keys() & _TABLES
+        ):
+            raise BrokenPhoto("TIFF with a table longer than any picture needs; save the photo again")
         bits = tags.numbers(258)
         samples = tags.number(277, 1)
         alike = len(set(bits[:samples])) < 2
@@ -66,6 +75,15 @@ class Layout:
             samples,
             tags.number(262, 1),
         )
+
+    @property
+    def stored_bytes(self) -> int:
+        """Memory for the samples as they are stored: libtiff takes whole tiles, however little of them is picture."""
+        across, down = (max(1, self.tags.number(tag)) if 322 in self.tags else 1 for tag in (322, 323))
+        height, width = (
+            -(-side // piece) * piece for side, piece in zip(self.size_hw, (down, across), strict=True)
+        )
+        return height * width * self.samples * max(8, self.bits) // 8
 
     @property
     def orientation(self) -> int:
@@ -243,7 +261,7 @@ def _is_raw(tiff: Tiff, tags: Directory) -> bool:
     """True for a file whose photo is sensor data, whatever pictures it holds besides."""
     if 50706 in tags or bytes(tiff.data[8:10]) == b"CR":  # DNGVersion; Canon's mark
         return True
-    places = [int(at) for at in tags.numbers(330)[:16]]
+    places = [int(at) for at in tags.numbers(330, 16)]
     directories, at = [tags], tags.next
     for _ in range(16):
         if not at:
