@@ -43,7 +43,7 @@ from bgbench import command
 from bgbench.errors import BenchError
 from bgbench.photos import photo
 from bgbench.results import Case, Result, Series
-from bgclient import AsyncClient, Retry
+from bgclient import AsyncClient
 from bgclient.errors import BgError
 from bgimage import heap
 from bgimage.codec import decode
@@ -59,8 +59,6 @@ TIMEOUT_S = 120.0
 """Of one request, tries included: longer than a restart on a busy machine."""
 GRACE_S = 10.0
 """After ``TIMEOUT_S`` without an answer a request is lost."""
-RETRY = Retry(attempts=200, first_s=0.2, most_s=1.0)
-"""Patient: a restart of the server takes some seconds."""
 LEVELS = 2
 """Of 255 by which a cut-out may differ from the quiet run's: float sums depend on the batch they are computed in."""
 ANSWERS = (
@@ -576,7 +574,7 @@ class Bench:
     async def stop(self) -> Case:
         """The server is stopped while it is at work; nothing of it may stay."""
         family, folder = set(self.watched.family()), self.watched.folder
-        impatient = AsyncClient(self.watched.server.grpc_url, retry=Retry(attempts=1))
+        impatient = AsyncClient(self.watched.server.grpc_url, retry=False)
         self.clients = [impatient]
         start = self.now_s()
         good = [job for job in self.jobs if job.refusal is None and job.where == "server"]
@@ -667,7 +665,7 @@ async def run(seconds: float, *, seed: int, tell: Callable[[str], object]) -> Re
             async with contextlib.AsyncExitStack() as stack:
                 relayed = await stack.enter_async_context(proxy.listening())
                 clients = [
-                    await stack.enter_async_context(AsyncClient(url, retry=RETRY, timeout_s=TIMEOUT_S))
+                    await stack.enter_async_context(AsyncClient(url, timeout_s=TIMEOUT_S))
                     for url in (server.grpc_url, server.http_url, relayed)
                 ]
                 bench = Bench(server, proxy, clients, seed, regions)

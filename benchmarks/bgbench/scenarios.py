@@ -350,14 +350,10 @@ def one_user(bench: Bench) -> Iterator[Case]:
 
 
 def transports(bench: Bench) -> Iterator[Case]:
-    """The same 12-megapixel photo over gRPC, HTTP and shared memory."""
+    """The same 12-megapixel photo over gRPC and HTTP."""
     served = bench.served
-    for transport, url, shared in (
-        ("gRPC", served.url, False),
-        ("HTTP", served.http_url, False),
-        ("gRPC, shared memory", served.url, True),
-    ):
-        with Client(url, timeout_s=120, shared_memory=shared, headers=served.headers) as client:
+    for transport, url in (("gRPC", served.url), ("HTTP", served.http_url)):
+        with Client(url, timeout_s=120, headers=served.headers) as client:
             for where in WHERE:
                 yield _one_by_one(
                     bench, "transports", client, 12, 6, {"where": where, "transport": transport}

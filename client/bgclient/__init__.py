@@ -12,8 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bgclient._core import ServerInfo
-    from bgclient._retry import Retry
+    from bgclient._served import ServerInfo
     from bgclient.api import acut, acut_many, cut, cut_many
     from bgclient.client import AsyncClient, Client
     from bgclient.errors import BgError
@@ -30,7 +29,6 @@ __all__ = [
     "Fetcher",
     "Outcome",
     "Progress",
-    "Retry",
     "ServerInfo",
     "Timings",
     "acut",
@@ -45,8 +43,7 @@ _HOME = {
     **dict.fromkeys(("Cutout", "Outcome", "Progress", "Timings"), "bgclient.results"),
     "BgError": "bgclient.errors",
     "Fetcher": "bgclient.fetch",
-    "Retry": "bgclient._retry",
-    "ServerInfo": "bgclient._core",
+    "ServerInfo": "bgclient._served",
     "TLS": "bgclient.transports",
 }
 

@@ -1,14 +1,12 @@
-"""Addresses of servers, and which of them to ask next."""
+"""Addresses of servers, and the proxies before them."""
 
 from __future__ import annotations
 
-import random
-import threading
-import time
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
 
 _SCHEMES = {
     "grpc": ("grpc", False),
@@ -76,82 +74,36 @@ class Endpoint:
 
 
 def parse_endpoints(url: str | Iterable[str]) -> tuple[Endpoint, ...]:
-    """The servers of a comma-separated text or a list, in order, each once."""
+    """The servers of a comma-separated text or a list, in order, each once; all of one protocol."""
     texts = url.split(",") if isinstance(url, str) else list(url)
     endpoints = dict.fromkeys(Endpoint.parse(text) for text in texts if text.strip())
     if not endpoints:
         raise ValueError(f"{url!r} names no server; use host:port, or several separated by commas")
+    if len({(endpoint.protocol, endpoint.tls) for endpoint in endpoints}) > 1:
+        raise ValueError(
+            f"{url!r}: several servers are asked by one protocol; use gRPC or HTTP for all of them"
+        )
     return tuple(endpoints)
 
 
-@dataclass
-class _Health:
-    in_flight: int = 0
-    failures: int = 0
-    back_at: float = 0.0
+def proxy_of(endpoint: Endpoint) -> str | None:
+    """URL of the proxy that the environment names for an address; None for this machine and for NO_PROXY's.
 
-
-@dataclass
-class Balancer:
-    """Chooses the endpoint with the fewest calls in flight, and leaves out those that failed lately.
-
-    A failure of the endpoint itself (not of one request) puts it aside for ``first_s``, doubled with each
-    further one up to ``most_s``. When every endpoint is set aside, the one that comes back first is asked:
-    somebody must find out.
+    gRPC's own rule for gRPC (grpc_proxy, https_proxy, http_proxy, whatever the scheme), the usual one for HTTP.
     """
+    if endpoint.is_here or proxy_bypass(endpoint.address.partition("/")[0]):
+        return None
+    known = getproxies_environment()
+    if endpoint.protocol == "grpc":
+        return known.get("grpc") or known.get("https") or known.get("http")
+    return known.get("https" if endpoint.tls else "http") or known.get("all")
 
-    endpoints: tuple[Endpoint, ...]
-    first_s: float = 0.5
-    most_s: float = 30.0
-    clock: Callable[[], float] = time.monotonic
-    _health: dict[Endpoint, _Health] = field(init=False)
-    _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
 
-    def __post_init__(self) -> None:
-        self._health = {endpoint: _Health() for endpoint in self.endpoints}
-
-    def take(self, avoid: Collection[Endpoint] = ()) -> Endpoint:
-        """The endpoint to ask, counted as in flight until ``succeeded``, ``failed`` or ``dropped``."""
-        with self._lock:
-            now = self.clock()
-            well = [e for e in self.endpoints if self._health[e].back_at <= now]
-            fresh = [e for e in well if e not in avoid]
-            if fresh or well:
-                least = min(self._health[e].in_flight for e in fresh or well)
-                chosen = random.choice([e for e in fresh or well if self._health[e].in_flight == least])
-            else:
-                chosen = min(self.endpoints, key=lambda e: self._health[e].back_at)
-            self._health[chosen].in_flight += 1
-            return chosen
-
-    def succeeded(self, endpoint: Endpoint) -> None:
-        """The endpoint answered."""
-        with self._lock:
-            health = self._health[endpoint]
-            health.in_flight -= 1
-            health.failures, health.back_at = 0, 0.0
-
-    def failed(self, endpoint: Endpoint) -> None:
-        """The endpoint itself is not in order."""
-        with self._lock:
-            health = self._health[endpoint]
-            health.in_flight -= 1
-            health.failures += 1
-            health.back_at = self.clock() + min(self.most_s, self.first_s * 2.0 ** (health.failures - 1))
-
-    def dropped(self, endpoint: Endpoint) -> None:
-        """The call ended without saying anything about the endpoint: cancelled, busy, or out of time."""
-        with self._lock:
-            self._health[endpoint].in_flight -= 1
-
-    def others(self, tried: Collection[Endpoint]) -> bool:
-        """True when an endpoint that is not in ``tried`` is well."""
-        with self._lock:
-            now = self.clock()
-            return any(e not in tried and self._health[e].back_at <= now for e in self.endpoints)
-
-    def ejected(self) -> tuple[Endpoint, ...]:
-        """Endpoints that are set aside now."""
-        with self._lock:
-            now = self.clock()
-            return tuple(e for e in self.endpoints if self._health[e].back_at > now)
+def described(endpoints: tuple[Endpoint, ...]) -> str:
+    """Servers as messages name them: addresses, and the proxy on the way, without its password."""
+    addresses = ",".join(map(str, endpoints))
+    proxy = proxy_of(endpoints[0])
+    if proxy is None:
+        return addresses
+    scheme, mark, rest = proxy.rpartition("://")
+    return f"{addresses} through the proxy {scheme}{mark}{rest.rpartition('@')[2]}"

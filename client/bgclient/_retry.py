@@ -6,38 +6,13 @@ import math
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from bgclient.errors import DeadlineExceeded, TransportError
 
-@dataclass(frozen=True, kw_only=True)
-class Retry:
-    """How often a call is tried; only errors whose class is ``retryable``, only within the call's
-    deadline.
-    """
-
-    attempts: int = 5
-    """Tries in all; 1 means never again."""
-    first_s: float = 0.1
-    """Upper end of the first pause; doubled for each further one."""
-    most_s: float = 2.0
-    """Upper end of any pause."""
-
-    def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise ValueError(f"Retry.attempts={self.attempts}: use 1 or more")
-        if not 0 <= self.first_s <= self.most_s:
-            raise ValueError(
-                f"Retry.first_s={self.first_s}, most_s={self.most_s}: use 0 <= first_s <= most_s"
-            )
-
-    def pause_s(self, attempt: int, uniform: Callable[[float, float], float] = random.uniform) -> float:
-        """Seconds to wait after the ``attempt``-th try (1, 2, ...) failed.
-
-        Full jitter (M. Brooker, "Exponential Backoff and Jitter", AWS 2015): clients that failed together do
-        not come back together.
-        """
-        ceiling: float = min(self.most_s, self.first_s * 2.0 ** (attempt - 1))
-        return uniform(0.0, ceiling)
+FIRST_S, MOST_S = 0.1, 1.0
+"""Upper ends of the first pause and of any: each is twice the one before."""
+FIRST_CONTACT_S = 10.0
+"""So long a server is waited for that has never answered: longer than a restart, shorter than most deadlines."""
 
 
 class Deadline:
@@ -59,3 +34,34 @@ class Deadline:
     def left_s(self) -> float:
         """Seconds that remain; at most 0 when it is over."""
         return self.timeout_s - self.elapsed_s
+
+    def left(self) -> float:
+        """Seconds that remain, for the next step. ``DeadlineExceeded`` when none do."""
+        left_s = self.left_s
+        if left_s <= 0:
+            raise DeadlineExceeded("no answer in time")
+        return left_s
+
+
+def pause_s(
+    error: TransportError,
+    tries: int,
+    left_s: float,
+    *,
+    uniform: Callable[[float, float], float] = random.uniform,
+) -> float | None:
+    """Seconds until the next try; None: there is none.
+
+    Full jitter (M. Brooker, "Exponential Backoff and Jitter", AWS 2015): clients that failed together do not come back
+    together. Nor earlier than the server asked for (Retry-After), nor after the deadline.
+
+    Args:
+        error: of the last try; only ``retryable`` ones are tried again.
+        tries: made so far, from 1.
+        left_s: seconds until the deadline.
+        uniform: draws a number between two.
+    """
+    if not error.retryable:
+        return None
+    pause = max(uniform(0.0, min(MOST_S, FIRST_S * 2.0 ** min(tries - 1, 10))), error.retry_after_s)
+    return pause if pause < left_s else None

@@ -6,13 +6,13 @@ The HTTP form is the binary tensor data extension: a JSON header, then the tenso
 
 from __future__ import annotations
 
-import base64
 import json
+import math
 import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bgclient.errors import (
@@ -21,24 +21,21 @@ from bgclient.errors import (
     CallCancelled,
     DeadlineExceeded,
     ModelMissing,
+    NetworkChanged,
     NoPersonFound,
     OptionError,
     PhotoError,
     PhotoTooLarge,
-    RegionLost,
     ServerBusy,
     ServerFault,
     ServerUnavailable,
-    SharedMemoryError,
+    TransportError,
     from_message,
 )
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-Memory = Literal["System", "Cuda"]
-"""The kinds of shared memory, as the names of their extensions begin."""
 
 MAX_ANSWER_BYTES = 1 << 30
 """No answer of ours comes near; a server that sends more is not ours."""
@@ -56,32 +53,13 @@ _POOL_FULL = re.compile("increase the shared memory pool|grown shared memory reg
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a tensor lies in a shared memory region that the server knows."""
-
-    region: str
-    byte_size: int
-    offset: int = 0
-
-    @property
-    def parameters(self) -> dict[str, str | int]:
-        """As the shared memory extension wants it."""
-        named: dict[str, str | int] = {
-            "shared_memory_region": self.region,
-            "shared_memory_byte_size": self.byte_size,
-        }
-        return named | ({"shared_memory_offset": self.offset} if self.offset else {})
-
-
-@dataclass(frozen=True)
 class Tensor:
-    """A named tensor; ``data`` is little-endian and row-major, or lies at ``place``."""
+    """A named tensor; ``data`` is little-endian and row-major."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     data: bytes = b""
-    place: Place | None = None
 
     @classmethod
     def of_bytes(cls, name: str, items: Sequence[bytes]) -> Tensor:
@@ -108,19 +86,11 @@ class Tensor:
         """FP32 data in its shape. ``ServerFault`` when it is something else."""
         import numpy as np
 
-        if self.datatype != "FP32" or len(self.data) != 4 * int(np.prod(self.shape)):
+        if self.datatype != "FP32" or len(self.data) != 4 * math.prod(self.shape):
             raise ServerFault(
                 f"output {self.name!r} is {self.datatype} {list(self.shape)} of {len(self.data)} bytes, not FP32"
             )
         return np.frombuffer(self.data, np.float32).reshape(self.shape)
-
-
-@dataclass(frozen=True)
-class Output:
-    """An output that is asked for, and where it goes (None: into the answer)."""
-
-    name: str
-    place: Place | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +99,8 @@ class Request:
 
     model: str
     inputs: tuple[Tensor, ...]
-    outputs: tuple[Output, ...]
+    outputs: tuple[str, ...]
+    """Names of the outputs that are asked for."""
     id: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -185,38 +156,6 @@ def models_query() -> Query:
     return Query("RepositoryIndex", "POST", "v2/repository/index", body={})
 
 
-def regions_query(memory: Memory) -> Query:
-    """Shared memory regions that the server knows."""
-    return Query(f"{memory}SharedMemoryStatus", "GET", f"v2/{memory.lower()}sharedmemory/status")
-
-
-def register_system_query(region: str, key: str, byte_size: int) -> Query:
-    """Make a POSIX shared memory object known to the server."""
-    fields = {"key": key, "offset": 0, "byte_size": byte_size}
-    return _region_query("System", region, "Register", fields, fields)
-
-
-def register_cuda_query(region: str, handle: bytes, device: int, byte_size: int) -> Query:
-    """Make GPU memory known to the server by its CUDA IPC handle."""
-    fields = {"device_id": device, "byte_size": byte_size}
-    encoded = {"b64": base64.b64encode(handle).decode()}
-    return _region_query(
-        "Cuda", region, "Register", {"raw_handle": handle, **fields}, {"raw_handle": encoded, **fields}
-    )
-
-
-def unregister_query(memory: Memory, region: str) -> Query:
-    """Make the server forget a region and unmap it, at once or with the end of the request that uses it."""
-    return _region_query(memory, region, "Unregister", {}, {})
-
-
-def _region_query(
-    memory: Memory, region: str, what: str, fields: Mapping[str, Any], body: Mapping[str, Any]
-) -> Query:
-    path = f"v2/{memory.lower()}sharedmemory/region/{quote(region, safe='')}/{what.lower()}"
-    return Query(f"{memory}SharedMemory{what}", "POST", path, {"name": region, **fields}, body)
-
-
 def http_body(request: Request) -> tuple[bytes, dict[str, str]]:
     """Body and headers of ``POST v2/models/NAME/infer``."""
     inputs = [
@@ -224,22 +163,16 @@ def http_body(request: Request) -> tuple[bytes, dict[str, str]]:
             "name": tensor.name,
             "datatype": tensor.datatype,
             "shape": list(tensor.shape),
-            "parameters": tensor.place.parameters if tensor.place else {"binary_data_size": len(tensor.data)},
+            "parameters": {"binary_data_size": len(tensor.data)},
         }
         for tensor in request.inputs
     ]
-    outputs = [
-        {
-            "name": output.name,
-            "parameters": output.place.parameters if output.place else {"binary_data": True},
-        }
-        for output in request.outputs
-    ]
+    outputs = [{"name": name, "parameters": {"binary_data": True}} for name in request.outputs]
     fields: dict[str, Any] = {"inputs": inputs, "outputs": outputs}
     if request.id:
         fields["id"] = request.id
     header = json.dumps(fields, separators=(",", ":")).encode()
-    body = b"".join([header, *(tensor.data for tensor in request.inputs if tensor.place is None)])
+    body = b"".join([header, *(tensor.data for tensor in request.inputs)])
     return body, {
         "Content-Type": "application/octet-stream",
         "Inference-Header-Content-Length": str(len(header)),
@@ -256,13 +189,15 @@ def http_answer(model: str, headers: Mapping[str, str], body: bytes) -> Answer:
         for output in fields["outputs"]:
             parameters = output.get("parameters", {})
             size = int(parameters.get("binary_data_size", 0))
+            if not all(type(side) is int and side >= 0 for side in output["shape"]):
+                raise ValueError(f"output {output['name']} has the shape {output['shape']}")
             data = body[at : at + size]
             if len(data) != size:
                 raise ValueError(f"output {output['name']} has {len(data)} of {size} bytes")
             at += size
             outputs[output["name"]] = Tensor(output["name"], output["datatype"], tuple(output["shape"]), data)
         return Answer(model, outputs)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ServerFault(f"{len(body)} bytes that are no KServe v2 answer: {error}") from error
 
 
@@ -280,18 +215,13 @@ def error_of(status: str, message: str, address: str) -> BgError:
     text = message.strip() or status.replace("_", " ").lower()
     if "expecting header" in text:  # Triton's restricted protocols answer UNAVAILABLE over gRPC
         status = "PERMISSION_DENIED"
-    if "nable to find shared memory region" in text:
-        return RegionLost(f"{address} does not know our shared memory any more ({text})")
     if _POOL_FULL.search(text):  # the server's own, between its models; a smaller batch may find room
         return ServerBusy(
             f"{address} has no room left in its /dev/shm; try again later, with fewer or smaller photos at a time, "
             "or give the server more (--shm-size=1g, or an emptyDir with medium: Memory)"
         )
-    if "shared memory" in text.lower():
-        return SharedMemoryError(
-            f"{address} cannot use our shared memory ({text}); it must run on this host, with the same /dev/shm, "
-            'or with the same GPU for "cuda"; else use shared_memory=False'
-        )
+    if "unexpected shape for input" in text:
+        return NetworkChanged(f"{address} has another network now ({text})")
     if status != "UNAVAILABLE" and ("unknown model" in text or _OTHER_TENSORS.search(text)):
         status = "NOT_FOUND"
     if status == "UNAVAILABLE" and any(word in text for word in ("maximum queue size", "timeout expired")):
@@ -331,13 +261,19 @@ _HTTP_STATUS = {
 }
 
 
-def http_error(status: int, body: bytes, address: str) -> BgError:
-    """The typed error for an HTTP status that is not 200."""
+def http_error(status: int, headers: Mapping[str, str], body: bytes, address: str) -> BgError:
+    """The typed error for an HTTP status that is not 200, with its Retry-After."""
     try:
         message = str(json.loads(body)["error"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         message = f"HTTP {status} {body[:200].decode(errors='replace').strip()}".strip()
     if status == 413:
         return PhotoTooLarge(f"{address} takes no request of this size ({message}); send a smaller photo")
     default = "INVALID_ARGUMENT" if status < 500 else "INTERNAL"
-    return error_of(_HTTP_STATUS.get(status, default), message, address)
+    error = error_of(_HTTP_STATUS.get(status, default), message, address)
+    wait_s = headers.get("retry-after", "")
+    if (
+        isinstance(error, TransportError) and wait_s.isdecimal()
+    ):  # the other form, a date, is for browsers' clocks
+        error.retry_after_s = float(wait_s)
+    return error

@@ -7,22 +7,35 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from functools import partial
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
+from bgclient import _served, _wire
 from bgclient._cancel import CLOSED, Cancel
-from bgclient._core import BaseClient, Connections, ServerInfo
-from bgclient._flow import Ask, Flow, Pause, Step, Work, adrive, drive
+from bgclient._core import BaseClient, Call, wanted
+from bgclient._endpoints import Endpoint
+from bgclient._link import Link
 from bgclient._many import ordered
-from bgclient._wire import Request
-from bgclient.errors import BgError, CallCancelled
+from bgclient._retry import Deadline
+from bgclient._served import Seen, Served, ServerInfo
+from bgclient.errors import (
+    AccessDenied,
+    BgError,
+    CallCancelled,
+    ModelMissing,
+    ServerUnavailable,
+    TransportError,
+)
 from bgclient.options import CutOptions, Where
 from bgclient.results import Cutout, Outcome, Progress, known_length
-from bgclient.sources import PhotoLike
+from bgclient.sources import PhotoLike, load
+from bgclient.transports import AsyncTransport, Transport
 
 if TYPE_CHECKING:
+    from bgimage.codec import Photo
     from bgimage.contract import Contract
+    from bgimage.options import Options
 
 T = TypeVar("T")
 P = TypeVar("P", bound="PhotoLike")
@@ -48,7 +61,7 @@ class Client(BaseClient):
 
     Args:
         url: "host:8001" (gRPC) or "grpc://", "grpcs://", "http://", "https://"; several as a list or
-            separated by commas are balanced. None: BGCLIENT_URL, else ``engine``.
+            separated by commas, of one protocol, are balanced. None: BGCLIENT_URL, else ``engine``.
         engine: what runs the network where no server is named. In this process: "onnxruntime" (extra ``local``),
             "openvino", "openvino-bf16", "cuda", "coreml" or "directml"; one that is missing is an error. "triton": a
             tritonserver that this process starts for itself, once, and ends with itself (extra ``server``; Linux).
@@ -57,15 +70,11 @@ class Client(BaseClient):
             ``cutout_MODEL``.
         timeout_s: seconds for a whole call, retries included; loading the network, or starting the embedded
             server, is not counted.
-        retry: how often to try again on errors whose class is ``retryable``.
+        retry: try again on errors whose class is ``retryable``, until the deadline: a busy server, one that restarts. A
+            server that has never answered is waited for ten seconds at most. False: every error at once.
         headers: sent with every request.
         token: sent as "authorization: Bearer TOKEN".
         tls: certificates for "grpcs://" and "https://"; the system's authorities by default.
-        shared_memory: pass tensors through memory that the server on this host sees too. "system", or True: through
-            /dev/shm. "cuda": through the GPU that both use (extra ``cuda``); photos are decoded by the processor, on
-            the server too, so they travel to the GPU and back for nothing: only for servers whose models of the
-            same interface decode there. "auto": as "system" for a server on a loopback address that can see
-            /dev/shm, else over the socket, which is logged once.
         limits: what a photo may cost here, ``bgimage.codec.Limits``.
         fetcher: who gets photos from URLs, ``bgclient.fetch.Fetcher``; None: URLs are refused.
         hooks: told of every call, ``bgclient.telemetry``.
@@ -80,63 +89,49 @@ class Client(BaseClient):
     def _begin(self) -> None:
         self._lock = threading.Lock()
         self._opening = threading.Lock()
-        self._link: Connections | None = None
+        self._link: Link | None = None
         self._calls: set[Cancel] = set()
 
-    def _connections(self) -> Connections:
-        """The open connections; starting the embedded server if that is where they lead."""
+    def _open(self) -> Link:
+        """The open connections; loading the network or starting the embedded server if that is where they lead."""
         with self._opening:
             if self._link is None or self._link.outdated:
-                self._link = self._opened()
+                link = self._found()
+                local = link.local
+                link.transport = local or self._connector.connect(link.endpoints, link.wiring)
+                self._link = link
             return self._link
 
-    def _run(self, start: Callable[[Connections], Flow[T]], cancel: Cancel | None = None) -> T:
-        """Drive the flow that ``start`` makes; ``close`` cancels it."""
-        link = self._connections()
-        call = cancel or Cancel()
+    @contextmanager
+    def _calling(self, cancel: Cancel) -> Iterator[None]:
+        """Around a call, which ``close`` then cancels."""
         with self._lock:
-            self._calls.add(call)
+            self._calls.add(cancel)
         try:
-            return drive(start(link), lambda step: self._perform(link, step, call))
+            yield
         finally:
             with self._lock:
-                self._calls.discard(call)
-
-    def _perform(self, link: Connections, step: Step, cancel: Cancel) -> Any:
-        cancel.check()
-        match step:
-            case Work(function):
-                return function()
-            case Pause(seconds):
-                return cancel.sleep(seconds)
-            case Ask(endpoint, message, timeout_s):
-                if link.closed:
-                    raise CallCancelled(CLOSED)
-                with self._lock:
-                    if endpoint not in link.transports:
-                        link.transports[endpoint] = self._connector.connect(endpoint, link.wiring)
-                    transport = link.transports[endpoint]
-                if isinstance(message, Request):
-                    return transport.infer(message, timeout_s, cancel)
-                return transport.query(message, timeout_s)
+                self._calls.discard(cancel)
 
     def cut(
         self,
         photo: PhotoLike,
+        options: Options | None = None,
         *,
         where: Where = "client",
         timeout_s: float | None = None,
-        **options: Unpack[CutOptions],
+        **changes: Unpack[CutOptions],
     ) -> Cutout:
         """The people of a photo.
 
         Args:
             photo: a path, bytes, a binary file object, a PIL image, a numpy array (uint8 or uint16, grey, RGB
                 or RGBA), or a URL where ``fetcher`` allows it.
+            options: what to make of it, ``bgimage.options.Options``; None: the defaults.
             where: "client" sends only what the network sees, and finishes here at full resolution; "server"
                 sends the whole photo and gets the finished picture. The pixels are the same.
             timeout_s: seconds for this call; None: the client's.
-            options: fields of ``bgimage.options.Options``, such as ``background="white"`` or ``crop=True``.
+            changes: fields of ``Options``, such as ``background="white"`` or ``crop=True``.
 
         Raises:
             PhotoError: the photo cannot be read, decoded, or is too large.
@@ -144,43 +139,126 @@ class Client(BaseClient):
             NoPersonFound: with ``require_person=True``.
             TransportError: the server cannot be reached, is busy, too slow, or broken.
         """
-        return self._run(
-            partial(self._cut_flow, photo=photo, where=where, timeout_s=timeout_s, options=dict(options))
-        )
+        return self._cut(photo, wanted(options, changes), where, timeout_s, Cancel())
+
+    def _cut(
+        self, photo: PhotoLike, options: Options, where: Where, timeout_s: float | None, cancel: Cancel
+    ) -> Cutout:
+        with self._calling(cancel):
+            link = self._open()
+            call = self._call(where, timeout_s, options)
+            with self._hooks.span("bgclient.cut", where=where, request_id=call.request_id) as span:
+                source = load(photo, self._limits, self._fetcher)
+                call.lap("load")
+                if where == "server" and link.local is None:
+                    cutout = self._tried(link, call, cancel, self._cut_there, source)
+                else:
+                    decoding = self._decoding(call, source)
+                    try:
+                        seen = self._tried(link, call, cancel, self._seen, source)
+                    except TransportError:
+                        decoding.result()  # a broken photo is the more useful thing to hear of
+                        raise
+                    call.lap("ask")
+                    cutout = self._finished_here(call, source, decoding.result(), seen, link.server)
+                span.set(server=link.server, tries=call.tries, sent_bytes=call.sent_bytes)
+                return cutout
+
+    def _tried(
+        self, link: Link, call: Call, cancel: Cancel, once: Callable[..., T], source: bytes | Photo
+    ) -> T:
+        """``once``, until it succeeds, the deadline is over, or it makes no sense any more."""
+        while True:
+            call.tries += 1
+            try:
+                with self._hooks.span("bgclient.ask", server=link.server, attempt=call.tries):
+                    result = once(link, call, cancel, source)
+                link.reached = True
+                return result
+            except TransportError as error:
+                if isinstance(error, ModelMissing):
+                    error = self._why_missing(link, error, call.deadline)
+                pause_s = link.pause_after(error, call.tries, call.deadline, retry=self._retry)
+            cancel.sleep(pause_s)
+
+    def _seen(self, link: Link, call: Call, cancel: Cancel, source: bytes | Photo) -> Seen:
+        """What the network makes of a photo."""
+        served = self._served(link, call.deadline, cancel)
+        request = self._for_network(call, source, served)
+        answer = self._way(link, cancel).infer(request, call.deadline.left(), cancel)
+        return _served.seen(answer, served.contract, link.server)
+
+    def _cut_there(self, link: Link, call: Call, cancel: Cancel, source: bytes | Photo) -> Cutout:
+        """What the server makes of a photo."""
+        request = self._for_server(call, source)
+        answer = self._way(link, cancel).infer(request, call.deadline.left(), cancel)
+        return self._finished_by_server(call, answer, link.server)
+
+    @staticmethod
+    def _way(link: Link, cancel: Cancel) -> Transport:
+        """The transport. ``CallCancelled`` once the client was closed."""
+        cancel.check()
+        if link.closed:
+            raise CallCancelled(CLOSED)
+        transport: Transport = link.transport
+        return transport
+
+    def _served(self, link: Link, deadline: Deadline, cancel: Cancel) -> Served:
+        """What is served, asked for once and kept while it answers."""
+        if link.served is None:
+            said = self._way(link, cancel).query(_wire.config_query(self._matte), deadline.left(), cancel)
+            link.served = _served.served(said, self._matte, link.server)
+        return link.served
+
+    def _why_missing(self, link: Link, error: ModelMissing, deadline: Deadline) -> TransportError:
+        """The error with what the server has and lacks; another one where it only starts or ends."""
+        soon, cancel = Deadline(min(max(deadline.left_s, 0.1), 5.0)), Cancel()
+        try:
+            models = self._models(link.transport, link.server, soon)
+            ready = link.transport.query(_wire.ready_query(), soon.left(), cancel).get("ready", False)
+        except TransportError as other:
+            return other if isinstance(other, ServerUnavailable) else error
+        return _served.lacking(error, models, ready=ready, needed=(self._matte, self._cutout))
+
+    @staticmethod
+    def _models(transport: Transport, server: str, deadline: Deadline) -> dict[str, str]:
+        try:
+            return _served.states(transport.query(_wire.models_query(), deadline.left(), Cancel()), server)
+        except AccessDenied:  # a server open to others keeps its repository to itself
+            return {}
 
     def cut_many(
         self,
         photos: Iterable[P],
+        options: Options | None = None,
         *,
         in_flight: int = 8,
         on_progress: Callable[[Progress], object] | None = None,
         where: Where = "client",
         timeout_s: float | None = None,
-        **options: Unpack[CutOptions],
+        **changes: Unpack[CutOptions],
     ) -> Iterator[Outcome[P]]:
         """Every photo's outcome, in the order of the input; one photo's error does not touch the others.
 
         Args:
             photos: as for ``cut``; taken one by one, no faster than results are fetched.
+            options: as for ``cut``.
             in_flight: photos at a time, between being taken from ``photos`` and being given back.
             on_progress: called after each photo, in this thread and in the order in which they get ready.
             where: as for ``cut``.
             timeout_s: as for ``cut``, for each photo.
-            options: as for ``cut``.
+            changes: as for ``cut``.
 
         Leaving the loop early (``break``, an exception, Ctrl-C) cancels what is in flight.
         """
-        _check_many(in_flight, options)
+        asked = _of_many(in_flight, options, changes)
         cancel = Cancel()
         tally = _Tally(known_length(photos), on_progress)
 
         def one(numbered: tuple[int, P]) -> Outcome[P]:
             index, photo = numbered
             try:
-                start = partial(
-                    self._cut_flow, photo=photo, where=where, timeout_s=timeout_s, options=dict(options)
-                )
-                return Outcome(index, photo, self._run(start, cancel))
+                return Outcome(index, photo, self._cut(photo, asked, where, timeout_s, cancel))
             except BgError as error:
                 return Outcome(index, photo, error=_without_frames(error))
 
@@ -190,11 +268,45 @@ class Client(BaseClient):
         """What each server says of itself: versions, models, what runs the network and where. Never raises
         for one that does not answer; ``ServerInfo.error`` says why.
         """
-        return self._run(self._info_flow)
+        link = self._open()
+        if link.local is not None:
+            return [link.local.info()]
+        return [self._described(link, endpoint) for endpoint in link.endpoints]
+
+    def _described(self, link: Link, endpoint: Endpoint) -> ServerInfo:
+        said: dict[str, Any] = {"server": str(endpoint), "ready": False}
+        deadline, transport = self._deadline(most_s=10.0), None
+
+        def ask(query: _wire.Query) -> dict[str, Any]:
+            assert transport is not None
+            return transport.query(query, deadline.left(), Cancel())
+
+        try:
+            transport = self._connector.connect((endpoint,), link.wiring)
+            said["ready"] = ask(_wire.ready_query()).get("ready", False)
+            said["version"] = ask(_wire.server_query()).get("version")
+            said["models"] = self._models(transport, str(endpoint), deadline)
+            served = _served.served(ask(_wire.config_query(self._matte)), self._matte, str(endpoint))
+            said["contract"] = served.contract
+            said |= _served.network_of(ask(_wire.config_query(served.network)), str(endpoint))
+        except BgError as error:
+            said["error"] = error
+        finally:
+            if transport is not None:
+                transport.close()
+        return ServerInfo(**said)
 
     def ready(self) -> bool:
         """True when a server takes requests."""
-        return self._run(self._ready_flow)
+        link, cancel = self._open(), Cancel()
+        if link.local is not None:
+            return True
+        try:
+            timeout_s = self._deadline(most_s=5.0).left()
+            said = self._way(link, cancel).query(_wire.ready_query(), timeout_s, cancel)
+        except TransportError:
+            return False  # the answer, not an error
+        return bool(said.get("ready", False))
 
     def contract(self) -> Contract:
         """The network's input and output, as the server states it; asked once per connection.
@@ -202,22 +314,18 @@ class Client(BaseClient):
         Raises:
             TransportError: as for ``cut``.
         """
-        return self._run(self._contract_flow)
+        return self._served(self._open(), self._deadline(), Cancel()).contract
 
     def close(self) -> None:
-        """Cancel calls in flight and give connections and shared memory back. A later call opens them
-        again.
-        """
+        """Cancel calls in flight and give connections back. A later call opens them again."""
         with self._lock:
             link, self._link = self._link, None
             calls = list(self._calls)
         for call in calls:
             call.order()
         if link is not None:
-            drive(self._farewell_flow(link), lambda step: self._perform(link, step, Cancel()))
             link.closed = True
-            for transport in link.transports.values():
-                transport.close()
+            link.transport.close()
 
     def __enter__(self) -> Self:
         return self
@@ -236,7 +344,7 @@ class AsyncClient(BaseClient):
     _transient = ("_link", "_loop", "_opening", "_calls")
 
     def _begin(self) -> None:
-        self._link: Connections | None = None
+        self._link: Link | None = None
         self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         self._opening = asyncio.Lock()
         self._calls: set[asyncio.Future[Any]] = set()
@@ -245,44 +353,24 @@ class AsyncClient(BaseClient):
         """True when the connections belong to the running loop."""
         return self._loop is not None and self._loop() is asyncio.get_running_loop()
 
-    async def _connections(self) -> Connections:
-        """The open connections of the running loop; starting the embedded server if that is where they
-        lead.
-        """
+    async def _open(self) -> Link:
+        """The open connections of the running loop; see ``Client._open``."""
         if not self._at_home():
             self._begin()  # connections of an earlier loop ended with it
             self._loop = weakref.ref(asyncio.get_running_loop())
         async with self._opening:
             if self._link is None or self._link.outdated:
-                self._link = await asyncio.to_thread(self._opened)
+                link = await asyncio.to_thread(self._found)
+                if link.local is not None:
+                    link.transport = link.local.asynchronous
+                else:
+                    link.transport = self._connector.aconnect(link.endpoints, link.wiring)
+                self._link = link
             return self._link
 
-    async def _run(self, start: Callable[[Connections], Flow[T]]) -> T:
-        link = await self._connections()
-
-        async def perform(step: Step) -> Any:
-            return await self._perform(link, step)
-
-        return await adrive(start(link), perform)
-
-    async def _perform(self, link: Connections, step: Step) -> Any:
-        match step:
-            case Work(function):
-                return await asyncio.to_thread(function)
-            case Pause(seconds):
-                return await asyncio.sleep(seconds)
-            case Ask(endpoint, message, timeout_s):
-                if link.closed:
-                    raise CallCancelled(CLOSED)
-                if endpoint not in link.transports:
-                    link.transports[endpoint] = self._connector.aconnect(endpoint, link.wiring)
-                transport = link.transports[endpoint]
-                send = transport.infer if isinstance(message, Request) else transport.query
-                return await self._cancellable(send(message, timeout_s))
-
-    async def _cancellable(self, call: Coroutine[Any, Any, T]) -> T:
-        """Await ``call`` so that ``close`` can cancel it without cancelling the task that waits."""
-        task = asyncio.ensure_future(call)
+    async def _closable(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await ``work`` so that ``close`` can cancel it without cancelling the task that waits."""
+        task = asyncio.ensure_future(work)
         self._calls.add(task)
         try:
             return await task
@@ -299,47 +387,132 @@ class AsyncClient(BaseClient):
     async def cut(  # noqa: D102
         self,
         photo: PhotoLike,
+        options: Options | None = None,
         *,
         where: Where = "client",
         timeout_s: float | None = None,
-        **options: Unpack[CutOptions],
+        **changes: Unpack[CutOptions],
     ) -> Cutout:
-        return await self._run(
-            partial(self._cut_flow, photo=photo, where=where, timeout_s=timeout_s, options=dict(options))
-        )
+        return await self._cut(photo, wanted(options, changes), where, timeout_s)
+
+    async def _cut(self, photo: PhotoLike, options: Options, where: Where, timeout_s: float | None) -> Cutout:
+        link = await self._open()
+        call = self._call(where, timeout_s, options)
+        with self._hooks.span("bgclient.cut", where=where, request_id=call.request_id) as span:
+            source = await asyncio.to_thread(load, photo, self._limits, self._fetcher)
+            call.lap("load")
+            if where == "server" and link.local is None:
+                cutout = await self._tried(link, call, self._cut_there, source)
+            else:
+                decoding = self._decoding(call, source)
+                try:
+                    seen = await self._tried(link, call, self._seen, source)
+                except TransportError:
+                    await asyncio.to_thread(
+                        decoding.result
+                    )  # a broken photo is the more useful thing to hear of
+                    raise
+                call.lap("ask")
+                whole = await asyncio.to_thread(decoding.result)
+                cutout = await asyncio.to_thread(self._finished_here, call, source, whole, seen, link.server)
+            span.set(server=link.server, tries=call.tries, sent_bytes=call.sent_bytes)
+            return cutout
+
+    async def _tried(
+        self,
+        link: Link,
+        call: Call,
+        once: Callable[..., Coroutine[Any, Any, T]],
+        source: bytes | Photo,
+    ) -> T:
+        """``once``, until it succeeds, the deadline is over, or it makes no sense any more."""
+        while True:
+            call.tries += 1
+            try:
+                with self._hooks.span("bgclient.ask", server=link.server, attempt=call.tries):
+                    result = await self._closable(once(link, call, source))
+                link.reached = True
+                return result
+            except TransportError as error:
+                if isinstance(error, ModelMissing):
+                    error = await self._why_missing(link, error, call.deadline)
+                pause_s = link.pause_after(error, call.tries, call.deadline, retry=self._retry)
+            await self._closable(asyncio.sleep(pause_s))
+
+    async def _seen(self, link: Link, call: Call, source: bytes | Photo) -> Seen:
+        """What the network makes of a photo."""
+        served = await self._served(link, call.deadline)
+        request = await asyncio.to_thread(self._for_network, call, source, served)
+        answer = await self._way(link).infer(request, call.deadline.left())
+        return _served.seen(answer, served.contract, link.server)
+
+    async def _cut_there(self, link: Link, call: Call, source: bytes | Photo) -> Cutout:
+        """What the server makes of a photo."""
+        request = await asyncio.to_thread(self._for_server, call, source)
+        answer = await self._way(link).infer(request, call.deadline.left())
+        return self._finished_by_server(call, answer, link.server)
+
+    @staticmethod
+    def _way(link: Link) -> AsyncTransport:
+        """The transport. ``CallCancelled`` once the client was closed."""
+        if link.closed:
+            raise CallCancelled(CLOSED)
+        transport: AsyncTransport = link.transport
+        return transport
+
+    async def _served(self, link: Link, deadline: Deadline) -> Served:
+        """What is served, asked for once and kept while it answers."""
+        if link.served is None:
+            said = await self._way(link).query(_wire.config_query(self._matte), deadline.left())
+            link.served = _served.served(said, self._matte, link.server)
+        return link.served
+
+    async def _why_missing(self, link: Link, error: ModelMissing, deadline: Deadline) -> TransportError:
+        """The error with what the server has and lacks; another one where it only starts or ends."""
+        soon = Deadline(min(max(deadline.left_s, 0.1), 5.0))
+        try:
+            models = await self._models(link.transport, link.server, soon)
+            ready = (await link.transport.query(_wire.ready_query(), soon.left())).get("ready", False)
+        except TransportError as other:
+            return other if isinstance(other, ServerUnavailable) else error
+        return _served.lacking(error, models, ready=ready, needed=(self._matte, self._cutout))
+
+    @staticmethod
+    async def _models(transport: AsyncTransport, server: str, deadline: Deadline) -> dict[str, str]:
+        try:
+            return _served.states(await transport.query(_wire.models_query(), deadline.left()), server)
+        except AccessDenied:  # a server open to others keeps its repository to itself
+            return {}
 
     @_twin(Client.cut_many)
     def cut_many(  # noqa: D102
         self,
         photos: Iterable[P],
+        options: Options | None = None,
         *,
         in_flight: int = 8,
         on_progress: Callable[[Progress], object] | None = None,
         where: Where = "client",
         timeout_s: float | None = None,
-        **options: Unpack[CutOptions],
+        **changes: Unpack[CutOptions],
     ) -> AsyncIterator[Outcome[P]]:
-        _check_many(in_flight, options)
-        return self._cut_many(photos, in_flight, on_progress, where, timeout_s, dict(options))
+        asked = _of_many(in_flight, options, changes)
+        return self._cut_many(photos, asked, in_flight, on_progress, where, timeout_s)
 
     async def _cut_many(
         self,
         photos: Iterable[P],
+        options: Options,
         in_flight: int,
         on_progress: Callable[[Progress], object] | None,
         where: Where,
         timeout_s: float | None,
-        options: dict[str, Any],
     ) -> AsyncIterator[Outcome[P]]:
         tally = _Tally(known_length(photos), on_progress)
 
         async def one(index: int, photo: P) -> Outcome[P]:
             try:
-                start = partial(
-                    self._cut_flow, photo=photo, where=where, timeout_s=timeout_s, options=options
-                )
-                cutout = await self._run(start)
-                outcome = Outcome(index, photo, cutout)
+                outcome = Outcome(index, photo, await self._cut(photo, options, where, timeout_s))
             except BgError as error:
                 outcome = Outcome(index, photo, error=_without_frames(error))
             tally.count(outcome)
@@ -365,15 +538,49 @@ class AsyncClient(BaseClient):
 
     @_twin(Client.info)
     async def info(self) -> list[ServerInfo]:  # noqa: D102
-        return await self._run(self._info_flow)
+        link = await self._open()
+        if link.local is not None:
+            return [link.local.info()]
+        return [await self._described(link, endpoint) for endpoint in link.endpoints]
+
+    async def _described(self, link: Link, endpoint: Endpoint) -> ServerInfo:
+        said: dict[str, Any] = {"server": str(endpoint), "ready": False}
+        deadline, transport = self._deadline(most_s=10.0), None
+
+        async def ask(query: _wire.Query) -> dict[str, Any]:
+            assert transport is not None
+            return await transport.query(query, deadline.left())
+
+        try:
+            transport = self._connector.aconnect((endpoint,), link.wiring)
+            said["ready"] = (await ask(_wire.ready_query())).get("ready", False)
+            said["version"] = (await ask(_wire.server_query())).get("version")
+            said["models"] = await self._models(transport, str(endpoint), deadline)
+            served = _served.served(await ask(_wire.config_query(self._matte)), self._matte, str(endpoint))
+            said["contract"] = served.contract
+            said |= _served.network_of(await ask(_wire.config_query(served.network)), str(endpoint))
+        except BgError as error:
+            said["error"] = error
+        finally:
+            if transport is not None:
+                await transport.close()
+        return ServerInfo(**said)
 
     @_twin(Client.ready)
     async def ready(self) -> bool:  # noqa: D102
-        return await self._run(self._ready_flow)
+        link = await self._open()
+        if link.local is not None:
+            return True
+        try:
+            timeout_s = self._deadline(most_s=5.0).left()
+            said = await self._way(link).query(_wire.ready_query(), timeout_s)
+        except TransportError:
+            return False  # the answer, not an error
+        return bool(said.get("ready", False))
 
     @_twin(Client.contract)
     async def contract(self) -> Contract:  # noqa: D102
-        return await self._run(self._contract_flow)
+        return (await self._served(await self._open(), self._deadline())).contract
 
     @_twin(Client.close)
     async def close(self) -> None:  # noqa: D102
@@ -383,14 +590,8 @@ class AsyncClient(BaseClient):
         for call in list(self._calls):
             call.cancel()
         if link is not None:
-
-            async def perform(step: Step) -> Any:
-                return await self._perform(link, step)
-
-            await adrive(self._farewell_flow(link), perform)
             link.closed = True
-            for transport in link.transports.values():
-                await transport.close()
+            await link.transport.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -425,10 +626,8 @@ class _Tally:
             self._on_progress(Progress(self._done, self._failed, self._total))
 
 
-def _check_many(in_flight: int, options: CutOptions) -> None:
-    """Refuse at once what would fail for every photo."""
-    from bgimage.options import Options
-
+def _of_many(in_flight: int, options: Options | None, changes: CutOptions) -> Options:
+    """The options; refuses at once what would fail for every photo."""
     if in_flight < 1:
         raise ValueError(f"in_flight={in_flight}: use 1 or more")
-    Options.of(**options)
+    return wanted(options, changes)

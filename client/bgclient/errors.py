@@ -11,13 +11,11 @@ BgError                       base; .code, .retryable, .status
 └── TransportError            the way to the server
     ├── NoServer              no address given, and nothing here can run the network
     ├── ServerUnavailable     nobody answers at the address, or not in working order   (retryable)
-    ├── ServerBusy            the server's queue or shared memory is full              (retryable)
+    ├── ServerBusy            the server's queue or memory is full                     (retryable)
     ├── DeadlineExceeded      the whole call took longer than ``timeout_s``
     ├── CallCancelled         cancelled from this side
     ├── AccessDenied          the server wants another token or certificate
     ├── ModelMissing          a Triton, but without our models
-    ├── SharedMemoryError     none to be had here, or the server cannot see it
-    │   └── RegionLost        the server was restarted and forgot it                   (retryable)
     ├── NetworkChanged        the server was given another network in between           (retryable)
     └── ServerFault           the server broke on this request, or answers nonsense
 """
@@ -59,11 +57,9 @@ __all__ = [
     "OptionError",
     "PhotoError",
     "PhotoTooLarge",
-    "RegionLost",
     "ServerBusy",
     "ServerFault",
     "ServerUnavailable",
-    "SharedMemoryError",
     "SideTooLong",
     "SourceError",
     "TooManyPixels",
@@ -95,6 +91,8 @@ class DownloadFailed(SourceError):
 class TransportError(BgError):
     """The way to the server."""
 
+    retry_after_s: float = 0.0
+    """Seconds to wait before another try, where the server said so."""
     code = "transport"
     status = 502
 
@@ -147,19 +145,6 @@ class ModelMissing(TransportError):
     """A Triton answers, but it does not serve our models."""
 
     code = "model_missing"
-
-
-class SharedMemoryError(TransportError):
-    """There is no shared memory of the wanted kind here, no room in it, or the server cannot see it."""
-
-    code = "shared_memory"
-
-
-class RegionLost(SharedMemoryError):
-    """The server no longer knows a region that was registered; it was restarted."""
-
-    code = "region_lost"
-    retryable = True
 
 
 class NetworkChanged(TransportError):

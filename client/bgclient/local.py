@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import threading
 from typing import TYPE_CHECKING
 
+from bgclient._cancel import Cancel
+from bgclient._served import ServerInfo
+from bgclient._wire import Answer, Request, Tensor
 from bgclient.errors import DeadlineExceeded, NoServer
 
 if TYPE_CHECKING:
@@ -49,6 +53,45 @@ class LocalNetwork:
             self._turn.release()
         found: NDArray[np.float32] = alpha[0, 0]
         return found
+
+    # As a client asks a server.
+
+    def infer(self, request: Request, timeout_s: float, cancel: Cancel) -> Answer:
+        """The alpha for an image."""
+        import numpy as np
+
+        image = np.frombuffer(request.inputs[0].data, np.uint8).reshape(3, *self.contract.size_hw)
+        alpha = np.ascontiguousarray(self.alpha(image, timeout_s))
+        name = self.contract.output_tensor
+        return Answer(request.model, {name: Tensor(name, "FP32", (1, 1, *alpha.shape), alpha.tobytes())})
+
+    def close(self) -> None:
+        """Nothing: other clients of the process go on using it."""
+
+    def info(self) -> ServerInfo:
+        """The engine, in place of a server."""
+        return ServerInfo(
+            "this process", ready=True, network="bgclient", backend=self.name, contract=self.contract
+        )
+
+    @property
+    def asynchronous(self) -> AsyncLocal:
+        """The same for a loop, whose other tasks go on meanwhile."""
+        return AsyncLocal(self)
+
+
+class AsyncLocal:
+    """``LocalNetwork`` as ``AsyncClient`` asks it."""
+
+    def __init__(self, network: LocalNetwork) -> None:
+        self._network = network
+
+    async def infer(self, request: Request, timeout_s: float) -> Answer:
+        """The alpha for an image."""
+        return await asyncio.to_thread(self._network.infer, request, timeout_s, Cancel())
+
+    async def close(self) -> None:
+        """Nothing."""
 
 
 _loading = threading.Lock()

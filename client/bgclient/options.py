@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Literal, TypedDict
 
 Where = Literal["client", "server"]
-SharedMemory = Literal["auto", "system", "cuda"]
 
 
 class CutOptions(TypedDict, total=False):

@@ -20,9 +20,16 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from bgclient._cancel import Cancel
-from bgclient._endpoints import Endpoint
+from bgclient._endpoints import Endpoint, described
 from bgclient._wire import Answer, Query, Request, Tensor
-from bgclient.errors import BgError, CallCancelled, DeadlineExceeded, ModelMissing, ServerUnavailable
+from bgclient.errors import (
+    BgError,
+    CallCancelled,
+    DeadlineExceeded,
+    ModelMissing,
+    NetworkChanged,
+    ServerUnavailable,
+)
 from bgclient.transports import AsyncTransport, Transport, Wiring
 
 if TYPE_CHECKING:
@@ -87,18 +94,18 @@ class FakeServer:
         """The next inferences end with these errors, one each, in order."""
         self._errors.extend(errors)
 
-    def connect(self, endpoint: Endpoint, wiring: Wiring) -> Transport:
+    def connect(self, endpoints: tuple[Endpoint, ...], wiring: Wiring) -> Transport:
         """A transport for threads."""
-        return _FakeTransport(self, endpoint)
+        return _FakeTransport(self, endpoints)
 
-    def aconnect(self, endpoint: Endpoint, wiring: Wiring) -> AsyncTransport:
+    def aconnect(self, endpoints: tuple[Endpoint, ...], wiring: Wiring) -> AsyncTransport:
         """A transport for asyncio."""
-        return _AsyncFakeTransport(self, endpoint)
+        return _AsyncFakeTransport(self, endpoints)
 
-    def _arrived(self, endpoint: Endpoint, request: Request) -> None:
-        self._reach(endpoint)
+    def _arrived(self, endpoints: tuple[Endpoint, ...], request: Request) -> None:
+        address = self._reached(endpoints)
         with self._lock:
-            self.requests.append((endpoint.address, request))
+            self.requests.append((address, request))
             self.in_flight += 1
             self.most_in_flight = max(self.most_in_flight, self.in_flight)
 
@@ -106,12 +113,19 @@ class FakeServer:
         with self._lock:
             self.in_flight -= 1
 
-    def _reach(self, endpoint: Endpoint) -> None:
-        if endpoint.address in self.down:
-            raise ServerUnavailable(f"no Triton at {endpoint} (this is a fake server that is down)")
+    def _reached(self, endpoints: tuple[Endpoint, ...]) -> str:
+        """The address whose turn it is, of those that are not down."""
+        up = [endpoint.address for endpoint in endpoints if endpoint.address not in self.down]
+        if not up:
+            raise ServerUnavailable(
+                f"no Triton at {described(endpoints)} (this is a fake server that is down)"
+            )
+        return up[len(self.requests) % len(up)]
 
     def _answer(self, request: Request) -> Answer:
         """What the models would answer; raises what ``fail`` ordered."""
+        import numpy as np
+
         from bgimage.codec import decode
         from bgimage.finish import finish
         from bgimage.geometry import decode_side, network_input
@@ -120,13 +134,17 @@ class FakeServer:
         with self._lock:
             if self._errors:
                 raise self._errors.popleft()
+        if request.model == "fake_network":
+            image = np.frombuffer(request.inputs[0].data, np.uint8)
+            if request.inputs[0].shape != (1, 3, *self.contract.size_hw):
+                raise NetworkChanged(f"unexpected shape for input {self.contract.input_tensor!r}")
+            return self._alpha(request, self.network(image.reshape(3, *self.contract.size_hw)))
         given = {tensor.name: tensor.items()[0] for tensor in request.inputs}
         small = decode(given["photo"], at_least=decode_side(self.contract))
         alpha = self.network(network_input(small, self.contract))
         match request.model.partition("_")[0]:
             case "matte":
-                tensor = Tensor("alpha", "FP32", (1, 1, *alpha.shape), alpha.tobytes())
-                return Answer(request.model, {"alpha": tensor})
+                return self._alpha(request, alpha)
             case "cutout":
                 options = Options.from_json(given.get("options", b""))
                 made = finish(decode(given["photo"]), alpha, self.contract, options)
@@ -136,10 +154,14 @@ class FakeServer:
                 )
         raise ModelMissing(f"there is no model {request.model!r} here")
 
-    def _said(self, endpoint: Endpoint, query: Query) -> dict[str, Any]:
-        self._reach(endpoint)
+    def _alpha(self, request: Request, alpha: NDArray[np.float32]) -> Answer:
+        name = self.contract.output_tensor
+        return Answer(request.model, {name: Tensor(name, "FP32", (1, 1, *alpha.shape), alpha.tobytes())})
+
+    def _said(self, endpoints: tuple[Endpoint, ...], query: Query) -> dict[str, Any]:
+        address = self._reached(endpoints)
         with self._lock:
-            self.queries.append((endpoint.address, query))
+            self.queries.append((address, query))
         match query.rpc:
             case "ServerReady":
                 return {"ready": self.ready}
@@ -161,17 +183,22 @@ class FakeServer:
         return {
             "name": model,
             "parameters": {"contract": {"string_value": self.contract.to_json()}},
-            "ensemble_scheduling": {"step": [{"model_name": "fake_network"}]},
+            "ensemble_scheduling": {
+                "step": [
+                    {"model_name": "fake_preprocess", "input_map": {"photo": "photo"}},
+                    {"model_name": "fake_network", "input_map": {self.contract.input_tensor: "image"}},
+                ]
+            },
         }
 
 
 class _FakeTransport:
-    def __init__(self, server: FakeServer, endpoint: Endpoint) -> None:
+    def __init__(self, server: FakeServer, endpoints: tuple[Endpoint, ...]) -> None:
         self._server = server
-        self._endpoint = endpoint
+        self._endpoints = endpoints
 
     def infer(self, request: Request, timeout_s: float, cancel: Cancel) -> Answer:
-        self._server._arrived(self._endpoint, request)
+        self._server._arrived(self._endpoints, request)
         try:
             until = time.monotonic() + timeout_s
             try:
@@ -180,31 +207,31 @@ class _FakeTransport:
                 self._server.cancelled += 1
                 raise
             if time.monotonic() >= until:
-                raise DeadlineExceeded(f"no answer from {self._endpoint} in time")
+                raise DeadlineExceeded(f"no answer from {described(self._endpoints)} in time")
             return self._server._answer(request)
         finally:
             self._server._left()
 
-    def query(self, query: Query, timeout_s: float) -> dict[str, Any]:
-        return self._server._said(self._endpoint, query)
+    def query(self, query: Query, timeout_s: float, cancel: Cancel) -> dict[str, Any]:
+        return self._server._said(self._endpoints, query)
 
     def close(self) -> None:
         pass
 
 
 class _AsyncFakeTransport:
-    def __init__(self, server: FakeServer, endpoint: Endpoint) -> None:
+    def __init__(self, server: FakeServer, endpoints: tuple[Endpoint, ...]) -> None:
         self._server = server
-        self._endpoint = endpoint
+        self._endpoints = endpoints
 
     async def infer(self, request: Request, timeout_s: float) -> Answer:
-        self._server._arrived(self._endpoint, request)
+        self._server._arrived(self._endpoints, request)
         try:
             async with asyncio.timeout(timeout_s):
                 await asyncio.sleep(self._server.delay_s)
             return await asyncio.to_thread(self._server._answer, request)
         except TimeoutError as error:
-            raise DeadlineExceeded(f"no answer from {self._endpoint} in time") from error
+            raise DeadlineExceeded(f"no answer from {described(self._endpoints)} in time") from error
         except asyncio.CancelledError:
             self._server.cancelled += 1
             raise
@@ -212,7 +239,7 @@ class _AsyncFakeTransport:
             self._server._left()
 
     async def query(self, query: Query, timeout_s: float) -> dict[str, Any]:
-        return self._server._said(self._endpoint, query)
+        return self._server._said(self._endpoints, query)
 
     async def close(self) -> None:
         pass

@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import json
-import mmap
 import os
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from bgclient._wire import Answer, Output, Place, Request, Tensor
+from bgclient._wire import Answer, Request, Tensor
 from bgclient.client import AsyncClient, Client
 from bgclient.errors import BgError, DeadlineExceeded, ServerBusy, ServerUnavailable
 from bgclient.testing import FakeServer
@@ -109,39 +108,6 @@ def twin(request):
     made.close()
 
 
-class _Regions:
-    """Shared memory as a server sees it."""
-
-    def __init__(self):
-        self.known = {}
-
-    def register(self, name, key, byte_size):
-        with open(f"/dev/shm{key}", "r+b") as file:
-            self.known[name] = mmap.mmap(file.fileno(), byte_size)
-
-    def place(self, parameters):
-        name = parameters["shared_memory_region"]
-        return Place(
-            name, int(parameters["shared_memory_byte_size"]), int(parameters.get("shared_memory_offset", 0))
-        )
-
-    def loaded(self, request):
-        inputs = []
-        for tensor in request.inputs:
-            if tensor.place is not None:
-                begin = tensor.place.offset
-                data = self.known[tensor.place.region][begin : begin + tensor.place.byte_size]
-                tensor = Tensor(tensor.name, tensor.datatype, tensor.shape, data)
-            inputs.append(tensor)
-        return Request(request.model, tuple(inputs), request.outputs)
-
-    def store(self, request, answer):
-        for output in request.outputs:
-            if output.place is not None:
-                data, begin = answer.outputs[output.name].data, output.place.offset
-                self.known[output.place.region][begin : begin + len(data)] = data
-
-
 class WireServer:
     """What both real protocols have in common: a ``FakeServer`` behind a socket."""
 
@@ -151,11 +117,6 @@ class WireServer:
         """Headers of every inference, lower case."""
         self.peers = set()
         """Client addresses: one a connection."""
-        self.regions = _Regions()
-        self.forgotten = []
-        """Regions that were unregistered."""
-        self.in_use = set()
-        """Regions that stay mapped when they are unregistered, as those of a request that still runs."""
         self.began = threading.Event()
         self.restricted = False
         """Keep the repository to itself, as a server behind an admin key does."""
@@ -172,10 +133,7 @@ class WireServer:
                 self.noticed.set()
                 return None
             time.sleep(0.005)
-        loaded = self.regions.loaded(request)
-        answer = self.fake._answer(loaded)
-        self.regions.store(request, answer)
-        return answer
+        return self.fake._answer(request)
 
 
 def _grpc_code(error):
@@ -207,19 +165,14 @@ class GrpcServer(WireServer):
                 outer.headers.append(dict(context.invocation_metadata()))
                 outer.peers.add(context.peer())
                 raw = iter(message.raw_input_contents)
-                inputs = []
-                for entry in message.inputs:
-                    place = _place_of(entry)
-                    data = b"" if place else next(raw)
-                    inputs.append(Tensor(entry.name, entry.datatype, tuple(entry.shape), data, place))
-                outputs = tuple(Output(entry.name, _place_of(entry)) for entry in message.outputs)
-                request = Request(message.model_name, tuple(inputs), outputs)
+                inputs = tuple(
+                    Tensor(entry.name, entry.datatype, tuple(entry.shape), next(raw))
+                    for entry in message.inputs
+                )
+                outputs = tuple(entry.name for entry in message.outputs)
+                request = Request(message.model_name, inputs, outputs)
                 try:
                     answer = outer.answer(request, context.is_active)
-                except KeyError as error:
-                    context.abort(
-                        grpc.StatusCode.INVALID_ARGUMENT, f"Unable to find shared memory region: {error}"
-                    )
                 except BgError as error:
                     text = (
                         error.message()
@@ -229,15 +182,11 @@ class GrpcServer(WireServer):
                     context.abort(_grpc_code(error), f"in ensemble '{request.model}', {text}")
                 if answer is None:
                     context.abort(grpc.StatusCode.CANCELLED, "gone")
-                placed = {output.name for output in outputs if output.place is not None}
                 response = pb.ModelInferResponse(model_name=request.model)
-                for name in [output.name for output in outputs]:
+                for name in outputs:
                     tensor = answer.output(name)
-                    entry = response.outputs.add(name=name, datatype=tensor.datatype, shape=tensor.shape)
-                    if name in placed:
-                        entry.parameters["shared_memory_region"].string_param = "there"
-                    else:
-                        response.raw_output_contents.append(tensor.data)
+                    response.outputs.add(name=name, datatype=tensor.datatype, shape=tensor.shape)
+                    response.raw_output_contents.append(tensor.data)
                 return response
 
             def ModelConfig(self, message, context):  # noqa: N802
@@ -258,22 +207,6 @@ class GrpcServer(WireServer):
                 response.models.add(name="matte", state="READY")
                 return response
 
-            def SystemSharedMemoryStatus(self, message, context):  # noqa: N802
-                response = pb.SystemSharedMemoryStatusResponse()
-                for name in outer.regions.known:
-                    response.regions[name].name = name
-                return response
-
-            def SystemSharedMemoryRegister(self, message, context):  # noqa: N802
-                outer.regions.register(message.name, message.key, message.byte_size)
-                return pb.SystemSharedMemoryRegisterResponse()
-
-            def SystemSharedMemoryUnregister(self, message, context):  # noqa: N802
-                outer.forgotten.append(message.name)
-                if message.name not in outer.in_use:
-                    outer.regions.known.pop(message.name, None)
-                return pb.SystemSharedMemoryUnregisterResponse()
-
         self._server = grpc.server(ThreadPoolExecutor(16))
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Servicer(), self._server)
         address = f"127.0.0.1:{port}"
@@ -287,13 +220,6 @@ class GrpcServer(WireServer):
 
     def close(self):
         self._server.stop(None).wait()
-
-
-def _place_of(entry):
-    parameters = {
-        name: value.string_param or value.int64_param for name, value in dict(entry.parameters).items()
-    }
-    return _Regions().place(parameters) if "shared_memory_region" in parameters else None
 
 
 class HttpServer(WireServer):
@@ -336,7 +262,7 @@ class HttpServer(WireServer):
                     data = body[at : at + length]
                     inputs.append(Tensor(entry["name"], entry["datatype"], tuple(entry["shape"]), data))
                     at += length
-                outputs = tuple(Output(entry["name"]) for entry in fields["outputs"])
+                outputs = tuple(entry["name"] for entry in fields["outputs"])
                 try:
                     answer = outer.answer(Request(parts[1], tuple(inputs), outputs), self._alive)
                 except BgError as error:
@@ -374,7 +300,7 @@ class HttpServer(WireServer):
 
 
 def _http_answer(answer: Answer, outputs):
-    tensors = [answer.output(output.name) for output in outputs]
+    tensors = [answer.output(name) for name in outputs]
     entries = [
         {
             "name": tensor.name,
@@ -396,12 +322,34 @@ def grpc_server():
 
 
 @pytest.fixture
+def http_server():
+    """A real HTTP server."""
+    server = HttpServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
 def grpc_servers():
     """Makes gRPC servers with settings of the test's own."""
     made = []
 
     def make(*args, **settings):
         made.append(GrpcServer(*args, **settings))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.close()
+
+
+@pytest.fixture(params=[GrpcServer, HttpServer], ids=["grpc", "http"])
+def servers_of(request):
+    """Makes servers of one protocol."""
+    made = []
+
+    def make():
+        made.append(request.param())
         return made[-1]
 
     yield make

@@ -1,11 +1,12 @@
-"""Addresses, balancing, retries and deadlines, by themselves."""
+"""Addresses, proxies, retries and deadlines, by themselves."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bgclient._endpoints import Balancer, Endpoint, parse_endpoints
-from bgclient._retry import Deadline, Retry
+from bgclient._endpoints import Endpoint, described, parse_endpoints
+from bgclient._retry import FIRST_S, MOST_S, Deadline, pause_s
+from bgclient.errors import DeadlineExceeded, ServerBusy, ServerFault
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,34 @@ def test_several_servers_are_separated_by_commas_or_listed_and_each_counts_once(
     assert parse_endpoints("a:1, b:2,a:1,") == parse_endpoints(["a:1", "b:2"])
     with pytest.raises(ValueError, match="names no server"):
         parse_endpoints(" , ")
+    with pytest.raises(ValueError, match="one protocol"):
+        parse_endpoints("a:1,http://b:2")
+
+
+@pytest.fixture
+def proxies(monkeypatch):
+    """Says which proxies there are, and no others."""
+    for name in ("grpc_proxy", "http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+    def say(**named):
+        for name, value in named.items():
+            monkeypatch.setenv(name, value)
+
+    return say
+
+
+@pytest.mark.parametrize("url", ["gpu1:8001", "http://gpu1:8000", "https://gpu1:8000"])
+def test_a_proxy_on_the_way_is_named_without_its_password(proxies, url):
+    proxies(http_proxy="http://me:secret@squid:3128", https_proxy="http://me:secret@squid:3128")
+    assert described(parse_endpoints(url)) == f"{url} through the proxy http://squid:3128"
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8001", "localhost:8001", "http://[::1]:8000", "gpu1.lan:8001"])
+def test_this_machine_and_what_no_proxy_names_is_never_asked_through_a_proxy(proxies, url):
+    proxies(http_proxy="http://squid:3128", grpc_proxy="http://squid:3128", no_proxy=".lan")
+    assert described(parse_endpoints(url)) == url
 
 
 class Clock:
@@ -78,77 +107,32 @@ def clock():
     return Clock()
 
 
-@pytest.fixture
-def balancer(clock):
-    return Balancer(parse_endpoints("a:1,b:2,c:3"), first_s=1.0, most_s=4.0, clock=clock)
+@given(st.integers(1, 10_000))
+def test_a_pause_lies_between_nothing_and_its_doubled_and_capped_ceiling(tries):
+    busy = ServerBusy("full")
+    ceiling = min(MOST_S, FIRST_S * 2 ** min(tries - 1, 10))
+    assert pause_s(busy, tries, 60.0, uniform=lambda low, high: high) == pytest.approx(ceiling)
+    assert pause_s(busy, tries, 60.0, uniform=lambda low, high: low) == 0
+    assert 0 <= pause_s(busy, tries, 60.0) <= ceiling
 
 
-def test_the_server_with_the_fewest_calls_in_flight_is_asked(balancer):
-    assert {balancer.take() for _ in range(3)} == set(balancer.endpoints)
-    balancer.succeeded(balancer.endpoints[1])
-    assert balancer.take() == balancer.endpoints[1]
+def test_what_cannot_get_better_is_not_tried_again():
+    assert pause_s(ServerFault("broke"), 1, 60.0) is None
 
 
-def test_a_failed_server_is_set_aside_for_longer_and_longer_until_it_answers(balancer, clock):
-    a = balancer.endpoints[0]
-    for aside_s in (1.0, 2.0, 4.0, 4.0):
-        while balancer.take() != a:
-            pass
-        balancer.failed(a)
-        clock.now += aside_s - 0.01
-        assert balancer.ejected() == (a,)
-        clock.now += 0.02
-        assert balancer.ejected() == ()
-    balancer.take()
-    balancer.succeeded(a)
-    balancer.take()
-    balancer.failed(a)
-    clock.now += 1.01
-    assert balancer.ejected() == ()
-
-
-def test_when_all_are_set_aside_the_one_that_comes_back_first_is_asked(balancer, clock):
-    for endpoint in balancer.endpoints:
-        balancer.take()
-        balancer.failed(endpoint)
-        clock.now += 0.1
-    assert balancer.ejected() == balancer.endpoints
-    assert balancer.take() == balancer.endpoints[0]
-
-
-def test_a_server_that_was_just_tried_is_avoided_while_there_is_another(balancer):
-    a, b, c = balancer.endpoints
-    assert balancer.take(avoid=[a, b]) == c
-    assert balancer.others([a, b])
-    assert not balancer.others([a, b, c])
-    assert balancer.take(avoid=[a, b, c]) in (a, b)
-
-
-def test_a_dropped_call_says_nothing_about_the_server(balancer):
-    endpoint = balancer.take()
-    balancer.dropped(endpoint)
-    assert balancer.ejected() == ()
-    assert all(health.in_flight == 0 for health in balancer._health.values())
-
-
-@given(st.integers(1, 60), st.floats(0, 5), st.floats(0, 5))
-def test_a_pause_lies_between_nothing_and_its_doubled_and_capped_ceiling(attempt, first_s, more_s):
-    retry = Retry(first_s=first_s, most_s=first_s + more_s)
-    ceiling = min(first_s + more_s, first_s * 2 ** (attempt - 1))
-    assert retry.pause_s(attempt, lambda low, high: high) == pytest.approx(ceiling)
-    assert retry.pause_s(attempt, lambda low, high: low) == 0
-    assert 0 <= retry.pause_s(attempt) <= ceiling
-
-
-@pytest.mark.parametrize("wrong", [{"attempts": 0}, {"first_s": -1.0}, {"first_s": 3.0, "most_s": 2.0}])
-def test_a_retry_that_makes_no_sense_is_refused(wrong):
-    with pytest.raises(ValueError, match="Retry"):
-        Retry(**wrong)
+def test_a_server_is_not_asked_before_it_wants_to_nor_after_the_deadline():
+    busy = ServerBusy("full")
+    busy.retry_after_s = 7.0
+    assert pause_s(busy, 1, 60.0) == 7.0
+    assert pause_s(busy, 1, 5.0) is None
 
 
 def test_a_deadline_runs_down(clock):
     deadline = Deadline(5.0, clock)
     clock.now += 2.0
     assert (deadline.elapsed_s, deadline.left_s) == (2.0, 3.0)
+    assert deadline.left() == 3.0
     clock.now += 4.0
     assert deadline.left_s < 0
+    with pytest.raises(DeadlineExceeded):
+        deadline.left()

@@ -50,10 +50,10 @@ def test_a_grpc_client_needs_no_http_and_an_http_client_no_grpc(run_python, grpc
     script = """
 import sys, bgclient
 bgclient.Client(sys.argv[1]).ready()
-print([name for name in ("httpx", "grpc", "typer", "torch", "bgserver") if name in sys.modules])
+print([name for name in ("httpcore", "grpc", "typer", "torch", "bgserver") if name in sys.modules])
 """
     assert run_python(script, grpc_server.url).stdout.strip() == "['grpc']"
-    assert run_python(script, "http://127.0.0.1:1").stdout.strip() == "['httpx']"
+    assert run_python(script, "http://127.0.0.1:1").stdout.strip() == "['httpcore']"
 
 
 def test_every_public_name_is_there_and_any_other_is_not():
@@ -66,12 +66,10 @@ def test_every_public_name_is_there_and_any_other_is_not():
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 def test_a_client_travels_by_pickle_with_its_settings_and_without_its_connections(kind):
-    client = kind(
-        "one:1,http://two:2", timeout_s=7.0, token="t", headers={"a": "b"}, shared_memory=True, model="fine"
-    )
+    client = kind("one:1,two:2", timeout_s=7.0, token="t", headers={"a": "b"}, retry=False, model="fine")
     back = pickle.loads(pickle.dumps(client))
     assert type(back) is kind
-    for name in ("_endpoints", "_timeout_s", "_wiring", "_shared_memory", "_matte", "_cutout", "_retry"):
+    for name in ("_endpoints", "_timeout_s", "_wiring", "_matte", "_cutout", "_retry"):
         assert getattr(back, name) == getattr(client, name)
 
 
@@ -247,7 +245,7 @@ def test_nothing_is_left_of_a_process_that_ends_without_closing(run_python, grpc
     script = """
 import sys, numpy as np
 from bgclient import Client
-print(Client(sys.argv[1], shared_memory=True).cut(np.zeros((20, 20, 3), np.uint8)).box)
+print(Client(sys.argv[1]).cut(np.zeros((20, 20, 3), np.uint8)).box)
 """
     done = run_python(script, grpc_server.url)
     assert done.returncode == 0

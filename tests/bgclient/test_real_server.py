@@ -14,19 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bgclient import AsyncClient, Client, Retry, _shm, _wire
-from bgclient._endpoints import Endpoint
+from bgclient import AsyncClient, Client
 from bgclient.errors import (
     BrokenPhoto,
     DeadlineExceeded,
     EmptyPhoto,
     ModelMissing,
     OptionError,
-    SharedMemoryError,
     TooManyPixels,
     UnknownFormat,
 )
-from bgclient.transports import Network, Wiring
 from bgimage.codec import decode
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -73,15 +70,12 @@ def test_both_places_of_finishing_give_the_same_pixels(twin, url, examples, name
     twin.do(client.close())
 
 
-def test_every_way_to_the_server_gives_the_same_pixels(server, portrait):
+def test_every_way_to_the_network_gives_the_same_pixels(server, portrait):
     cutouts = []
-    for address in (server.grpc_url, server.http_url):
-        for shared_memory in (False, True):
-            settings = {"shared_memory": shared_memory, "headers": server.admin_headers}
-            with Client(address, timeout_s=TIMEOUT_S, **settings) as client:
-                cutouts.append(client.cut(portrait))
+    for settings in ({"url": server.grpc_url}, {"url": server.http_url}, {"engine": "onnxruntime"}):
+        with Client(timeout_s=TIMEOUT_S, **settings) as client:
+            cutouts.append(client.cut(portrait))
     assert all(difference(cutout.pixels, cutouts[0].pixels) <= TOLERANCE for cutout in cutouts)
-    assert list(Path("/dev/shm").glob("bgclient-*")) == []
 
 
 def test_what_is_uploaded_is_a_fraction_of_a_large_photo(server, portrait):
@@ -194,66 +188,6 @@ def test_info_names_triton_the_network_and_what_runs_it(twin, url, server):
     twin.do(client.close())
 
 
-def test_the_shared_memory_of_a_killed_client_is_forgotten_by_the_server(server, portrait, root):
-    script = """
-import json, os, signal, sys
-from bgclient import Client
-Client(sys.argv[1], shared_memory=True, timeout_s=120.0, headers=json.loads(sys.argv[3])).cut(sys.argv[2])
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    subprocess.run(
-        [sys.executable, "-c", script, server.grpc_url, str(portrait), json.dumps(server.admin_headers)],
-        env={**os.environ, "PYTHONPATH": str(root / "client")},
-        timeout=120,
-        check=False,
-    )
-    assert list(Path("/dev/shm").glob("bgclient-*")) == []
-    settings = {"shared_memory": True, "headers": server.admin_headers}
-    with Client(server.grpc_url, timeout_s=TIMEOUT_S, **settings) as client:
-        client.cut(portrait)
-        link = client._connections()
-        transport = link.transports[link.balancer.endpoints[0]]
-        known = transport.query(_wire.regions_query("System"), 10.0).get("regions", {})
-        assert all(f"-{os.getpid()}-" in name for name in known if name.startswith("bgclient-"))
-    with Client(server.grpc_url, timeout_s=TIMEOUT_S, headers=server.admin_headers) as client:
-        client.ready()
-        link = client._connections()
-        transport = link.transports[link.balancer.endpoints[0]]
-        known = transport.query(_wire.regions_query("System"), 10.0).get("regions", {})
-        assert [name for name in known if name.startswith("bgclient-")] == []
-
-
-def transport_of(url, server):
-    return Network().connect(Endpoint.parse(url), Wiring(server.admin_headers))
-
-
-def test_a_gpu_handle_that_the_server_cannot_open_is_a_typed_error_and_leaves_nothing(url, server):
-    transport = transport_of(url, server)
-    with pytest.raises(SharedMemoryError, match="same GPU") as raised:
-        transport.query(_wire.register_cuda_query("bgclient-test", bytes(64), 0, 4096), TIMEOUT_S)
-    assert not raised.value.retryable
-    assert "bgclient-test" not in transport.query(_wire.regions_query("Cuda"), TIMEOUT_S).get("regions", {})
-    transport.query(_wire.unregister_query("Cuda", "bgclient-test"), TIMEOUT_S)
-    transport.close()
-
-
-@pytest.mark.gpu
-def test_through_the_gpu_s_memory_the_pixels_are_the_same(twin, url, server, portrait):
-    try:
-        _shm.CudaRegion.prepare()
-    except SharedMemoryError as error:
-        pytest.skip(str(error))
-    with Client(url, timeout_s=TIMEOUT_S) as plain:
-        expected = plain.cut(portrait)
-    client = twin.client(url, shared_memory="cuda", timeout_s=TIMEOUT_S, headers=server.admin_headers)
-    for where in ("client", "server"):
-        assert difference(twin.do(client.cut(portrait, where=where)).pixels, expected.pixels) <= TOLERANCE
-    twin.do(client.close())
-    transport = transport_of(url, server)
-    assert transport.query(_wire.regions_query("Cuda"), TIMEOUT_S).get("regions", {}) == {}
-    transport.close()
-
-
 def bgclient(root, *arguments, **environment):
     return subprocess.run(
         [sys.executable, "-m", "bgclient", *map(str, arguments)],
@@ -291,13 +225,7 @@ def test_a_client_survives_the_restart_of_its_server(server, portrait, tmp_path)
     settings = {"threads": 2, "canary_timeout_s": 60.0, "start_timeout_s": 300.0, "admin_key": "of both"}
     with Server("cpu", **settings) as first:
         ports = {"grpc_port": first.facts["grpc"], "http_port": first.facts["http"]}
-        client = Client(
-            first.grpc_url,
-            timeout_s=TIMEOUT_S,
-            retry=Retry(attempts=1000, most_s=0.5),
-            shared_memory=True,
-            headers=first.admin_headers,
-        )
+        client = Client(first.grpc_url, timeout_s=TIMEOUT_S)
         expected = client.cut(portrait)
     second = Server("cpu", **settings, **ports)
     threading.Thread(target=second.start).start()
@@ -316,7 +244,7 @@ import os, signal, sys, time
 from bgclient import Client, embedded
 from bgserver import canary
 
-client = Client(engine="triton", timeout_s=120.0, shared_memory=True)
+client = Client(engine="triton", timeout_s=120.0)
 before = client.cut(sys.argv[1])
 server = embedded._server
 load = canary.request(server.http_url, "POST", "/v2/repository/models/some/load", b"{}")

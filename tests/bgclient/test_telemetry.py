@@ -2,7 +2,7 @@
 
 import pytest
 
-from bgclient import Client, Retry
+from bgclient import Client
 from bgclient.errors import ServerBusy, ServerFault
 from bgclient.testing import FakeServer
 
@@ -31,7 +31,7 @@ def hooks(spans):
 def test_a_call_is_a_span_with_a_span_for_each_try_in_it(twin, spans, hooks, photo):
     fake = FakeServer()
     fake.fail(ServerBusy("full"))
-    twin.do(twin.client(connector=fake, hooks=hooks, retry=Retry(first_s=0.0, most_s=0.0)).cut(photo))
+    twin.do(twin.client(connector=fake, hooks=hooks).cut(photo))
     first, second, call = spans.get_finished_spans()
     assert [first.name, second.name, call.name] == ["bgclient.ask", "bgclient.ask", "bgclient.cut"]
     assert first.parent.span_id == second.parent.span_id == call.context.span_id
@@ -63,7 +63,7 @@ def test_the_server_can_continue_the_trace(twin, wire, spans, hooks, photo):
 def test_an_id_of_the_caller_s_goes_with_every_try_and_every_photo(twin, photo, spans, hooks):
     fake = FakeServer()
     fake.fail(ServerBusy("full"))
-    client = twin.client(connector=fake, hooks=hooks, retry=Retry(first_s=0.0, most_s=0.0))
+    client = twin.client(connector=fake, hooks=hooks)
 
     def call():
         with request_id("order-17"):

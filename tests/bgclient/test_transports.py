@@ -4,11 +4,15 @@ import asyncio
 import queue
 import subprocess
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 
-from bgclient import TLS, Retry
+from bgclient import TLS
 from bgclient.client import AsyncClient, Client
 from bgclient.errors import (
     AccessDenied,
@@ -21,8 +25,6 @@ from bgclient.errors import (
     TransportError,
 )
 from bgclient.testing import FakeServer
-
-ONCE = Retry(attempts=1)
 
 
 def test_a_photo_is_cut_over_the_wire_as_by_the_fake(twin, wire, photo):
@@ -122,18 +124,20 @@ def test_a_bad_photo_is_the_same_error_as_at_home(twin, wire, jpeg):
 
 
 def test_a_full_queue_is_busy_and_tried_again(twin, wire, photo):
-    client = twin.client(wire.url, retry=Retry(attempts=2, first_s=0.0, most_s=0.0))
+    client = twin.client(wire.url)
     wire.fake.fail(ServerUnavailable("Exceeds maximum queue size"))
     assert twin.do(client.cut(photo)).timings.tries == 2
-    wire.fake.fail(*[ServerUnavailable("Exceeds maximum queue size")] * 2)
-    with pytest.raises(ServerBusy, match="2 tries"):
-        twin.do(client.cut(photo))
+    wire.fake.fail(ServerUnavailable("Exceeds maximum queue size"))
+    impatient = twin.client(wire.url, retry=False)
+    with pytest.raises(ServerBusy, match="1 try in "):
+        twin.do(impatient.cut(photo))
+    twin.do(impatient.close())
     twin.do(client.close())
 
 
 @pytest.mark.parametrize("scheme", ["", "http://"])
 def test_nobody_at_the_address_is_said_with_the_address(twin, photo, scheme):
-    client = twin.client(f"{scheme}127.0.0.1:1", retry=ONCE)
+    client = twin.client(f"{scheme}127.0.0.1:1", retry=False)
     with pytest.raises(
         ServerUnavailable,
         match=rf"no Triton at {scheme}127\.0\.0\.1:1 \((.*onnection refused|All connection)",
@@ -144,7 +148,7 @@ def test_nobody_at_the_address_is_said_with_the_address(twin, photo, scheme):
 
 @pytest.mark.parametrize("scheme", ["", "http://"])
 def test_a_host_that_does_not_exist_is_unavailable(twin, photo, scheme):
-    client = twin.client(f"{scheme}no-such-host.invalid:8001", retry=ONCE)
+    client = twin.client(f"{scheme}no-such-host.invalid:8001", retry=False)
     with pytest.raises(ServerUnavailable, match=r"no-such-host\.invalid:8001"):
         twin.do(client.cut(photo))
     twin.do(client.close())
@@ -152,11 +156,136 @@ def test_a_host_that_does_not_exist_is_unavailable(twin, photo, scheme):
 
 def test_a_server_that_comes_back_is_found_again(twin, grpc_servers, photo):
     first = grpc_servers()
-    client = twin.client(first.url, retry=Retry(attempts=40, first_s=0.1, most_s=0.2))
+    client = twin.client(first.url)
     twin.do(client.cut(photo))
     first.close()
     threading.Timer(0.5, lambda: grpc_servers(port=first.port)).start()
     assert twin.do(client.cut(photo)).timings.tries > 1
+    twin.do(client.close())
+
+
+def test_calls_are_balanced_and_a_dead_server_is_passed_over(twin, servers_of, photo):
+    one, two = servers_of(), servers_of()
+    scheme = one.url.rpartition("/")[0]
+    dead = f"{scheme}/127.0.0.1:1" if scheme else "127.0.0.1:1"
+    client = twin.client([one.url, dead, two.url])
+    outcomes = twin.many(client.cut_many([photo] * 8, in_flight=2))
+    assert all(outcome.ok for outcome in outcomes)
+    assert min(len(one.fake.requests), len(two.fake.requests)) >= 2
+    two.close()
+    outcomes = twin.many(client.cut_many([photo] * 4, in_flight=2))
+    assert all(outcome.ok for outcome in outcomes)
+    twin.do(client.close())
+
+
+def test_a_name_of_several_servers_is_asked_through_all_of_them(twin, servers_of, photo):
+    one, two = servers_of(), servers_of()
+    client = twin.client([server.url.replace("127.0.0.1", "localhost") for server in (one, two)])
+    assert all(outcome.ok for outcome in twin.many(client.cut_many([photo] * 6, in_flight=2)))
+    assert one.fake.requests
+    assert two.fake.requests
+    twin.do(client.close())
+
+
+class Evil(ThreadingHTTPServer):
+    """Answers everything with a body without end, or one that drips."""
+
+    def __init__(self, chunk, pause_s, header=b""):
+        outer = self
+        self.chunk, self.pause_s, self.header = chunk, pause_s, header
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *_):
+                pass
+
+            def do_GET(self):
+                self.wfile.write(outer.header or b"HTTP/1.1 200 OK\r\n\r\n")
+                with suppress(OSError):
+                    for _ in range(20_000):
+                        self.wfile.write(outer.chunk)
+                        time.sleep(outer.pause_s)
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.daemon_threads = True
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+@pytest.mark.parametrize(
+    ("chunk", "pause_s", "header", "kind"),
+    [
+        (b" " * 65536, 0.0, b"", ServerFault),
+        (b" ", 0.1, b"", DeadlineExceeded),
+        (b"X-A: b\r\n", 0.1, b"HTTP/1.1 200 OK\r\n", DeadlineExceeded),
+        (b"[" * 65536, 0.0, b"HTTP/1.1 200 OK\r\nContent-Length: 262144\r\n\r\n", ServerFault),
+        (b"nonsense\r\n", 0.0, b"nonsense\r\n", TransportError),
+    ],
+    ids=["endless", "drips", "header drips", "deep", "not HTTP"],
+)
+def test_an_http_server_that_is_evil_costs_no_more_than_the_deadline(
+    twin, photo, chunk, pause_s, header, kind
+):
+    server = Evil(chunk, pause_s, header)
+    client = twin.client(f"http://127.0.0.1:{server.server_port}", timeout_s=1.5)
+    began = time.monotonic()
+    with pytest.raises(kind):
+        twin.do(client.cut(photo))
+    assert time.monotonic() - began < 30  # not the ten minutes of the server
+    twin.do(client.close())
+    server.shutdown()
+    server.server_close()
+
+
+def test_closing_the_client_cancels_a_call_over_http(http_server, photo):
+    http_server.fake.delay_s = 20.0
+    client = Client(http_server.url, timeout_s=60.0)
+    result = ThreadPoolExecutor(1).submit(client.cut, photo)
+    assert http_server.began.wait(10)
+    client.close()
+    with pytest.raises(CallCancelled):
+        result.result(10)
+    assert http_server.noticed.wait(10)
+
+
+@pytest.fixture
+def squid(monkeypatch):
+    """A proxy that the environment names, and that counts who comes."""
+    came = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def do_GET(self):
+            came.append(self.path)
+            self.send_error(502)
+
+        do_CONNECT = do_POST = do_GET  # noqa: N815
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, f"http://me:secret@127.0.0.1:{server.server_port}")
+    yield came
+    server.shutdown()
+    server.server_close()
+
+
+def test_this_machine_is_not_asked_through_a_proxy(twin, wire, photo, squid):
+    client = twin.client(wire.url)
+    assert twin.do(client.cut(photo)).box is not None
+    twin.do(client.close())
+    assert squid == []
+
+
+@pytest.mark.parametrize("url", ["gpu1.invalid:8001", "http://gpu1.invalid:8000"])
+def test_elsewhere_both_protocols_go_through_the_proxy_and_the_message_names_it(twin, photo, squid, url):
+    client = twin.client(url, timeout_s=1.0)
+    with pytest.raises(TransportError, match=r"through the proxy http://127\.0\.0\.1:\d+") as raised:
+        twin.do(client.cut(photo))
+    assert "secret" not in str(raised.value)
+    assert squid
     twin.do(client.close())
 
 
@@ -191,7 +320,7 @@ def test_tls_trusts_the_named_authority_and_nobody_else(twin, grpc_servers, cert
     assert twin.do(client.cut(photo)).box is not None
     twin.do(client.close())
     for stranger in (f"grpcs://{server.url}", server.url):
-        client = twin.client(stranger, retry=ONCE, timeout_s=5.0)
+        client = twin.client(stranger, retry=False, timeout_s=5.0)
         with pytest.raises(TransportError):
             twin.do(client.cut(photo))
         twin.do(client.close())

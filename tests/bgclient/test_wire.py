@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from bgclient import errors
 from bgclient._wire import (
     Answer,
-    Output,
-    Place,
     Request,
     Tensor,
     error_of,
@@ -73,11 +71,11 @@ def test_a_missing_output_is_named_with_those_that_are_there():
         Answer("matte", {"mask": Tensor("mask", "FP32", (1,))}).output("alpha")
 
 
-def test_a_request_over_http_says_sizes_places_and_headers():
+def test_a_request_over_http_says_sizes_and_headers():
     request = Request(
         "matte",
-        (Tensor.of_bytes("photo", [b"abc"]), Tensor("other", "BYTES", (1,), b"", Place("region", 7, 64))),
-        (Output("alpha"), Output("more", Place("region", 400))),
+        (Tensor.of_bytes("photo", [b"abc"]), Tensor("other", "UINT8", (2,), b"de")),
+        ("alpha", "more"),
         id="7",
         headers={"traceparent": "00-1"},
     )
@@ -85,15 +83,12 @@ def test_a_request_over_http_says_sizes_places_and_headers():
     size = int(headers["Inference-Header-Content-Length"])
     fields = json.loads(body[:size])
     assert headers["traceparent"] == "00-1"
-    assert body[size:] == b"\x03\0\0\0abc"
-    assert fields["inputs"][0]["parameters"] == {"binary_data_size": 7}
-    assert fields["inputs"][1]["parameters"] == {
-        "shared_memory_region": "region",
-        "shared_memory_byte_size": 7,
-        "shared_memory_offset": 64,
-    }
-    assert fields["outputs"][0]["parameters"] == {"binary_data": True}
-    assert fields["outputs"][1]["parameters"]["shared_memory_byte_size"] == 400
+    assert body[size:] == b"\x03\0\0\0abcde"
+    assert [tensor["parameters"] for tensor in fields["inputs"]] == [
+        {"binary_data_size": 7},
+        {"binary_data_size": 2},
+    ]
+    assert fields["outputs"][1] == {"name": "more", "parameters": {"binary_data": True}}
 
 
 POOL_FULL = (
@@ -112,8 +107,11 @@ SAID = [
     ("INVALID_ARGUMENT", "no_person_found: nobody", errors.NoPersonFound),
     ("INTERNAL", "error: the photo could not be read", errors.ServerFault),
     ("INTERNAL", "Stub process 'preprocess_0_0' is not healthy.", errors.ServerUnavailable),
-    ("INVALID_ARGUMENT", "Unable to find shared memory region: 'x'", errors.RegionLost),
-    ("INVALID_ARGUMENT", "Unable to open shared memory region: '/x'", errors.SharedMemoryError),
+    (
+        "INVALID_ARGUMENT",
+        "[request id: 1] unexpected shape for input 'image' for model 'tiramisu_onnx'. Expected [-1,3,288,288]",
+        errors.NetworkChanged,
+    ),
     ("INTERNAL", POOL_FULL, errors.ServerBusy),
     ("INVALID_ARGUMENT", "[request id: 1] expected 1 inputs but got 2", errors.ServerFault),
     ("UNAVAILABLE", "in ensemble 'matte', Exceeds maximum queue size", errors.ServerBusy),
@@ -152,10 +150,9 @@ def test_what_a_server_says_becomes_the_right_error_with_its_address(status, mes
         assert "gpu1:8001" in str(error)
 
 
-def test_a_server_whose_shared_memory_is_full_is_told_from_one_that_cannot_see_ours():
+def test_a_server_whose_own_shared_memory_is_full_is_busy_and_says_what_helps():
     said = str(error_of("INTERNAL", POOL_FULL, "gpu1:8001"))
     assert "gpu1:8001 has no room left in its /dev/shm" in said
-    assert "shared_memory=False" not in said
     assert "bgserver-x" not in said
 
 
@@ -175,7 +172,27 @@ def test_a_server_whose_shared_memory_is_full_is_told_from_one_that_cannot_see_o
     ],
 )
 def test_an_http_status_becomes_the_right_error(status, body, kind):
-    assert type(http_error(status, body, "http://gpu1:8000")) is kind
+    assert type(http_error(status, {}, body, "http://gpu1:8000")) is kind
+
+
+@pytest.mark.parametrize(
+    ("said", "wait_s"), [("7", 7.0), ("Wed, 21 Oct 2026 07:28:00 GMT", 0.0), ("-1", 0.0)]
+)
+def test_retry_after_goes_with_the_error(said, wait_s):
+    error = http_error(503, {"retry-after": said}, b"", "http://gpu1:8000")
+    assert error.retry_after_s == wait_s
+
+
+@pytest.mark.parametrize("shape", [[-1], ["1"], [1.5], [[1]], 7, None])
+def test_a_shape_that_is_none_is_a_fault_of_the_server(shape):
+    output = {"name": "alpha", "datatype": "FP32", "shape": shape, "parameters": {"binary_data_size": 0}}
+    with pytest.raises(errors.ServerFault):
+        http_answer("matte", {}, json.dumps({"outputs": [output]}).encode())
+
+
+def test_json_without_a_bottom_is_a_fault_of_the_server():
+    with pytest.raises(errors.ServerFault):
+        http_answer("matte", {}, b"[" * 200_000)
 
 
 def test_every_error_of_the_tree_has_its_own_code_and_stands_in_the_drawing():
@@ -185,7 +202,7 @@ def test_every_error_of_the_tree_has_its_own_code_and_stands_in_the_drawing():
         drawn = kind.__name__ in errors.__doc__
         assert drawn or kind.__module__ == "bgimage.errors"
     retryable = {kind.__name__ for kind in kinds if kind.retryable}
-    assert retryable == {"ServerUnavailable", "ServerBusy", "RegionLost", "NetworkChanged"}
+    assert retryable == {"ServerUnavailable", "ServerBusy", "NetworkChanged"}
     for name in retryable:
         line = next(line for line in errors.__doc__.splitlines() if name in line)
         assert line.endswith("(retryable)")

@@ -153,7 +153,6 @@ def cut(
     ca_file: server.CaFile = None,
     cert_file: server.CertFile = None,
     key_file: server.KeyFile = None,
-    shared_memory: server.SharedMemory = False,
 ) -> None:
     """Cut the people out of photos.
 
@@ -198,7 +197,6 @@ def cut(
         ca_file=ca_file,
         cert_file=cert_file,
         key_file=key_file,
-        shared_memory=shared_memory,
         fetcher=_fetcher() if allow_urls else None,
     ) as client:
         cutter = Cutter(client, where, options, force=force, skip=planned.many)  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ _NEEDED = (
     "simplejpeg",
     "tritonclient",
     "grpcio",
-    "httpx",
+    "httpcore",
     "typer",
     "rich",
 )
@@ -42,7 +42,6 @@ _EXTRAS = {
     "otel": ("opentelemetry-api",),
     "heif": ("pillow-heif",),
     "fine": ("pymatting",),
-    "cuda": ("cuda-bindings",),
 }
 
 

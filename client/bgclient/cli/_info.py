@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bgclient._core import ServerInfo
+from bgclient._served import ServerInfo
 from bgclient.cli import _server_options as server
 from bgclient.cli._talk import status_of
 

@@ -55,14 +55,6 @@ CertFile = Annotated[
     str | None, typer.Option("--cert-file", help="PEM of this client's certificate.", rich_help_panel=PANEL)
 ]
 KeyFile = Annotated[str | None, typer.Option("--key-file", help="PEM of its key.", rich_help_panel=PANEL)]
-SharedMemory = Annotated[
-    bool,
-    typer.Option(
-        "--shared-memory",
-        help="Pass tensors through /dev/shm; the server is on this host.",
-        rich_help_panel=PANEL,
-    ),
-]
 
 
 def client_of(

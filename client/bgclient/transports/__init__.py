@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -14,15 +14,16 @@ from bgclient.errors import AccessDenied
 
 
 class Transport(Protocol):
-    """One server, for threads. Every method raises ``BgError`` kinds only, and may be called from several
-    threads.
+    """The way to one server, or to several that are balanced, for threads.
+
+    Every method raises ``BgError`` kinds only, and may be called from several threads.
     """
 
     def infer(self, request: Request, timeout_s: float, cancel: Cancel) -> Answer:
         """Run one inference; ``cancel`` reaches the server."""
         ...
 
-    def query(self, query: Query, timeout_s: float) -> dict[str, Any]:
+    def query(self, query: Query, timeout_s: float, cancel: Cancel) -> dict[str, Any]:
         """Ask about the server."""
         ...
 
@@ -32,7 +33,7 @@ class Transport(Protocol):
 
 
 class AsyncTransport(Protocol):
-    """One server, for one asyncio loop. Cancelling the awaiting task reaches the server."""
+    """The way to one server or several, for one asyncio loop. Cancelling the awaiting task reaches the server."""
 
     async def infer(self, request: Request, timeout_s: float) -> Answer:
         """Run one inference."""
@@ -83,41 +84,37 @@ class Wiring:
     tls: TLS | None = None
 
 
-Connect = Callable[[Endpoint, Wiring], Transport]
-AsyncConnect = Callable[[Endpoint, Wiring], AsyncTransport]
-
-
 class Connector(Protocol):
     """Opens transports; ``bgclient.testing.FakeServer`` is another one."""
 
-    def connect(self, endpoint: Endpoint, wiring: Wiring) -> Transport:
+    def connect(self, endpoints: tuple[Endpoint, ...], wiring: Wiring) -> Transport:
         """A transport for threads."""
         ...
 
-    def aconnect(self, endpoint: Endpoint, wiring: Wiring) -> AsyncTransport:
+    def aconnect(self, endpoints: tuple[Endpoint, ...], wiring: Wiring) -> AsyncTransport:
         """A transport for the running asyncio loop."""
         ...
 
 
 class Network:
-    """The real one: chooses gRPC or HTTP by the endpoint's protocol, and imports only that."""
+    """The real one: chooses gRPC or HTTP by the endpoints' protocol, and imports only that."""
 
-    def connect(self, endpoint: Endpoint, wiring: Wiring) -> Transport:
+    def connect(self, endpoints: tuple[Endpoint, ...], wiring: Wiring) -> Transport:
         """A transport for threads."""
-        if endpoint.protocol == "http":
+        if endpoints[0].protocol == "http":
             from bgclient.transports.http import HttpTransport
 
-            return HttpTransport(endpoint, wiring)
+            return HttpTransport(endpoints, wiring)
         from bgclient.transports.grpc import GrpcTransport
 
-        return GrpcTransport(endpoint, wiring)
+        return GrpcTransport(endpoints, wiring)
 
-    def aconnect(self, endpoint: Endpoint, wiring: Wiring) -> AsyncTransport:
+    def aconnect(self, endpoints: tuple[Endpoint, ...], wiring: Wiring) -> AsyncTransport:
         """A transport for the running asyncio loop."""
-        if endpoint.protocol == "http":
+        if endpoints[0].protocol == "http":
             from bgclient.transports.http import AsyncHttpTransport
 
-            return AsyncHttpTransport(endpoint, wiring)
+            return AsyncHttpTransport(endpoints, wiring)
         from bgclient.transports.grpc import AsyncGrpcTransport
 
-        return AsyncGrpcTransport(endpoint, wiring)
+        return AsyncGrpcTransport(endpoints, wiring)

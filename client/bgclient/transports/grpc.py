@@ -6,15 +6,17 @@ flight is a future that another thread can cancel.
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from bgclient._cancel import Cancel
-from bgclient._endpoints import Endpoint
+from bgclient._endpoints import Endpoint, described
 from bgclient._wire import MAX_ANSWER_BYTES, Answer, Query, Request, Tensor, error_of
 from bgclient.errors import BgError, CallCancelled, ServerUnavailable
 from bgclient.transports import TLS, Wiring
@@ -30,15 +32,16 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 _CHANNEL = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
-    # Retries are the flow's, who knows deadline and endpoints; the channel only has to come back soon.
+    # Every address of a name, and every server of a list, takes its turn; one that does not answer is passed over.
+    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+    # Tries are the client's (``bgclient._retry``): gRPC's own end at the fifth, and do not see a model that died.
     ("grpc.enable_retries", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
     # Two clients in one process are two connections: closing one leaves the other alone.
     ("grpc.use_local_subchannel_pool", 1),
 )
-
 
 _entering = threading.Lock()
 """Held while a thread starts or cancels a call, and around ``fork``: gRPC's own handlers give up, and the child hangs,
@@ -59,6 +62,33 @@ if hasattr(os, "register_at_fork"):  # not on Windows
     )
 
 
+def _channel(endpoints: tuple[Endpoint, ...]) -> tuple[str, list[tuple[str, Any]]]:
+    """gRPC's target for the servers, and the options of the channel to it."""
+    first, *more = endpoints
+    options: list[tuple[str, Any]] = list(_CHANNEL)
+    if all(endpoint.is_here for endpoint in endpoints):
+        options.append(("grpc.enable_http_proxy", 0))
+    if not more:
+        return f"dns:///{first.address}", options
+    hosts = [endpoint.address.rpartition(":") for endpoint in endpoints]
+    found = {family: ",".join(_addresses(hosts, family)) for family in (socket.AF_INET, socket.AF_INET6)}
+    name = hosts[0][0].strip("[]")
+    options += [("grpc.default_authority", first.address), ("grpc.ssl_target_name_override", name)]
+    if found[socket.AF_INET]:
+        return f"ipv4:{found[socket.AF_INET]}", options
+    return (
+        f"ipv6:{found[socket.AF_INET6]}" if found[socket.AF_INET6] else f"dns:///{first.address}"
+    ), options
+
+
+def _addresses(hosts: list[tuple[str, str, str]], family: socket.AddressFamily) -> Iterator[str]:
+    """address:port of every host that has one; gRPC itself resolves one name a channel."""
+    for host, _, port in hosts:
+        with suppress(OSError, UnicodeError):
+            address = socket.getaddrinfo(host.strip("[]"), int(port), family, socket.SOCK_STREAM)[0][4][0]
+            yield f"[{address}]:{port}" if family == socket.AF_INET6 else f"{address}:{port}"
+
+
 def _credentials(tls: TLS) -> grpc.ChannelCredentials:
     def read(path: str | None) -> bytes | None:
         return None if path is None else Path(path).read_bytes()
@@ -71,31 +101,20 @@ def _message(request: Request) -> Any:
     """The protobuf message of a request."""
     message = service_pb2.ModelInferRequest(model_name=request.model, id=request.id)
     for tensor in request.inputs:
-        entry = message.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
-        if tensor.place is None:
-            message.raw_input_contents.append(tensor.data)
-        else:
-            _set_parameters(entry, tensor.place.parameters)
-    for output in request.outputs:
-        entry = message.outputs.add(name=output.name)
-        if output.place is not None:
-            _set_parameters(entry, output.place.parameters)
+        message.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+        message.raw_input_contents.append(tensor.data)
+    for name in request.outputs:
+        message.outputs.add(name=name)
     return message
 
 
-def _set_parameters(entry: Any, parameters: dict[str, str | int]) -> None:
-    for name, value in parameters.items():
-        kind = "string_param" if isinstance(value, str) else "int64_param"
-        setattr(entry.parameters[name], kind, value)
-
-
 def _answer(model: str, response: Any) -> Answer:
-    """The outputs of a response. Those in shared memory have no entry in ``raw_output_contents``."""
+    """The outputs of a response."""
     raw = iter(response.raw_output_contents)
-    outputs = {}
-    for output in response.outputs:
-        data = b"" if "shared_memory_region" in output.parameters else next(raw, b"")
-        outputs[output.name] = Tensor(output.name, output.datatype, tuple(output.shape), data)
+    outputs = {
+        output.name: Tensor(output.name, output.datatype, tuple(output.shape), next(raw, b""))
+        for output in response.outputs
+    }
     return Answer(model, outputs)
 
 
@@ -105,40 +124,41 @@ def _fields(response: Any) -> dict[str, Any]:
     return found
 
 
-def _error(error: grpc.RpcError, endpoint: Endpoint) -> BgError:
+def _error(error: grpc.RpcError, server: str) -> BgError:
     """The typed error of a failed call."""
     details = error.details() or ""
     if error.code() is grpc.StatusCode.UNAVAILABLE and "onnect" in details:
         reason = details.rpartition(": ")[2]  # "...; last error: UNKNOWN: ipv4:...: Connection refused"
-        return ServerUnavailable(f"no Triton at {endpoint} ({reason})")
-    return error_of(error.code().name, details, str(endpoint))
+        return ServerUnavailable(f"no Triton at {server} ({reason})")
+    return error_of(error.code().name, details, server)
 
 
 @contextmanager
-def _typed(endpoint: Endpoint) -> Iterator[None]:
+def _typed(server: str) -> Iterator[None]:
     """Turn what gRPC raises into our errors."""
     try:
         yield
     except grpc.RpcError as error:
-        raise _error(error, endpoint) from error
+        raise _error(error, server) from error
     except grpc.FutureCancelledError as error:
-        raise CallCancelled(f"the call to {endpoint} was cancelled") from error
+        raise CallCancelled(f"the call to {server} was cancelled") from error
     except ValueError as error:
         if "closed channel" not in str(error):
             raise
-        raise CallCancelled(f"the connection to {endpoint} was closed during the call") from error
+        raise CallCancelled(f"the connection to {server} was closed during the call") from error
 
 
 class GrpcTransport:
     """One channel, for threads."""
 
-    def __init__(self, endpoint: Endpoint, wiring: Wiring) -> None:
-        self._endpoint = endpoint
+    def __init__(self, endpoints: tuple[Endpoint, ...], wiring: Wiring) -> None:
+        self._server = described(endpoints)
         self._metadata = tuple((name.lower(), value) for name, value in wiring.headers.items())
-        if endpoint.tls:
-            self._channel = grpc.secure_channel(endpoint.address, _credentials(wiring.tls or TLS()), _CHANNEL)
+        target, options = _channel(endpoints)
+        if endpoints[0].tls:
+            self._channel = grpc.secure_channel(target, _credentials(wiring.tls or TLS()), options)
         else:
-            self._channel = grpc.insecure_channel(endpoint.address, _CHANNEL)
+            self._channel = grpc.insecure_channel(target, options)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     def infer(self, request: Request, timeout_s: float, cancel: Cancel) -> Answer:
@@ -148,13 +168,13 @@ class GrpcTransport:
             request.model, self._call("ModelInfer", _message(request), timeout_s, metadata, cancel)
         )
 
-    def query(self, query: Query, timeout_s: float) -> dict[str, Any]:
+    def query(self, query: Query, timeout_s: float, cancel: Cancel) -> dict[str, Any]:
         """Ask about the server."""
         message = getattr(service_pb2, f"{query.rpc}Request")(**query.fields)
-        return _fields(self._call(query.rpc, message, timeout_s, self._metadata, Cancel()))
+        return _fields(self._call(query.rpc, message, timeout_s, self._metadata, cancel))
 
     def _call(self, rpc: str, message: Any, timeout_s: float, metadata: Any, cancel: Cancel) -> Any:
-        with _typed(self._endpoint):
+        with _typed(self._server):
             with _entering:
                 call = getattr(self._stub, rpc).future(message, timeout=timeout_s, metadata=metadata)
 
@@ -178,20 +198,19 @@ class GrpcTransport:
 class AsyncGrpcTransport:
     """One channel, for one asyncio loop."""
 
-    def __init__(self, endpoint: Endpoint, wiring: Wiring) -> None:
-        self._endpoint = endpoint
+    def __init__(self, endpoints: tuple[Endpoint, ...], wiring: Wiring) -> None:
+        self._server = described(endpoints)
         self._metadata = tuple((name.lower(), value) for name, value in wiring.headers.items())
-        if endpoint.tls:
-            self._channel = grpc.aio.secure_channel(
-                endpoint.address, _credentials(wiring.tls or TLS()), _CHANNEL
-            )
+        target, options = _channel(endpoints)
+        if endpoints[0].tls:
+            self._channel = grpc.aio.secure_channel(target, _credentials(wiring.tls or TLS()), options)
         else:
-            self._channel = grpc.aio.insecure_channel(endpoint.address, _CHANNEL)
+            self._channel = grpc.aio.insecure_channel(target, options)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     async def infer(self, request: Request, timeout_s: float) -> Answer:
         """Run one inference; cancelling the task and the deadline reach the server."""
-        with _typed(self._endpoint):
+        with _typed(self._server):
             response = await self._stub.ModelInfer(
                 _message(request), timeout=timeout_s, metadata=(*self._metadata, *request.headers.items())
             )
@@ -200,7 +219,7 @@ class AsyncGrpcTransport:
     async def query(self, query: Query, timeout_s: float) -> dict[str, Any]:
         """Ask about the server."""
         message = getattr(service_pb2, f"{query.rpc}Request")(**query.fields)
-        with _typed(self._endpoint):
+        with _typed(self._server):
             response = await getattr(self._stub, query.rpc)(
                 message, timeout=timeout_s, metadata=self._metadata
             )

@@ -1,4 +1,4 @@
-"""HTTP, with httpx. (tritonclient's HTTP client is built on gevent: it hangs among threads, server#6909 and
+"""HTTP, with httpcore. (tritonclient's HTTP client is built on gevent: it hangs among threads, server#6909 and
 #3808.)
 """
 
@@ -8,32 +8,48 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, cast
+from urllib.parse import unquote, urlsplit
 
-import httpx
+import httpcore
 
-from bgclient._cancel import Cancel
-from bgclient._endpoints import Endpoint
+from bgclient._cancel import CLOSED, Cancel
+from bgclient._endpoints import Endpoint, described, proxy_of
 from bgclient._wire import MAX_ANSWER_BYTES, Answer, Query, Request, http_answer, http_body, http_error
 from bgclient.errors import CallCancelled, DeadlineExceeded, ServerFault, ServerUnavailable
 from bgclient.transports import TLS, Wiring
 
-# An idle connection delays Triton's shutdown until its --exit-timeout-secs: keep few, and not for long.
-_POOL = httpx.Limits(max_connections=64, max_keepalive_connections=8, keepalive_expiry=5.0)
+MAX_WORDS_BYTES = 4 << 20
+"""No description of a server, and no error, of ours comes near."""
+
+_CONNECT_S = 5.0
+"""Until an address that says nothing is passed over."""
+_ASIDE_S = 5.0
+"""So long an address that did not answer is asked last."""
+_WAKE_S = 0.25
+"""How often a thread that waits for bytes looks whether its call was cancelled."""
 
 
 def _settings(endpoint: Endpoint, wiring: Wiring) -> dict[str, Any]:
-    """Arguments of ``httpx.Client`` and ``httpx.AsyncClient``."""
-    scheme = "https" if endpoint.tls else "http"
-    return {
-        "base_url": f"{scheme}://{endpoint.address}/",
-        "headers": {"Accept-Encoding": "identity", **wiring.headers},
-        "verify": _context(wiring.tls or TLS()) if endpoint.tls else False,
-        "limits": _POOL,
-        "trust_env": False,
+    """Arguments of httpcore's pool, which is a proxy's where they name one."""
+    settings: dict[str, Any] = {
+        "max_connections": 64,
+        # An idle connection delays Triton's shutdown until its --exit-timeout-secs: keep few, and not for long.
+        "max_keepalive_connections": 8,
+        "keepalive_expiry": 5.0,
     }
+    if endpoint.tls:
+        settings["ssl_context"] = _context(wiring.tls or TLS())
+    if (proxy := proxy_of(endpoint)) is not None:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        settings["proxy_url"] = f"{parts.scheme}://{host}:{parts.port or 80}"
+        if parts.username is not None:
+            settings["proxy_auth"] = (unquote(parts.username), unquote(parts.password or ""))
+    return settings
 
 
 def _context(tls: TLS) -> ssl.SSLContext:
@@ -44,126 +60,270 @@ def _context(tls: TLS) -> ssl.SSLContext:
         return context
 
 
-def _fields(query: Query, response: httpx.Response, endpoint: Endpoint) -> dict[str, Any]:
-    if query.rpc == "ServerReady":  # answers 200 or 400 without a body
-        return {"ready": response.status_code == 200}
-    if response.status_code != 200:
-        raise http_error(response.status_code, response.content, str(endpoint))
-    if not response.content:
-        return {}
-    try:
-        found = response.json()
-    except ValueError as error:
-        raise ServerFault(f"{endpoint} answers no JSON to {query.path}; is it a Triton?") from error
-    if query.rpc == "RepositoryIndex":
-        return {"models": found}
-    if query.rpc == "ModelConfig":
-        return {"config": found}
-    if query.rpc.endswith("SharedMemoryStatus"):
-        return {"regions": {region["name"]: region for region in found}}
-    return dict(found)
+class _Servers:
+    """The addresses, each asked first in turn; one that did not answer lately is asked last."""
+
+    def __init__(self, endpoints: tuple[Endpoint, ...], wiring: Wiring) -> None:
+        self._endpoints = endpoints
+        self._headers = {
+            "Accept": "*/*",
+            "Accept-Encoding": "identity",
+            "User-Agent": "bgclient",
+            **wiring.headers,
+        }
+        self._calls = 0
+        self._failed_at: dict[Endpoint, float] = {}
+
+    def in_turn(self) -> list[Endpoint]:
+        self._calls += 1  # a turn that two threads take alike does no harm
+        first = self._calls % len(self._endpoints)
+        turned = [*self._endpoints[first:], *self._endpoints[:first]]
+        since = time.monotonic() - _ASIDE_S
+        return sorted(turned, key=lambda endpoint: self._failed_at.get(endpoint, since) > since)
+
+    def failed(self, endpoint: Endpoint) -> None:
+        self._failed_at[endpoint] = time.monotonic()
+
+    def url(self, endpoint: Endpoint, path: str) -> str:
+        return f"{'https' if endpoint.tls else 'http'}://{endpoint.address}/{path}"
+
+    def asked(self, endpoint: Endpoint, headers: Mapping[str, str], timeout_s: float) -> dict[str, Any]:
+        """Headers and extensions of a request."""
+        host = urlsplit(f"//{endpoint.address}").netloc
+        timeouts = dict.fromkeys(("read", "write", "pool"), timeout_s) | {
+            "connect": min(_CONNECT_S, timeout_s)
+        }
+        return {"headers": {"Host": host, **self._headers, **headers}, "extensions": {"timeout": timeouts}}
+
+
+class _Received:
+    """The body of an answer as it comes, never more of it than is allowed."""
+
+    def __init__(self, response: Any, endpoint: Endpoint, limit: int) -> None:
+        self.status: int = response.status
+        self.headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers
+        }
+        self.body = bytearray()
+        self._limit = limit if self.status == 200 else MAX_WORDS_BYTES
+        self._server = described((endpoint,))
+
+    def add(self, chunk: bytes) -> None:
+        self.body += chunk
+        if len(self.body) > self._limit:
+            raise ServerFault(f"{self._server} answers more than {self._limit} bytes; is it a Triton?")
+
+    def answer(self, model: str) -> Answer:
+        if self.status != 200:
+            raise http_error(self.status, self.headers, bytes(self.body), self._server)
+        return http_answer(model, self.headers, bytes(self.body))
+
+    def fields(self, query: Query) -> dict[str, Any]:
+        if query.rpc == "ServerReady":  # answers 200 or 400 without a body
+            return {"ready": self.status == 200}
+        if self.status != 200:
+            raise http_error(self.status, self.headers, bytes(self.body), self._server)
+        try:
+            found = json.loads(self.body)
+        except (ValueError, RecursionError) as error:
+            raise ServerFault(f"{self._server} answers no JSON to {query.path}; is it a Triton?") from error
+        named = {"RepositoryIndex": "models", "ModelConfig": "config"}.get(query.rpc)
+        found = found if named is None else {named: found}
+        if not isinstance(found, dict):
+            raise ServerFault(f"{self._server} answers nonsense to {query.path}; is it a Triton?")
+        return found
 
 
 @contextmanager
 def _typed(endpoint: Endpoint) -> Iterator[None]:
-    """Turn what httpx raises into our errors."""
+    """Turn what httpcore raises into our errors."""
     try:
         yield
-    except (httpx.ReadTimeout, httpx.WriteTimeout, httpx.PoolTimeout, TimeoutError) as error:
+    except (
+        httpcore.ConnectTimeout,
+        httpcore.NetworkError,
+        httpcore.ProtocolError,
+        httpcore.ProxyError,
+    ) as error:
+        reason = str(error) or type(error).__name__
+        raise ServerUnavailable(f"no Triton at {described((endpoint,))} ({reason})") from error
+    except (httpcore.TimeoutException, TimeoutError) as error:
         raise DeadlineExceeded(f"no answer from {endpoint} in time") from error
-    except httpx.TransportError as error:
-        raise ServerUnavailable(f"no Triton at {endpoint} ({str(error) or type(error).__name__})") from error
-    except RuntimeError as error:
-        if "closed" not in str(error):
-            raise
-        raise CallCancelled(f"the connection to {endpoint} was closed during the call") from error
+    except OSError as error:  # ssl.SSLError is one too
+        raise ServerUnavailable(f"no Triton at {described((endpoint,))} ({error})") from error
 
 
-def _check_size(endpoint: Endpoint, size: int) -> None:
-    if size > MAX_ANSWER_BYTES:
-        raise ServerFault(f"{endpoint} answers more than {MAX_ANSWER_BYTES} bytes; is it a Triton?")
+class HttpTransport(_Servers):
+    """A connection pool for each server, for threads."""
 
-
-class HttpTransport:
-    """One connection pool, for threads."""
-
-    def __init__(self, endpoint: Endpoint, wiring: Wiring) -> None:
-        self._endpoint = endpoint
-        self._client = httpx.Client(**_settings(endpoint, wiring))
+    def __init__(self, endpoints: tuple[Endpoint, ...], wiring: Wiring) -> None:
+        super().__init__(endpoints, wiring)
+        self._pools: dict[Endpoint, Any] = {}
+        for endpoint in endpoints:
+            settings = _settings(endpoint, wiring)
+            kind = httpcore.HTTPProxy if "proxy_url" in settings else httpcore.ConnectionPool
+            backend = cast("httpcore.NetworkBackend", _Backend())
+            self._pools[endpoint] = kind(**settings, network_backend=backend)
 
     def infer(self, request: Request, timeout_s: float, cancel: Cancel) -> Answer:
-        """Run one inference. Ctrl-C and the deadline close the connection, which the server notices.
-
-        A thread that waits in ``recv`` cannot be woken, so ``cancel`` takes effect when the answer comes; use
-        gRPC or ``AsyncClient`` where that matters.
-        """
-        cancel.check()
+        """Run one inference. Ctrl-C, ``cancel`` and the deadline close the connection, which the server notices."""
         body, headers = http_body(request)
-        until = time.monotonic() + timeout_s
-        with (
-            _typed(self._endpoint),
-            self._client.stream(
-                "POST", f"v2/models/{request.model}/infer", content=body, headers=headers, timeout=timeout_s
-            ) as response,
-        ):
-            received = bytearray()
-            for chunk in response.iter_raw():
-                received += chunk
-                _check_size(self._endpoint, len(received))
-                if time.monotonic() > until:  # httpx counts each read by itself
-                    raise TimeoutError
-        cancel.check()
-        if response.status_code != 200:
-            raise http_error(response.status_code, bytes(received), str(self._endpoint))
-        return http_answer(request.model, response.headers, bytes(received))
+        path = f"v2/models/{request.model}/infer"
+        received = self._ask("POST", path, body, headers, timeout_s, cancel, MAX_ANSWER_BYTES)
+        return received.answer(request.model)
 
-    def query(self, query: Query, timeout_s: float) -> dict[str, Any]:
+    def query(self, query: Query, timeout_s: float, cancel: Cancel) -> dict[str, Any]:
         """Ask about the server."""
-        body = None if query.body is None else json.dumps(query.body)
-        with _typed(self._endpoint):
-            response = self._client.request(query.verb, query.path, content=body, timeout=timeout_s)
-        return _fields(query, response, self._endpoint)
+        body = b"" if query.body is None else json.dumps(query.body).encode()
+        return self._ask(query.verb, query.path, body, {}, timeout_s, cancel, MAX_WORDS_BYTES).fields(query)
+
+    def _ask(
+        self,
+        verb: str,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        timeout_s: float,
+        cancel: Cancel,
+        limit: int,
+    ) -> _Received:
+        """The answer of the first server that gives one."""
+        until = time.monotonic() + timeout_s
+        *others, last = self.in_turn()
+        for endpoint in (*others, last):
+            token = _waiting.set((until, cancel))
+            try:
+                with _typed(endpoint):
+                    asked = self.asked(endpoint, headers, max(0.001, until - time.monotonic()))
+                    url = self.url(endpoint, path)
+                    with self._pools[endpoint].stream(verb, url, content=body or None, **asked) as response:
+                        received = _Received(response, endpoint, limit)
+                        for chunk in response.iter_stream():
+                            received.add(chunk)
+                return received
+            except ServerUnavailable:
+                cancel.check()
+                self.failed(endpoint)
+                if endpoint is last:
+                    raise
+            finally:
+                _waiting.reset(token)
+        raise AssertionError("unreachable: the loop ends by return or raise")
 
     def close(self) -> None:
-        """Close the pool."""
-        self._client.close()
+        """Close the pools."""
+        for pool in self._pools.values():
+            pool.close()
 
 
-class AsyncHttpTransport:
-    """One connection pool, for one asyncio loop."""
+class AsyncHttpTransport(_Servers):
+    """A connection pool for each server, for one asyncio loop."""
 
-    def __init__(self, endpoint: Endpoint, wiring: Wiring) -> None:
-        self._endpoint = endpoint
-        self._client = httpx.AsyncClient(**_settings(endpoint, wiring))
+    def __init__(self, endpoints: tuple[Endpoint, ...], wiring: Wiring) -> None:
+        super().__init__(endpoints, wiring)
+        self._pools: dict[Endpoint, Any] = {}
+        for endpoint in endpoints:
+            settings = _settings(endpoint, wiring)
+            kind = httpcore.AsyncHTTPProxy if "proxy_url" in settings else httpcore.AsyncConnectionPool
+            self._pools[endpoint] = kind(**settings)
 
     async def infer(self, request: Request, timeout_s: float) -> Answer:
         """Run one inference. Cancelling the task and the deadline close the connection, which the server
         notices.
         """
         body, headers = http_body(request)
-        received = bytearray()
-        with _typed(self._endpoint):
-            async with (
-                asyncio.timeout(timeout_s),
-                self._client.stream(
-                    "POST", f"v2/models/{request.model}/infer", content=body, headers=headers, timeout=None
-                ) as response,
-            ):
-                async for chunk in response.aiter_raw():
-                    received += chunk
-                    _check_size(self._endpoint, len(received))
-        if response.status_code != 200:
-            raise http_error(response.status_code, bytes(received), str(self._endpoint))
-        return http_answer(request.model, response.headers, bytes(received))
+        path = f"v2/models/{request.model}/infer"
+        received = await self._ask("POST", path, body, headers, timeout_s, MAX_ANSWER_BYTES)
+        return received.answer(request.model)
 
     async def query(self, query: Query, timeout_s: float) -> dict[str, Any]:
         """Ask about the server."""
-        body = None if query.body is None else json.dumps(query.body)
-        with _typed(self._endpoint):
-            async with asyncio.timeout(timeout_s):
-                response = await self._client.request(query.verb, query.path, content=body, timeout=None)
-        return _fields(query, response, self._endpoint)
+        body = b"" if query.body is None else json.dumps(query.body).encode()
+        return (await self._ask(query.verb, query.path, body, {}, timeout_s, MAX_WORDS_BYTES)).fields(query)
+
+    async def _ask(
+        self, verb: str, path: str, body: bytes, headers: Mapping[str, str], timeout_s: float, limit: int
+    ) -> _Received:
+        """The answer of the first server that gives one."""
+        until = time.monotonic() + timeout_s
+        *others, last = self.in_turn()
+        for endpoint in (*others, last):
+            try:
+                with _typed(endpoint):
+                    left_s = max(0.001, until - time.monotonic())
+                    asked, url = self.asked(endpoint, headers, left_s), self.url(endpoint, path)
+                    async with (
+                        asyncio.timeout(left_s),
+                        self._pools[endpoint].stream(verb, url, content=body or None, **asked) as response,
+                    ):
+                        received = _Received(response, endpoint, limit)
+                        async for chunk in response.aiter_stream():
+                            received.add(chunk)
+                return received
+            except ServerUnavailable:
+                self.failed(endpoint)
+                if endpoint is last:
+                    raise
+        raise AssertionError("unreachable: the loop ends by return or raise")
 
     async def close(self) -> None:
-        """Close the pool."""
-        await self._client.aclose()
+        """Close the pools."""
+        for pool in self._pools.values():
+            await pool.aclose()
+
+
+_waiting: ContextVar[tuple[float, Cancel]] = ContextVar("bgclient.waiting")
+"""Until when the call of this thread may wait, by ``time.monotonic``, and what cancels it."""
+
+
+class _Backend:
+    """httpcore's network for threads, whose streams know the whole call's deadline."""
+
+    def __init__(self) -> None:
+        self._network = httpcore.SyncBackend()
+
+    def connect_tcp(self, *given: Any, **named: Any) -> _Stream:
+        return _Stream(self._network.connect_tcp(*given, **named))
+
+    def sleep(self, seconds: float) -> None:
+        self._network.sleep(seconds)
+
+
+class _Stream:
+    """A connection whose reads and writes end with the call, however slowly the other side drips."""
+
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+
+    @staticmethod
+    def _left_s() -> float:
+        until, cancel = _waiting.get()
+        if cancel.ordered:
+            raise CallCancelled(CLOSED)
+        left_s = until - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        return left_s
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        while True:
+            wait_s = min(_WAKE_S, self._left_s())
+            try:
+                return self._stream.read(max_bytes, wait_s)
+            except httpcore.ReadTimeout:
+                continue
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        for start in range(0, len(buffer), 1 << 16):
+            self._stream.write(buffer[start : start + (1 << 16)], self._left_s())
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> _Stream:
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, self._left_s()))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)

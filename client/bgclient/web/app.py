@@ -249,7 +249,7 @@ class Service:
         self, photo: bytes, info: PhotoInfo, wanted: parameters.Wanted, options: Options
     ) -> answer.Rendered:
         where = self.settings.where
-        cutout = await self.client.cut(photo, where=where, timeout_s=self.settings.cut_s, **vars(options))
+        cutout = await self.client.cut(photo, options, where=where, timeout_s=self.settings.cut_s)
         for phase in _PHASES[where]:
             self.metrics.phases.labels(phase).observe(getattr(cutout.timings, f"{phase}_ms") / 1e3)
         return await asyncio.to_thread(answer.render, cutout, info.size_hw, wanted, options)

@@ -1,0 +1,83 @@
+"""Where a client's calls go, and what it knows of the other side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bgclient import _retry
+from bgclient._endpoints import Endpoint, described
+from bgclient._retry import Deadline
+from bgclient._served import Served
+from bgclient.errors import DeadlineExceeded, NetworkChanged, ServerBusy, ServerUnavailable, TransportError
+from bgclient.transports import Wiring
+
+if TYPE_CHECKING:
+    from bgclient.local import LocalNetwork
+
+
+class Link:
+    """What one client holds open in one process, and for ``AsyncClient`` in one loop."""
+
+    transport: Any = None
+    """Opened by the client."""
+    served: Served | None = None
+    """What is served, once a server has said it."""
+    reached = False
+    """True once a server has answered: from then on it is waited for until the deadline."""
+    closed = False
+
+    def __init__(
+        self,
+        endpoints: tuple[Endpoint, ...],
+        wiring: Wiring,
+        *,
+        embedded: str | None = None,
+        local: LocalNetwork | None = None,
+    ) -> None:
+        self.endpoints, self.wiring, self.local = endpoints, wiring, local
+        self.server = "this process" if local else described(endpoints)
+        self._embedded = embedded
+        if local is not None:
+            self.served = Served(local.contract, "network")
+
+    @property
+    def outdated(self) -> bool:
+        """True when it leads to an embedded server that gave up; calls on their way still end by themselves."""
+        if self._embedded is None:
+            return False
+        from bgclient import embedded
+
+        return not embedded.answers_at(self._embedded)
+
+    def pause_after(self, error: TransportError, tries: int, deadline: Deadline, *, retry: bool) -> float:
+        """Seconds until the next try; raises the last word on ``error`` where there is none."""
+        unreached = isinstance(error, ServerUnavailable) and not self.reached
+        self.reached = self.reached or not unreached
+        if isinstance(error, NetworkChanged | ServerUnavailable):
+            self.served = None if self.local is None else self.served  # another server may answer next time
+        left_s = deadline.left_s
+        if unreached:
+            left_s = min(left_s, _retry.FIRST_CONTACT_S - deadline.elapsed_s)
+        pause_s = _retry.pause_s(error, tries, left_s) if retry else None
+        if pause_s is None:
+            raise _last_word(error, self.server, tries, deadline) from error
+        return pause_s
+
+
+def _last_word(error: TransportError, server: str, tries: int, deadline: Deadline) -> TransportError:
+    """The error that the caller sees: what, which, after how long, and what next."""
+    tried = f"{tries} {'try' if tries == 1 else 'tries'}"
+    match error:
+        case ServerUnavailable():
+            return ServerUnavailable(
+                f"{error} after {deadline.elapsed_s:.1f} s and {tried}; "
+                'start one with "bgclient serve", or set BGCLIENT_URL to where one runs'
+            )
+        case ServerBusy():
+            return ServerBusy(f"{error} ({tried} in {deadline.elapsed_s:.1f} s)")
+        case DeadlineExceeded():
+            return DeadlineExceeded(
+                f"no answer from {server} within {deadline.timeout_s:g} s ({tried}); "
+                'give a longer timeout_s, or see with "bgclient doctor" what takes so long'
+            )
+    return type(error)(str(error))
