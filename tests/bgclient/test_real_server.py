@@ -276,21 +276,37 @@ import triton_python_backend_utils as pb_utils
 
 class TritonPythonModel:
     def execute(self, requests):
-        return [self.response(pb_utils.get_input_tensor_by_name(r, "photo").as_numpy()) for r in requests]
+        return [self.response(pb_utils.get_input_tensor_by_name(r, "%s").as_numpy()) for r in requests]
 
-    def response(self, photos):
-        alpha = np.zeros((len(photos), 1, %d, %d), np.float32)
-        tensors = [pb_utils.Tensor("%s", %s)]
-        return pb_utils.InferenceResponse(tensors)
+    def response(self, given):
+        alpha = np.zeros((len(given), 1, %d, %d), np.float32)
+        return pb_utils.InferenceResponse([pb_utils.Tensor("%s", %s)])
 """
 
 OLD_CONFIG = """
 backend: "python"
 max_batch_size: 8
-input { name: "photo" data_type: TYPE_STRING dims: [1] }
+input { name: "%s" data_type: %s dims: %s }
 output { name: "%s" data_type: %s dims: %s }
 instance_group { count: 1 kind: KIND_CPU }
+"""
+
+OLD_ENSEMBLE = """
+platform: "ensemble"
+max_batch_size: 8
+input { name: "photo" data_type: TYPE_STRING dims: [1] }
+output { name: "alpha" data_type: TYPE_FP32 dims: %s }
 parameters { key: "contract" value { string_value: %s } }
+ensemble_scheduling {
+  step {
+    model_name: "reader" model_version: -1
+    input_map { key: "photo" value: "photo" } output_map { key: "image" value: "image" }
+  }
+  step {
+    model_name: "network" model_version: -1
+    input_map { key: "image" value: "image" } output_map { key: "alpha" value: "alpha" }
+  }
+}
 """
 
 
@@ -301,14 +317,20 @@ def old_server(tmp_path_factory):
     from bgserver import Server
 
     contract, repository = Contract(), tmp_path_factory.mktemp("models")
-    for name, output, kind, shape, value in [
-        ("cutout", "cutout", "TYPE_STRING", [1], "photos"),
-        ("matte", "alpha", "TYPE_FP32", [1, *contract.size_hw], "alpha"),
-        ("matte_alone", "alpha", "TYPE_FP32", [1, *contract.size_hw], "alpha"),
+    photo, image = ("photo", "TYPE_STRING", [1]), ("image", "TYPE_UINT8", [3, *contract.size_hw])
+    alpha = ("alpha", "TYPE_FP32", [1, *contract.size_hw])
+    for name, taken, given, value in [
+        ("cutout", photo, ("cutout", "TYPE_STRING", [1]), "given"),
+        ("reader", photo, image, "np.zeros((len(given), 3, *alpha.shape[2:]), np.uint8)"),
+        ("network", image, alpha, "alpha"),
     ]:
         (repository / name / "1").mkdir(parents=True)
-        (repository / name / "1" / "model.py").write_text(OLD_MODEL % (*contract.size_hw, output, value))
-        config = OLD_CONFIG % (output, kind, shape, json.dumps(contract.to_json()))
+        model = OLD_MODEL % (taken[0], *contract.size_hw, given[0], value)
+        (repository / name / "1" / "model.py").write_text(model)
+        (repository / name / "config.pbtxt").write_text(OLD_CONFIG % (*taken, *given))
+    for name in ("matte", "matte_alone"):
+        (repository / name / "1").mkdir(parents=True)
+        config = OLD_ENSEMBLE % (alpha[2], json.dumps(contract.to_json()))
         (repository / name / "config.pbtxt").write_text(config)
     models = ("cutout", "matte", "matte_alone")
     with Server("cpu", repository, models=models, canary_timeout_s=60.0, start_timeout_s=300.0) as running:
@@ -329,10 +351,12 @@ def test_a_server_with_older_models_is_told_from_a_broken_one(old_server, portra
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_what_a_server_lacks_and_has_is_named(old_server, portrait, protocol):
     said = (
-        r"lacks 'cutout_alone'; it has cutout, matte, matte_alone; where='client' needs 'matte_alone' alone"
+        r"lacks 'cutout_alone'; it has cutout, matte, matte_alone, network, reader; "
+        r"where='client' needs 'matte_alone' alone"
     )
-    url = getattr(old_server, f"{protocol}_url")
-    with Client(url, model="alone", timeout_s=TIMEOUT_S) as client, pytest.raises(ModelMissing, match=said):
+    settings = {"model": "alone", "timeout_s": TIMEOUT_S, "headers": old_server.admin_headers}
+    client = Client(getattr(old_server, f"{protocol}_url"), **settings)
+    with client, pytest.raises(ModelMissing, match=said):
         client.cut(portrait, where="server")
 
 
