@@ -107,7 +107,6 @@ def test_nothing_is_overwritten_without_force(bgclient, me):
         (["--people", "main", "--edges", "none"], "RGBA"),
         (["--canvas", "200x100", "--position", "center"], "RGBA"),
         (["--where", "server"], "RGBA"),
-        (["--shared-memory"], "RGBA"),
     ],
 )
 def test_an_option_reaches_the_picture(bgclient, me, flags, mode):
@@ -525,9 +524,9 @@ def test_completion_knows_the_commands(run_python, shell, words):
 
 
 def test_completion_knows_the_options_of_a_command(run_python):
-    words = {"COMP_WORDS": "bgclient cut --shared", "COMP_CWORD": "2"}
+    words = {"COMP_WORDS": "bgclient cut --shad", "COMP_CWORD": "2"}
     done = run_python(COMPLETING, **words, _BGCLIENT_COMPLETE="complete_bash")
-    assert done.stdout.split() == ["--shared-memory"]
+    assert done.stdout.split() == ["--shadow"]
 
 
 def test_the_help_names_every_exit_status(bgclient):

@@ -325,8 +325,8 @@ async def test_too_many_at_a_time_are_told_to_come_back(app_with, fake_server):
 async def test_what_is_wrong_behind_is_for_the_log_and_not_for_the_caller(
     app_with, fake_server, error, caplog
 ):
-    fake_server.fail(*[error] * 10)
-    async with client_of(app_with()) as http:
+    fake_server.fail(*[error] * 50)
+    async with client_of(app_with(cut_s=0.4)) as http:
         answer = await post(http)
     assert (answer.status_code, code_of(answer)) == (503, "service_unavailable")
     assert "retry-after" in answer.headers
