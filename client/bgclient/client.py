@@ -23,6 +23,7 @@ from bgclient.errors import (
     AccessDenied,
     BgError,
     CallCancelled,
+    InternalError,
     ModelMissing,
     ServerUnavailable,
     TransportError,
@@ -261,6 +262,8 @@ class Client(BaseClient):
                 return Outcome(index, photo, self._cut(photo, asked, where, timeout_s, cancel))
             except BgError as error:
                 return Outcome(index, photo, error=_without_frames(error))
+            except Exception as error:  # one photo loses no other
+                return Outcome(index, photo, error=InternalError.of(error))
 
         return ordered(one, enumerate(photos), in_flight=in_flight, on_done=tally.count, on_stop=cancel.order)
 
@@ -515,6 +518,8 @@ class AsyncClient(BaseClient):
                 outcome = Outcome(index, photo, await self._cut(photo, options, where, timeout_s))
             except BgError as error:
                 outcome = Outcome(index, photo, error=_without_frames(error))
+            except Exception as error:  # one photo loses no other
+                outcome = Outcome(index, photo, error=InternalError.of(error))
             tally.count(outcome)
             return outcome
 

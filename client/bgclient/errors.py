@@ -8,6 +8,8 @@ BgError                       base; .code, .retryable, .status
 │       └── DownloadFailed    the other side gave no photo, too much of it, or too late
 ├── OptionError               an option, see ``bgimage.errors``
 ├── NoPersonFound
+├── InternalError             a fault of this software with one photo; no other photo is affected
+├── TargetError               a cut-out could not be written where it should go
 └── TransportError            the way to the server
     ├── NoServer              no address given, and nothing here can run the network
     ├── ServerUnavailable     nobody answers at the address, or not in working order   (retryable)
@@ -22,12 +24,15 @@ BgError                       base; .code, .retryable, .status
 
 from __future__ import annotations
 
+import errno
+
 from bgimage.errors import (
     BatchTooLarge,
     BgError,
     BrokenPhoto,
     DecodeTooSlow,
     EmptyPhoto,
+    InternalError,
     MissingCodec,
     NoPersonFound,
     OptionError,
@@ -49,6 +54,7 @@ __all__ = [
     "DecodeTooSlow",
     "DownloadFailed",
     "EmptyPhoto",
+    "InternalError",
     "MissingCodec",
     "ModelMissing",
     "NetworkChanged",
@@ -62,12 +68,28 @@ __all__ = [
     "ServerUnavailable",
     "SideTooLong",
     "SourceError",
+    "TargetError",
     "TooManyPixels",
     "TransportError",
     "UnknownFormat",
     "UrlRefused",
     "from_message",
 ]
+
+
+class TargetError(BgError):
+    """A cut-out could not be written where it should go."""
+
+    code = "cannot_write"
+    hopeless = False
+    """True where no other file can be written there either: a full disk, a read-only file system."""
+
+    @classmethod
+    def of(cls, target: object, error: OSError) -> TargetError:
+        """What the operating system said, about ``target`` by its own name."""
+        made = cls(f"{target}: {error.strerror or error}")
+        made.hopeless = error.errno in (errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))
+        return made
 
 
 class SourceError(PhotoError):

@@ -76,6 +76,13 @@ class Encoded:
         return sniff(self.data)
 
     @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of the picture, told from its header."""
+        from bgimage.codec import probe
+
+        return probe(self.data, self._limits).size_hw
+
+    @property
     def _limits(self) -> Limits:
         """A finished picture may weigh more than a photo: 48 megapixels of PNG are 90 MB."""
         from bgimage.codec import Limits
@@ -109,7 +116,7 @@ class Encoded:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Cutout:
     """A person, cut out of a photo."""
 
@@ -121,6 +128,24 @@ class Cutout:
     def finished(self) -> Finished:
         """Pixels, matte, box, confidence and metadata."""
         return self.made.decoded() if isinstance(self.made, Encoded) else self.made
+
+    def __repr__(self) -> str:
+        """Size, people, and how sure the network is of them."""
+        height, width = self.size_hw
+        if self.box is None:
+            people = "nobody found"
+        else:
+            left, top, right, bottom = self.box
+            people = f"people in ({left}, {top}, {right}, {bottom}), confidence {self.confidence:.2f}"
+        return f"<Cutout {width} x {height}, {people}, {self.timings.total_ms:.0f} ms>"
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of the picture, pixels."""
+        if isinstance(self.made, Encoded):
+            return self.made.size_hw
+        height, width, *_ = self.made.picture.shape
+        return height, width
 
     @property
     def pixels(self) -> Pixels:
@@ -184,7 +209,7 @@ class Cutout:
         Raises:
             OptionError: a suffix that is none of png, webp, avif, jpg, tif, or JPEG for a transparent
                 picture.
-            OSError: the file cannot be written.
+            TargetError: the file cannot be written.
         """
         target = Path(path)
         write_atomically(target, self.encode(format_of(target), quality=quality), overwrite=True)
@@ -200,6 +225,8 @@ class Cutout:
 
         import numpy as np
 
+        from bgimage.compose import over
+        from bgimage.finish import painted
         from bgimage.options import Options
 
         colour = Options.of(background=background).background
@@ -211,11 +238,8 @@ class Cutout:
             raise OptionError(
                 "this picture is not transparent: it was made as a matte or already has a background"
             )
-        top = np.iinfo(self.pixels.dtype).max
-        alpha = self.pixels[..., 3:].astype(np.float32) / top
-        paint = np.asarray(colour[:3], np.float32) * (top / 255)
-        mixed = paint + alpha * (self.pixels[..., :3] - paint)
-        pixels = np.rint(mixed).astype(self.pixels.dtype)
+        sheet = painted(np.array([[colour[:3]]], np.uint8), self.finished.icc, self.pixels.dtype)
+        pixels = over(self.pixels, tuple(sheet[0, 0].tolist()))
         return Cutout(dataclasses.replace(self.finished, picture=pixels), self.timings)
 
 

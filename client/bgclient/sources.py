@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -59,24 +60,32 @@ def load(photo: PhotoLike, limits: Limits, fetcher: Fetcher | None = None) -> by
 
 def _read_path(path: Path, limits: Limits) -> bytes:
     try:
-        size = path.stat().st_size
-        if size > limits.max_bytes:
-            raise PhotoTooLarge(f"{path}: {size} bytes, allowed are {limits.max_bytes}; scale it down")
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+            # to open a pipe that nobody writes to would wait for ever
+            raise SourceError(f"{path}: a pipe or device; open it yourself and give the file object")
+        if found.st_size > limits.max_bytes:
+            raise PhotoTooLarge(
+                f"{path}: {found.st_size} bytes, allowed are {limits.max_bytes}; scale it down"
+            )
         return path.read_bytes()
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror or error}; check the path") from error
 
 
 def _read_file(file: IO[bytes], limits: Limits) -> bytes:
-    try:
-        data = file.read(limits.max_bytes + 1)
-    except (OSError, ValueError) as error:
-        raise SourceError(f"the file object cannot be read: {error}") from error
-    if not isinstance(data, bytes):
-        raise SourceError(f"the file object gives {type(data).__name__}; open it in binary mode")
-    if len(data) > limits.max_bytes:
-        raise PhotoTooLarge(f"more than the allowed {limits.max_bytes} bytes; scale it down")
-    return data
+    data = bytearray()
+    while len(data) <= limits.max_bytes:  # one without a buffer gives a part at a time
+        try:
+            part = file.read(limits.max_bytes + 1 - len(data))
+        except (OSError, ValueError) as error:
+            raise SourceError(f"the file object cannot be read: {error}") from error
+        if not isinstance(part, bytes):
+            raise SourceError(f"the file object gives {type(part).__name__}; open it in binary mode")
+        if not part:
+            return bytes(data)
+        data += part
+    raise PhotoTooLarge(f"more than the allowed {limits.max_bytes} bytes; scale it down")
 
 
 def _from_pixels(photo: Any) -> Photo:

@@ -12,7 +12,8 @@
     │   ├── DecodeTooSlow       decoding passed Limits.max_decode_s
     │   └── MissingCodec        the format needs an extra that is not installed
     ├── OptionError             an option that does not exist, or a value outside its range
-    └── NoPersonFound           asked for a person, found none
+    ├── NoPersonFound           asked for a person, found none
+    └── InternalError           a fault of this software with one photo
 
 The ``code`` travels over the wire ("too_many_pixels: 900 megapixels ..."), and ``from_message`` builds the
 same class again on the other side.
@@ -118,6 +119,18 @@ class NoPersonFound(BgError):
 
     code = "no_person_found"
     status = 400
+
+
+class InternalError(BgError):
+    """A fault of this software with one photo or its options; no other photo is affected."""
+
+    code = "internal_error"
+
+    @classmethod
+    def of(cls, error: BaseException) -> InternalError:
+        """For whatever was raised and should not have been."""
+        said = str(error)[:200]
+        return cls(f"a fault of bgclient with this photo: {type(error).__name__}: {said}; please report it")
 
 
 def _tree(root: type[BgError]) -> dict[str, type[BgError]]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bgimage import colour, compose, foreground, metadata, people
+from bgimage import colour, compose, foreground, metadata, people, transparent
 from bgimage import matte as mattes
 from bgimage.codec import Limits, Photo, Pixels, decode, encode
 from bgimage.compose import Box, Frame
@@ -95,7 +95,11 @@ def finish(
             )
     if options.colors == "srgb":
         photo = _in_srgb(photo)
-    matte = mattes.refined(photo, people.decided(small), options.edges)
+    small = people.decided(small)
+    if photo.alpha is not None:
+        small = transparent.beneath(small, photo.alpha)
+        photo = transparent.visible(photo)
+    matte = mattes.refined(photo, small, options.edges)
     if options.region:
         matte = _inside(matte, options.region, photo.size_hw)
     shown = matte
@@ -183,11 +187,15 @@ def _decoded(data: bytes) -> NDArray[np.uint8]:
     return colour.to_srgb(pixels, picture.icc) if picture.icc else pixels
 
 
+def painted(colours: NDArray[np.uint8], icc: bytes | None, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """uint8 sRGB (h, w, 3) in a picture's colour space and depth, uint8 or uint16."""
+    if icc:
+        colours = colour.from_srgb(colours, icc)
+    return colours if dtype == np.uint8 else colours.astype(np.uint16) * 257
+
+
 def _paint(colours: NDArray[np.uint8], photo: Photo) -> NDArray[Any]:
-    """uint8 sRGB (h, w, 3) in the photo's colour space and depth."""
-    if photo.icc:
-        colours = colour.from_srgb(colours, photo.icc)
-    return colours if photo.pixels.dtype == np.uint8 else colours.astype(np.uint16) * 257
+    return painted(colours, photo.icc, photo.pixels.dtype)
 
 
 def _in_srgb(photo: Photo) -> Photo:

@@ -103,6 +103,7 @@ class Cut:
         decontaminate: replace the colour of half-transparent pixels by the foreground's share of it.
         """
         self._pixels, self._matte = photo.pixels, matte
+        self._opaque = None if photo.alpha is None else photo.alpha == np.iinfo(photo.alpha.dtype).max
         self._smooth = SmoothColours.of(photo, matte) if decontaminate else None
         self.shape = (*matte.shape, 4)
         self.dtype = photo.pixels.dtype
@@ -121,7 +122,12 @@ class Cut:
                 colours = colours.copy()
                 for y, x in boxes(cv2.inRange(alpha, 1, 254), SQUARE // 4):
                     top, left = first + area[0].start + y.start, area[1].start + x.start
-                    colours[y, x] = self._smooth.own(colours[y, x], alpha[y, x], top, left)
+                    own = self._smooth.own(colours[y, x], alpha[y, x], top, left)
+                    if (
+                        self._opaque is not None
+                    ):  # a pixel that is half transparent already shows no old background
+                        own = np.where(self._opaque[first:last][area][y, x][..., None], own, colours[y, x])
+                    colours[y, x] = own
             layer = cv2.cvtColor(colours, cv2.COLOR_RGB2RGBA)
             cv2.insertChannel(alpha if self.dtype == np.uint8 else alpha.astype(np.uint16) * 257, layer, 3)
             rgba[area] = cv2.copyTo(layer, alpha)

@@ -26,6 +26,14 @@ _LENGTH = re.compile(r"(\d+(?:\.\d+)?)(px|%)?")
 _BLUR = re.compile(r"blur(?::(\d+(?:\.\d+)?))?")
 
 
+_SHOWN = 100  # characters of a wrong value; Triton and HTTP refuse answers whose message is long
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """How to finish a cut-out. Every field is checked; ``OptionError`` names field, value and mend."""
@@ -79,11 +87,11 @@ class Options:
         for field, known in _CHOICES.items():
             if getattr(self, field) not in known:
                 raise OptionError(
-                    f"{field}={getattr(self, field)!r}: use one of {', '.join(map(str, known))}"
+                    f"{field}={_shown(getattr(self, field))}: use one of {', '.join(map(str, known))}"
                 )
         for field in ("decontaminate", "clean", "crop", "require_person", "keep_metadata", "drop_gps"):
             if not isinstance(getattr(self, field), bool):
-                raise OptionError(f"{field}={getattr(self, field)!r}: use true or false")
+                raise OptionError(f"{field}={_shown(getattr(self, field))}: use true or false")
         self._set("people", self._checked_people())
         if self.region is not None:
             self._set("region", self._integers("region", self.region, (4,)))
@@ -113,7 +121,7 @@ class Options:
         if value is None and optional:
             return
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise OptionError(f"{field}={value!r}: use a number from {low:g} to {high:g}")
+            raise OptionError(f"{field}={_shown(value)}: use a number from {low:g} to {high:g}")
 
     @staticmethod
     def _integers(field: str, value: Any, lengths: tuple[int, ...]) -> tuple[int, ...]:
@@ -122,16 +130,16 @@ class Options:
         except TypeError:
             numbers = ()
         if len(numbers) not in lengths or not all(
-            type(n) is int or (type(n) is float and n == int(n)) for n in numbers
+            type(n) is int or (type(n) is float and n.is_integer()) for n in numbers
         ):
-            raise OptionError(f"{field}={value!r}: use {' or '.join(map(str, lengths))} whole numbers")
+            raise OptionError(f"{field}={_shown(value)}: use {' or '.join(map(str, lengths))} whole numbers")
         return tuple(int(n) for n in numbers)
 
     def _checked_people(self) -> str | tuple[int, ...]:
         if isinstance(self.people, str):
             if self.people not in ("all", "main"):
                 raise OptionError(
-                    f"people={self.people!r}: use all, main, a point (x, y) or a box (left, top, right, bottom)"
+                    f"people={_shown(self.people)}: use all, main, a point (x, y) or a box (left, top, right, bottom)"
                 )
             return self.people
         numbers = self._integers("people", self.people, (2, 4))
@@ -147,18 +155,18 @@ class Options:
             blur = _BLUR.fullmatch(value)
             if blur:
                 if blur[1] is not None and not 0 < float(blur[1]) <= 500:
-                    raise OptionError(f"background={value!r}: a radius above 0 and up to 500 pixels")
+                    raise OptionError(f"background={_shown(value)}: a radius above 0 and up to 500 pixels")
                 return value
             try:
                 red, green, blue, *opacity = ImageColor.getrgb(value)
             except ValueError as error:
                 raise OptionError(
-                    f'background={value!r}: use a colour such as "#ff8800" or "white", or "blur"'
+                    f'background={_shown(value)}: use a colour such as "#ff8800" or "white", or "blur"'
                 ) from error
             return red, green, blue, *(opacity or [255])[:1]  # type: ignore[return-value]
         numbers = self._integers("background", value, (3, 4))
         if not all(0 <= n <= 255 for n in numbers):
-            raise OptionError(f"background={value!r}: each number 0..255")
+            raise OptionError(f"background={_shown(value)}: each number 0..255")
         return (*numbers, 255)[:4]  # type: ignore[return-value]
 
     def _checked_position(self) -> str | tuple[float, float]:
@@ -167,22 +175,22 @@ class Options:
             return value
         numbers = value if isinstance(value, tuple | list) else ()
         if len(numbers) != 2 or not all(isinstance(n, int | float) and 0 <= n <= 1 for n in numbers):
-            raise OptionError(f'position={value!r}: use "original", "center" or (x, y) in 0..1')
+            raise OptionError(f'position={_shown(value)}: use "original", "center" or (x, y) in 0..1')
         return float(numbers[0]), float(numbers[1])
 
     def margins(self, box_hw: tuple[int, int]) -> tuple[int, int, int, int]:
         """Pixels at top, right, bottom, left of people's box of that size; at most half of it or 500 each."""
         words = self.margin.split()
         if len(words) not in (1, 2, 4) or not all(_LENGTH.fullmatch(word) for word in words):
-            raise OptionError(f'margin={self.margin!r}: use 1, 2 or 4 lengths such as "20px" or "5%"')
+            raise OptionError(f'margin={_shown(self.margin)}: use 1, 2 or 4 lengths such as "20px" or "5%"')
         sides = [words[i % len(words)] for i in range(4)]
         pixels = []
         for side, extent in zip(sides, (box_hw[0], box_hw[1], box_hw[0], box_hw[1]), strict=True):
             number, unit = _LENGTH.fullmatch(side).groups()  # type: ignore[union-attr]
             if unit == "%" and float(number) > 50:
-                raise OptionError(f"margin={self.margin!r}: at most 50%")
+                raise OptionError(f"margin={_shown(self.margin)}: at most 50%")
             if unit != "%" and float(number) > 500:
-                raise OptionError(f"margin={self.margin!r}: at most 500px")
+                raise OptionError(f"margin={_shown(self.margin)}: at most 500px")
             pixels.append(round(float(number) * extent / 100 if unit == "%" else float(number)))
         return pixels[0], pixels[1], pixels[2], pixels[3]
 
@@ -208,19 +216,21 @@ class Options:
         """Read what ``to_json`` wrote, or any JSON object of fields. ``OptionError`` names what is wrong."""
         try:
             values = json.loads(text or "{}")
-        except ValueError as error:
-            raise OptionError(f"options are no JSON: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise OptionError(f"options are not JSON: {error}") from error
         if not isinstance(values, dict):
             raise OptionError(f"options are a JSON {type(values).__name__}; send an object of fields")
         return cls.of(**values)
 
     @classmethod
-    def of(cls, **values: Any) -> Options:
+    def of(cls, /, **values: Any) -> Options:
         """``Options(**values)`` whose unknown names are an ``OptionError`` that lists the known ones."""
         known = [field.name for field in dataclasses.fields(cls)]
         unknown = sorted(set(values) - set(known))
         if unknown:
-            raise OptionError(f"unknown option {', '.join(unknown)}; there are {', '.join(known)}")
+            raise OptionError(
+                f"unknown option {_shown(', '.join(unknown))[1:-1]}; there are {', '.join(known)}"
+            )
         for name, value in values.items():
             if isinstance(value, dict) and set(value) == {"base64"}:
                 try:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bgimage.codec import check_batch
 from bgimage.contract import Contract
-from bgimage.errors import BgError
+from bgimage.errors import BgError, InternalError
 from bgimage.meters import Meters
 from bgimage.stuck import ends_when_stuck
 
@@ -24,8 +24,8 @@ MAX_ID = 128
 class PhotoModel:
     """Base of a ``TritonPythonModel``, which says what it answers.
 
-    A bad photo is its own request's INVALID_ARGUMENT. Everything else that goes wrong is that request's INTERNAL: the
-    traceback names paths, so it stays in the server's log.
+    A bad photo is its own request's INVALID_ARGUMENT. Everything else that goes wrong is that request's INTERNAL
+    (``InternalError``): the traceback names paths, so it stays in the server's log.
     """
 
     triton: ClassVar[Any]
@@ -86,7 +86,7 @@ class PhotoModel:
             outcome, said = error.code, (error.message(), status.INVALID_ARG)
         except Exception:
             self.triton.Logger.log_error(traceback.format_exc())
-            outcome, said = "error", (f"error: {self.failure}", status.INTERNAL)
+            outcome, said = "error", (InternalError(self.failure).message(), status.INTERNAL)
         self._log(request.request_id(), outcome, 1e3 * (time.perf_counter() - began))
         if said is None:
             return self.triton.InferenceResponse(tensors)

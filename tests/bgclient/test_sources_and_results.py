@@ -1,9 +1,15 @@
 """Everything that may be a photo, and everything that may be done with a cut-out."""
 
+import asyncio
 import dataclasses
+import importlib
 import io
+import os
 import pickle
+import re
 import stat
+import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import get_type_hints
 
@@ -11,15 +17,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bgclient import _files
 from bgclient._files import remove_parts, write_atomically
-from bgclient.client import Client
+from bgclient.client import AsyncClient, Client
 from bgclient.errors import (
     BrokenPhoto,
     EmptyPhoto,
+    InternalError,
     OptionError,
     PhotoTooLarge,
     ServerUnavailable,
     SourceError,
+    TargetError,
     UnknownFormat,
     UrlRefused,
 )
@@ -27,6 +36,7 @@ from bgclient.options import CutOptions
 from bgclient.results import Encoded
 from bgclient.testing import FakeServer
 from bgimage.codec import Limits, decode
+from bgimage.colour import of_code_points
 from bgimage.options import Options
 
 
@@ -242,16 +252,150 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     write_atomically(target, b"second", overwrite=True)
     assert target.read_bytes() == b"second"
 
-    def full(self, data):
-        with self.open("wb") as file:
-            file.write(data[:2])
+    def full(file, data):
+        file.write(data[:2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(_files, "write_whole", full)
+    with pytest.raises(TargetError, match=r"me\.png: No space") as raised:
         write_atomically(target, b"third", overwrite=True)
+    assert raised.value.hopeless
     assert [path.name for path in tmp_path.iterdir()] == ["me.png"]
     assert target.read_bytes() == b"second"
+
+
+def test_errors_name_the_target_and_never_the_temporary_file(tmp_path, client, photo):
+    cutout = client.cut(photo)
+    (tmp_path / "loop").symlink_to("loop")
+    for target in ("missing/me.png", "loop/me.png"):
+        with pytest.raises(TargetError, match=target.rsplit("/", 1)[-1]) as raised:
+            cutout.save(tmp_path / target)
+        assert ".part" not in str(raised.value)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no FIFOs, no permissions there")
+def test_links_pipes_and_devices_are_written_through(tmp_path):
+    real, link, pipe = tmp_path / "real.png", tmp_path / "link.png", tmp_path / "pipe.png"
+    real.write_bytes(b"old")
+    real.chmod(0o640)
+    link.symlink_to("real.png")
+    write_atomically(link, b"new", overwrite=True)
+    assert link.is_symlink()
+    assert real.read_bytes() == b"new"
+    assert stat.S_IMODE(real.stat().st_mode) == 0o640
+    (tmp_path / "later.png").symlink_to("made.png")
+    write_atomically(tmp_path / "later.png", b"new", overwrite=True)
+    assert (tmp_path / "made.png").read_bytes() == b"new"
+    os.mkfifo(pipe)
+    data = bytes(300_000)  # more than a pipe holds
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_bytes)
+        write_atomically(pipe, data, overwrite=True)
+        assert read.result() == data
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    write_atomically(Path("/dev/null"), b"gone", overwrite=True)
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_a_name_of_255_bytes_can_be_written(tmp_path):
+    target = tmp_path / ("ä" * 125 + ".png")
+    write_atomically(target, b"x", overwrite=True)
+    assert target.read_bytes() == b"x"
+
+
+def test_threads_may_write_the_same_file(tmp_path):
+    target = tmp_path / "me.png"
+
+    def write(letter):
+        for _ in range(50):
+            write_atomically(target, letter * 100_000, overwrite=True)
+            seen = target.read_bytes()
+            assert len(seen) == 100_000
+            assert len(set(seen)) == 1
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(write, (b"a", b"b", b"c")))
+    assert [path.name for path in tmp_path.iterdir()] == ["me.png"]
+
+
+def test_a_file_without_a_buffer_is_written_whole(tmp_path):
+    class Slow(io.RawIOBase):
+        got = b""
+
+        def write(self, data):
+            self.got += bytes(data[:1000])
+            return min(1000, len(data))
+
+    slow = Slow()
+    _files.write_whole(slow, b"x" * 2500)
+    assert slow.got == b"x" * 2500
+
+
+def test_a_file_object_that_gives_a_part_at_a_time_is_read_whole(client, jpeg):
+    class Parts(io.RawIOBase):
+        def __init__(self):
+            self.left = jpeg
+
+        def readable(self):
+            return True
+
+        def readinto(self, out):
+            part, self.left = self.left[: min(len(out), 1000)], self.left[1000:]
+            out[: len(part)] = part
+            return len(part)
+
+    assert client.cut(Parts()).size_hw == client.cut(jpeg).size_hw
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no FIFOs there")
+def test_a_pipe_by_its_path_is_refused_and_never_waited_for(client, tmp_path):
+    os.mkfifo(tmp_path / "me.jpg")
+    with pytest.raises(SourceError, match="pipe"):
+        client.cut(tmp_path / "me.jpg")
+
+
+def test_a_cut_out_says_what_it_is(client, photo):
+    cutout = client.cut(photo)
+    assert re.fullmatch(
+        r"<Cutout 120 x 90, people in \(\d+, \d+, \d+, \d+\), confidence [01]\.\d\d, \d+ ms>", repr(cutout)
+    )
+    nobody = Client(
+        "any:1", connector=FakeServer(network=lambda image: np.zeros(image.shape[1:], np.float32))
+    )
+    assert "nobody found" in str(nobody.cut(photo))
+
+
+def test_a_colour_laid_under_is_the_same_as_a_background(client):
+    profile = of_code_points(12, 13)
+    wide = Image.new("RGB", (40, 30), (10, 20, 30))
+    out = io.BytesIO()
+    wide.save(out, "PNG", icc_profile=profile)
+    under = client.cut(out.getvalue()).on("#3366cc").pixels
+    np.testing.assert_allclose(
+        under.astype(int), client.cut(out.getvalue(), background="#3366cc").pixels.astype(int), atol=1
+    )
+
+
+@pytest.mark.parametrize("twin", [Client, AsyncClient])
+def test_whatever_is_raised_for_one_photo_is_that_photos_error(twin, photo, monkeypatch):
+    def broken(photo, *rest):
+        if photo.size_hw == (7, 7):
+            raise struct.error("'I' format requires 0 <= number <= 4294967295")
+        return made(photo, *rest)
+
+    finish_module = importlib.import_module("bgimage.finish")
+    made = finish_module.finish
+    monkeypatch.setattr(finish_module, "finish", broken)
+    photos = [photo, np.zeros((7, 7, 3), np.uint8), photo]
+    client = twin("fake:8001", connector=FakeServer())
+
+    async def gathered():
+        return [outcome async for outcome in client.cut_many(photos)]
+
+    outcomes = asyncio.run(gathered()) if twin is AsyncClient else list(client.cut_many(photos))
+    assert [outcome.ok for outcome in outcomes] == [True, False, True]
+    assert isinstance(outcomes[1].error, InternalError)
+    assert "report it" in str(outcomes[1].error)
 
 
 def test_a_written_file_has_the_usual_permissions(tmp_path):
@@ -272,16 +416,12 @@ def test_without_hard_links_nothing_is_overwritten_either(tmp_path, monkeypatch)
         write_atomically(tmp_path / "me.png", b"second", overwrite=False)
 
 
-def test_parts_of_dead_processes_are_removed_and_others_stay(tmp_path):
-    import os
-
-    names = {
-        ".bgclient-999999999-a.png.part": False,
-        f".bgclient-{os.getpid()}-a.png.part": True,
-        "a.part": True,
-    }
+def test_temporary_files_are_removed_once_nobody_can_be_writing_them(tmp_path):
+    names = {".bgclient-old.part": False, ".bgclient-new.part": True, "a.part": True}
     for name in names:
         (tmp_path / name).touch()
+    for name in (".bgclient-old.part", "a.part"):
+        os.utime(tmp_path / name, (1, 1))
     remove_parts(tmp_path)
     assert {name: (tmp_path / name).exists() for name in names} == names
 

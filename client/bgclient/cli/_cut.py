@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -11,11 +12,11 @@ import typer
 
 from bgclient._files import remove_parts
 from bgclient.cli import _server_options as server
-from bgclient.cli._plan import SUFFIX_OF, Plan, folder_jobs, is_url, plan
+from bgclient.cli._plan import SUFFIX_OF, Job, Plan, folder_jobs, is_url, plan
 from bgclient.cli._run import Cutter, Summary, run_many, watch
 from bgclient.cli._talk import Ending, Status
 from bgclient.client import Client
-from bgclient.errors import OptionError
+from bgclient.errors import OptionError, TargetError
 from bgclient.results import format_of
 
 _PICTURE = "Picture"
@@ -187,6 +188,7 @@ def cut(
     _check(planned, options, force=force, as_json=as_json, watching=watch_folder)
     if not allow_urls and any(is_url(job.source) for job in planned.jobs):
         raise Ending(Status.USAGE, "URLs are fetched only with --allow-urls, and from public addresses")
+    _make_folder(planned)
     with server.client_of(
         url,
         engine=engine,
@@ -230,10 +232,30 @@ def _background(
     if blur is not None:
         return f"blur:{blur:g}"
     if image is not None:
-        return image.read_bytes()
+        return _read(image)
     if colour is not None and colour[:1].isdigit():
         return _numbers(colour, int)
     return colour
+
+
+def _make_folder(planned: Plan) -> None:
+    """The folder of the cut-outs, or one sentence before the first photo is read."""
+    if planned.target is not None and planned.jobs:
+        try:
+            planned.target.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise TargetError(f"{planned.target} exists and is not a folder; name another one") from None
+        except OSError as error:
+            raise TargetError.of(planned.target, error) from error
+
+
+def _read(picture: Path) -> bytes:
+    from bgclient.sources import load
+    from bgimage.codec import Limits
+
+    data = load(picture, Limits())
+    assert isinstance(data, bytes)  # of a path
+    return data
 
 
 def _check(planned: Plan, options: dict[str, Any], *, force: bool, as_json: bool, watching: bool) -> None:
@@ -248,12 +270,36 @@ def _check(planned: Plan, options: dict[str, Any], *, force: bool, as_json: bool
                 raise Ending(Status.USAGE, "stdout is a terminal; redirect it, or name a TARGET")
         else:
             format = format or format_of(first.target)
-            if first.target.exists() and not force:
-                raise Ending(Status.USAGE, f"{first.target} exists; --force overwrites it")
+            _check_target(first, force=force)
     if format == "jpeg" and options["background"] is None and options["output"] != "matte":
         raise Ending(Status.USAGE, "JPEG has no transparency; give --bgcolor, or --format png or webp")
     if watching and planned.folder is None:
         raise Ending(Status.USAGE, "--watch wants one folder")
+
+
+def _check_target(job: Job, *, force: bool) -> None:
+    """Refuse to overwrite what is there, and with --force a photo that was meant to be cut as well."""
+    target, source = job.target, Path(job.source)
+    if target is None or not os.path.lexists(target):
+        return
+    both = f"to cut both, name a folder last: bgclient cut {shlex.join([job.source, str(target)])} cutouts/"
+    if not force:
+        raise Ending(Status.USAGE, f"{target} exists; --force overwrites it; {both}")
+    if os.path.exists(source) and os.path.exists(target) and os.path.samefile(source, target):
+        raise Ending(Status.USAGE, f"{target} is the photo itself; name another file")
+    if target.is_file() and not target.stem.startswith(source.stem) and _is_opaque(target):
+        raise Ending(Status.USAGE, f"{target} may be a photo of yours and is not overwritten; {both}")
+
+
+def _is_opaque(path: Path) -> bool:
+    """True for a picture without transparency, which a cut-out has."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return not image.has_transparency_data
+    except (OSError, SyntaxError, ValueError):
+        return False
 
 
 def _fetcher() -> Any:
@@ -282,7 +328,7 @@ def _many(client: Client, cutter: Cutter, planned: Plan, *, jobs: int, as_json: 
     return run_many(
         client,
         cutter,
-        planned.jobs,
+        planned,
         in_flight=jobs,
         as_json=as_json,
         quiet=quiet,
@@ -298,6 +344,8 @@ def _watch(
     folder, into = planned.folder, planned.target
     assert folder is not None
     assert into is not None
+    for error in planned.unreadable:
+        say(f"{error.filename}: {error.strerror}; its photos are left out")
     say(f"watching {folder}, cut-outs go to {into}; Ctrl-C ends")
     suffix = SUFFIX_OF[format or "png"]
 

@@ -5,13 +5,29 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bgclient.cli._talk import Ending, Status
 
 SUFFIXES = frozenset(
-    [".jpg", ".jpeg", ".jpe", ".png", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".bmp", ".gif"]
+    [
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".pjpeg", ".pjp", ".png", ".apng", ".webp"),
+        *(
+            ".avif",
+            ".avifs",
+            ".heic",
+            ".heics",
+            ".heif",
+            ".heifs",
+            ".hif",
+            ".tif",
+            ".tiff",
+            ".bmp",
+            ".dib",
+            ".gif",
+        ),
+    ]
 )
 """Files of a folder that are taken for photos; a file that is named is always taken."""
 
@@ -28,7 +44,7 @@ class Job:
     """None: stdout."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Plan:
     """What a command line asks for."""
 
@@ -39,6 +55,10 @@ class Plan:
     """The folder that is read, where there is exactly one."""
     target: Path | None
     """The folder that is written, where there is one."""
+    unreadable: list[OSError] = field(default_factory=list)
+    """Folders that could not be looked into."""
+    left_out: int = 0
+    """Cut-outs that lie beside their photos, and are not cut again."""
 
 
 def is_url(text: str) -> bool:
@@ -91,26 +111,40 @@ def _folder_plan(folder: Path, target: str | None, suffix: str) -> Plan:
         raise Ending(Status.USAGE, "a folder of cut-outs does not fit into stdout; name a folder")
     if target is not None and os.path.isfile(target):
         raise Ending(Status.USAGE, f"{target} is a file; the cut-outs of a folder go into a folder")
-    into = Path(target) if target is not None else folder.with_name(f"{folder.resolve().name}-cut")
-    if into.resolve() == folder.resolve():
+    into = Path(target) if target is not None else folder.with_name(f"{_real(folder).name}-cut")
+    if _real(into) == _real(folder):
         raise Ending(Status.USAGE, f"{into} is the folder of the photos; cut-outs go into another one")
-    return Plan(folder_jobs(folder, into, suffix), many=True, folder=folder, target=into)
+    planned = Plan([], many=True, folder=folder, target=into)
+    planned.jobs += folder_jobs(folder, into, suffix, planned)
+    return planned
 
 
-def folder_jobs(folder: Path, into: Path, suffix: str) -> list[Job]:
-    """A job for every photo under ``folder``, its place in the tree kept; sorted."""
-    photos = [path.relative_to(folder) for path in _photos(folder, into)]
+def folder_jobs(folder: Path, into: Path, suffix: str, planned: Plan | None = None) -> list[Job]:
+    """A job for every photo under ``folder``, its place in the tree kept; sorted.
+
+    Args:
+        folder: of the photos.
+        into: of the cut-outs.
+        suffix: of the cut-outs.
+        planned: gets the folders that cannot be read, and the number of cut-outs that were left out.
+    """
+    photos = [path.relative_to(folder) for path in _photos(folder, into, planned)]
     return [
         Job(str(folder / path), into / name)
         for path, name in zip(photos, _names(photos, suffix), strict=True)
     ]
 
 
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for a link that leads to itself
+
+
 def _into(sources: list[str], into: Path, suffix: str) -> Plan:
-    jobs = []
+    planned = Plan([], many=True, folder=None, target=into)
+    jobs = planned.jobs
     for source in sources:
         if not is_url(source) and os.path.isdir(source):
-            jobs += folder_jobs(Path(source), into / Path(source).resolve().name, suffix)
+            jobs += folder_jobs(Path(source), into / _real(Path(source)).name, suffix, planned)
     singles = [
         Path(s.partition("?")[0]) if is_url(s) else Path(s)
         for s in sources
@@ -122,27 +156,50 @@ def _into(sources: list[str], into: Path, suffix: str) -> Plan:
     twice = [str(target) for target, count in Counter(job.target for job in jobs).items() if count > 1]
     if twice:
         raise Ending(Status.USAGE, f"two photos would become {twice[0]}; cut them into different folders")
-    return Plan(jobs, many=True, folder=None, target=into)
+    return planned
 
 
-def _photos(folder: Path, without: Path) -> Iterator[Path]:
-    """Photos under ``folder``, sorted; hidden files and folders, links to folders and ``without`` are left out."""
-    skipped = without.resolve()
-    for place, folders, files in os.walk(folder):
+def _photos(folder: Path, without: Path, planned: Plan | None) -> Iterator[Path]:
+    """Photos under ``folder``, sorted; hidden files and folders, links to folders and ``without`` are left out, and
+    cut-outs that lie beside their photos (me-cut.png beside me.jpg, trip-cut/ beside trip/).
+    """
+    skipped = _real(without)
+    unreadable = planned.unreadable.append if planned else None
+    for place, folders, files in os.walk(folder, onerror=unreadable):
         folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and Path(place, name).resolve() != skipped
+            name
+            for name in folders
+            if not (
+                name.startswith(".")
+                or (name.endswith("-cut") and name.removesuffix("-cut") in folders)
+                or _real(Path(place, name)) == skipped
+            )
         )
-        for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                yield Path(place, name)
+        photos = [name for name in sorted(files) if not name.startswith(".") and _is_photo(name)]
+        stems = {Path(name).stem for name in photos}
+        for name in photos:
+            stem, suffix = os.path.splitext(name)
+            if suffix in SUFFIX_OF.values() and stem.endswith("-cut") and stem.removesuffix("-cut") in stems:
+                if planned:
+                    planned.left_out += 1
+                continue
+            yield Path(place, name)
+
+
+def _is_photo(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES
 
 
 def _names(photos: list[Path], suffix: str) -> list[Path]:
     """Each photo's name with the new suffix; a.jpg beside a.png become a.jpg.png and a.png.png."""
-    plain = Counter(str(path.with_suffix("")).casefold() for path in photos)
-    return [
-        path.with_suffix(suffix)
-        if plain[str(path.with_suffix("")).casefold()] == 1
-        else path.with_name(path.name + suffix)
-        for path in photos
-    ]
+    names = [path.with_suffix(suffix) for path in photos]
+    while True:  # a longer name may be the short one of another photo: a.jpg.png of a.jpg, and of a.jpg.png
+        taken = Counter(str(name).casefold() for name in names)
+        longer = [path.with_name(path.name + suffix) for path in photos]
+        new = [
+            name if taken[str(name).casefold()] == 1 else long
+            for name, long in zip(names, longer, strict=True)
+        ]
+        if new == names:
+            return names
+        names = new

@@ -5,29 +5,25 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import stat
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bgclient._files import write_atomically
+from bgclient._files import write_atomically, write_whole
 from bgclient._many import ordered
-from bgclient.cli._plan import Job
+from bgclient.cli._plan import Job, Plan
 from bgclient.cli._talk import Status, Stop, say, status_of
 from bgclient.client import Client
-from bgclient.errors import BgError, CallCancelled
+from bgclient.errors import BgError, CallCancelled, InternalError, SourceError, TargetError
 from bgclient.options import Where
 from bgclient.results import Cutout, format_of
-
-
-class TargetError(BgError):
-    """The cut-out could not be written."""
-
-    code = "cannot_write"
 
 
 @dataclass(frozen=True)
@@ -81,8 +77,7 @@ class Cutter:
             cutout = self._cut(job)
             data = cutout.encode()
             if job.target is None:
-                sys.stdout.buffer.write(data)
-                sys.stdout.buffer.flush()
+                write_whole(sys.stdout.buffer, data)
             else:
                 job.target.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(job.target, data, overwrite=self._force)
@@ -96,14 +91,29 @@ class Cutter:
                 return Done(
                     job, skipped=True
                 )  # another run was faster; a single photo was checked beforehand
-            return Done(job, error=TargetError(f"{error.filename or job.target}: {error.strerror or error}"))
+            return Done(job, error=TargetError.of(error.filename or job.target or "stdout", error))
+        except Exception as error:  # one photo loses no other
+            if os.environ.get("BGCLIENT_DEBUG"):
+                traceback.print_exc()
+            return Done(job, error=InternalError.of(error))
 
     def _cut(self, job: Job) -> Cutout:
         options = dict(self._options)
         if options.get("format") is None:  # the target's suffix, else PNG: the name was chosen so
             options["format"] = format_of(job.target) if job.target is not None else "png"
-        photo = sys.stdin.buffer if job.source == "-" else job.source
-        return self._client.cut(photo, where=self._where, **options)
+        if job.source == "-":
+            return self._client.cut(sys.stdin.buffer, where=self._where, **options)
+        if not self._skip and stat.S_ISFIFO(_mode(job.source)):  # the one photo may come through a pipe
+            with open(job.source, "rb") as pipe:
+                return self._client.cut(pipe, where=self._where, **options)
+        return self._client.cut(job.source, where=self._where, **options)
+
+
+def _mode(source: str) -> int:
+    try:
+        return os.stat(source).st_mode
+    except OSError:
+        return 0
 
 
 @dataclass
@@ -111,11 +121,13 @@ class Summary:
     """How a run went."""
 
     cut: int = 0
+    nobody: int = 0
+    """Of those that were cut: photos in which nobody was found."""
     skipped: int = 0
     failures: list[Done] = dataclasses.field(default_factory=list)
     stopped: bool = False
     gave_up: BgError | None = None
-    """The server is gone: not the photos' fault, so the run ended."""
+    """The server is gone, or nothing can be written: not the photos' fault, so the run ended."""
 
     def count(self, done: Done) -> None:
         """One more."""
@@ -125,6 +137,7 @@ class Summary:
             self.skipped += 1
         else:
             self.cut += 1
+            self.nobody += done.cutout is not None and done.cutout.box is None
 
     @property
     def status(self) -> Status:
@@ -139,7 +152,7 @@ class Summary:
 def run_many(
     client: Client,
     cutter: Cutter,
-    jobs: list[Job],
+    planned: Plan,
     *,
     in_flight: int,
     as_json: bool,
@@ -148,6 +161,10 @@ def run_many(
 ) -> Summary:
     """Cut every job; the first Ctrl-C finishes those in flight, the second cancels them."""
     summary = Summary()
+    jobs = planned.jobs
+    for error in planned.unreadable:
+        said = SourceError(f"{error.strerror or error}; its photos are left out")
+        summary.count(Done(Job(str(error.filename), None), error=said))
     began = time.monotonic()
     with (
         Stop("finishing the photos in flight; Ctrl-C again to drop them") as stop,
@@ -161,8 +178,9 @@ def run_many(
                 yield job
 
         def done(one: Done) -> None:
-            if one.error is not None and status_of(one.error) is Status.NO_SERVER:
-                summary.gave_up = one.error
+            hopeless = isinstance(one.error, TargetError) and one.error.hopeless
+            if one.error is not None and (hopeless or status_of(one.error) is Status.NO_SERVER):
+                summary.gave_up = summary.gave_up or one.error
                 return
             if isinstance(one.error, CallCancelled):
                 return
@@ -183,7 +201,7 @@ def run_many(
         except KeyboardInterrupt:
             pass  # said by stop, told by the summary
         summary.stopped = stop.asked
-    _tell(summary, len(jobs), time.monotonic() - began, command, quiet=quiet)
+    _tell(summary, planned, time.monotonic() - began, command, quiet=quiet)
     return summary
 
 
@@ -193,11 +211,16 @@ def _drop(stop: Stop, client: Client) -> None:
         client.close()
 
 
-def _tell(summary: Summary, total: int, seconds: float, command: str, *, quiet: bool) -> None:
+def _tell(summary: Summary, planned: Plan, seconds: float, command: str, *, quiet: bool) -> None:
+    total = len(planned.jobs) + len(planned.unreadable)
     if not quiet:
-        parts = [f"{summary.cut} cut"]
+        parts = [f"{summary.cut} cut into {planned.target}"]
+        if summary.nobody:
+            parts.append(f"nobody found in {summary.nobody} of them")
         if summary.skipped:
             parts.append(f"{summary.skipped} were there already (--force cuts them again)")
+        if planned.left_out:
+            parts.append(f"{planned.left_out} cut-outs beside their photos left out")
         if summary.failures:
             parts.append(f"{len(summary.failures)} failed")
         say(f"{', '.join(parts)}, {seconds:.1f} s")
@@ -262,6 +285,8 @@ def watch(
 
             def done(one: Done) -> None:
                 finished[one.job.source] = seen[one.job.source]  # noqa: B023 - used before the next look
+                if one.error is None:  # a file that was still being copied may have failed before
+                    summary.failures = [f for f in summary.failures if f.job.source != one.job.source]
                 summary.count(one)
                 if one.error is not None:
                     say(f"failed: {one.job.source}: {one.error.message()}")
@@ -286,7 +311,7 @@ def watch(
 def _mark(path: str) -> tuple[int, int] | None:
     """What changes when a file is written to; None where it is gone."""
     try:
-        stat = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return stat.st_size, stat.st_mtime_ns
+        found = os.stat(path)
+    except OSError:  # a link that leads nowhere is tried once, and said to fail
+        return (-1, 0) if os.path.lexists(path) else None
+    return found.st_size, found.st_mtime_ns
