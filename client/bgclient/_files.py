@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import platform
+import re
 import secrets
 import select
 import stat
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from bgclient._pids import runs
 from bgclient.errors import TargetError
 
-_STALE_S = 3600.0  # no write takes as long; whose a younger file is, another machine or container may know
+_STALE_S = 3600.0  # no write takes as long
+_PART = re.compile(r"\.bgclient-([0-9a-f]{8})-(\d+)-[0-9a-f]{16}\.part")
 _WRITE_ONCE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -36,7 +42,7 @@ def write_atomically(target: Path, data: bytes, *, overwrite: bool) -> None:
                 write_whole(file, data)
             return
         real = Path(os.path.realpath(target))
-        part = real.with_name(f".bgclient-{secrets.token_hex(8)}.part")
+        part = real.with_name(f".bgclient-{_here()}-{os.getpid()}-{secrets.token_hex(8)}.part")
         with os.fdopen(os.open(part, _WRITE_ONCE, 0o666), "wb", buffering=0) as file:
             try:
                 write_whole(file, data)
@@ -93,10 +99,24 @@ def _name_once(part: Path, target: Path) -> None:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove temporary files in ``folder`` that no process can be writing any more."""
+    """Remove temporary files in ``folder`` that no process can be writing any more: those of dead processes of this
+    machine or container, and, whoever wrote them, old ones.
+    """
     for path in folder.glob(".bgclient-*.part"):
+        match = _PART.fullmatch(path.name)
+        dead = match is not None and match[1] == _here() and not runs(int(match[2]))
         try:
-            if time.time() - path.lstat().st_mtime > _STALE_S:
+            if dead or time.time() - path.lstat().st_mtime > _STALE_S:
                 path.unlink()
         except OSError:
             continue
+
+
+@functools.cache
+def _here() -> str:
+    """What this machine's or container's process numbers are numbers of, 8 hexadecimal digits."""
+    try:
+        space = str(os.stat("/proc/self/ns/pid").st_ino)
+    except OSError:
+        space = ""
+    return f"{zlib.crc32(f'{platform.node()} {space}'.encode()):08x}"

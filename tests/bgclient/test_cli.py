@@ -1,9 +1,11 @@
 """The command line as its users meet it: files, stdout, stderr and the exit status."""
 
+import itertools
 import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -15,10 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bgclient.cli import app
+from bgclient.cli import _run, app
 from bgclient.cli._plan import Job, plan
 from bgclient.cli._talk import Ending, guarded
-from bgclient.errors import ServerBusy, ServerFault, ServerUnavailable
+from bgclient.errors import ServerBusy, ServerFault, ServerUnavailable, TargetError
+from bgclient.results import Cutout
 from bgimage.codec import decode
 
 
@@ -277,6 +280,153 @@ def test_two_photos_of_one_name_keep_apart_or_are_refused(album, tmp_path):
     assert [job.target for job in planned.jobs] == [tmp_path / "out/a.webp", tmp_path / "out/b.webp"]
     with pytest.raises(Ending, match="two photos would become"):
         plan([str(album / "a.jpg"), str(album / "summer" / "a.jpg"), f"{tmp_path}/out/"], None)
+
+
+def test_every_photo_of_a_folder_has_its_own_cut_out(bgclient, tmp_path, jpeg):
+    folder = tmp_path / "album"
+    folder.mkdir()
+    for name in ("a.jpg", "a.png", "a.jpg.png", "b.jfif", "B.HIF"):
+        (folder / name).write_bytes(jpeg)
+    done = bgclient("cut", folder, tmp_path / "out")
+    assert "5 cut" in done.err
+    assert f"cut-outs are in {tmp_path / 'out'}" in done.err
+    assert len(tree(tmp_path / "out")) == 5
+    assert "0 cut, 5 were there already" in bgclient("cut", folder, tmp_path / "out").err
+
+
+def test_a_cut_out_beside_its_photo_is_not_cut_again(bgclient, tmp_path, jpeg):
+    folder = tmp_path / "album"
+    (folder / "trip").mkdir(parents=True)
+    for name in ("me.jpg", "trip/a.jpg", "clear-cut.jpg"):
+        (folder / name).write_bytes(jpeg)
+    assert bgclient("cut", folder / "me.jpg").status == 0
+    assert bgclient("cut", folder / "trip").status == 0
+    done = bgclient("cut", folder, tmp_path / "out")
+    assert tree(tmp_path / "out") == ["clear-cut.png", "me.png", "trip/a.png"]
+    assert "1 cut-outs beside their photos left out" in done.err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pipes, no links there")
+def test_what_cannot_be_read_in_a_folder_is_a_failure_and_no_silence(bgclient, tmp_path, jpeg):
+    folder = tmp_path / "album"
+    folder.mkdir()
+    (folder / "good.jpg").write_bytes(jpeg)
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "loop.jpg").symlink_to("loop.jpg")
+    (folder / "gone.jpg").symlink_to("nowhere.jpg")
+    done = bgclient("cut", folder, tmp_path / "out")
+    assert done.status == 1
+    assert "1 cut, 3 failed" in done.err
+    assert all(f"{name}.jpg" in done.err for name in ("pipe", "loop", "gone"))
+    assert tree(tmp_path / "out") == ["good.png"]
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may look into every folder")
+def test_a_folder_that_cannot_be_looked_into_is_a_failure_for_its_user(bgclient, album, tmp_path):
+    (album / "summer").chmod(0)
+    try:
+        done = bgclient("cut", album, tmp_path / "out")
+    finally:
+        (album / "summer").chmod(0o755)
+    assert done.status == 1
+    assert "summer" in done.err
+
+
+def test_a_folder_that_cannot_be_looked_into_is_a_failure(bgclient, album, tmp_path, monkeypatch):
+    scan = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("summer"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    done = bgclient("cut", album, tmp_path / "out")
+    assert done.status == 1
+    assert "1 cut, 1 failed" in done.err
+    assert re.search(
+        r"failed: \S*summer: unreadable_source: Permission denied; its photos are left out", done.err
+    )
+
+
+def test_a_target_that_is_no_folder_ends_the_run_with_one_line(bgclient, album, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    done = bgclient("cut", album, f"{tmp_path}/loop/")
+    assert done.status == 1
+    assert done.err.count("\n") == 1
+    assert "loop exists and is not a folder" in done.err
+
+
+def test_a_full_disk_ends_the_run_with_one_line(bgclient, album, tmp_path, monkeypatch):
+    def full(target, data, *, overwrite):
+        raise TargetError.of(target, OSError(28, "No space left on device"))
+
+    monkeypatch.setattr(_run, "write_atomically", full)
+    done = bgclient("cut", album, tmp_path / "out", "--jobs", "1")
+    assert done.status == 1
+    assert done.err.count("No space left on device") == 1
+    assert "photos are left; the same command goes on from here" in done.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_stdout_is_a_failure_whatever_its_buffer(me, root, grpc_server, unbuffered):
+    environment = {**os.environ, "BGCLIENT_URL": grpc_server.url, "PYTHONUNBUFFERED": unbuffered}
+    environment["PYTHONPATH"] = str(root / "client")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "bgclient", "cut", str(me), "-"],
+            env=environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+
+
+def test_a_second_photo_is_never_taken_for_the_target(bgclient, me, jpeg):
+    other = me.with_name("you.jpg")
+    other.write_bytes(jpeg)
+    for flags in ([], ["--force"], ["-bgc", "white"], ["-bgc", "white", "--force"]):
+        done = bgclient("cut", me, other, *flags)
+        assert done.status == 2, flags
+        assert "cutouts/" in done.err
+        assert other.read_bytes() == jpeg
+    done = bgclient("cut", me, me, "-bgc", "white", "--force")
+    assert (done.status, me.read_bytes()) == (2, jpeg)
+    assert "is the photo itself" in done.err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pipes there")
+def test_the_one_photo_may_come_through_a_named_pipe(bgclient, tmp_path, jpeg):
+    os.mkfifo(tmp_path / "me.jpg")
+    writer = threading.Thread(target=(tmp_path / "me.jpg").write_bytes, args=(jpeg,))
+    writer.start()
+    assert bgclient("cut", tmp_path / "me.jpg", tmp_path / "out.png").status == 0
+    writer.join()
+
+
+def test_the_summary_says_in_how_many_nobody_was_found(bgclient, album, tmp_path, grpc_server):
+    grpc_server.fake.network = lambda image: np.zeros(image.shape[1:], np.float32)
+    assert "4 cut, nobody found in 4 of them, 1 failed" in bgclient("cut", album, tmp_path / "out").err
+
+
+def test_a_fault_with_one_photo_is_that_photos_failure(bgclient, album, tmp_path, monkeypatch):
+    made = Cutout.encode
+
+    def encode(cutout, *rest, **options):
+        if next(calls) == 2:
+            raise struct.error("'I' format requires 0 <= number <= 4294967295")
+        return made(cutout, *rest, **options)
+
+    calls = itertools.count()
+    monkeypatch.setattr(Cutout, "encode", encode)
+    done = bgclient("cut", album, tmp_path / "out")
+    assert done.status == 1
+    assert "3 cut, 2 failed" in done.err
+    assert "internal_error" in done.err
 
 
 def test_a_url_is_named_after_its_last_part():

@@ -417,10 +417,17 @@ def test_without_hard_links_nothing_is_overwritten_either(tmp_path, monkeypatch)
 
 
 def test_temporary_files_are_removed_once_nobody_can_be_writing_them(tmp_path):
-    names = {".bgclient-old.part": False, ".bgclient-new.part": True, "a.part": True}
+    here, dead, rest = _files._here(), 2**22 + 1, "0123456789abcdef"
+    names = {
+        f".bgclient-{here}-{dead}-{rest}.part": False,
+        f".bgclient-{here}-{os.getpid()}-{rest}.part": True,
+        f".bgclient-00000000-{dead}-{rest}.part": True,  # of another machine or container
+        f".bgclient-00000001-{dead}-{rest}.part": False,  # likewise, an hour ago
+        "a.part": True,
+    }
     for name in names:
         (tmp_path / name).touch()
-    for name in (".bgclient-old.part", "a.part"):
+    for name in (f".bgclient-00000001-{dead}-{rest}.part", "a.part"):
         os.utime(tmp_path / name, (1, 1))
     remove_parts(tmp_path)
     assert {name: (tmp_path / name).exists() for name in names} == names

@@ -214,7 +214,7 @@ def _drop(stop: Stop, client: Client) -> None:
 def _tell(summary: Summary, planned: Plan, seconds: float, command: str, *, quiet: bool) -> None:
     total = len(planned.jobs) + len(planned.unreadable)
     if not quiet:
-        parts = [f"{summary.cut} cut into {planned.target}"]
+        parts = [f"{summary.cut} cut"]
         if summary.nobody:
             parts.append(f"nobody found in {summary.nobody} of them")
         if summary.skipped:
@@ -223,7 +223,7 @@ def _tell(summary: Summary, planned: Plan, seconds: float, command: str, *, quie
             parts.append(f"{planned.left_out} cut-outs beside their photos left out")
         if summary.failures:
             parts.append(f"{len(summary.failures)} failed")
-        say(f"{', '.join(parts)}, {seconds:.1f} s")
+        say(f"{', '.join(parts)}, {seconds:.1f} s; cut-outs are in {planned.target}")
     for failure in summary.failures:
         assert failure.error is not None
         say(f"failed: {failure.job.source}: {failure.error.message()}")
