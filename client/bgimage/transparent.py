@@ -86,5 +86,7 @@ def beneath(matte: Floats, alpha: NDArray[Any]) -> Floats:
         people, all_of_it = (np.bincount(parts.ravel(), one.ravel(), count) for one in (matte * small, small))
         known = people >= KNOWN * all_of_it
         known[0] = False  # what is not seen
-        result[cv2.dilate(known[parts].astype(np.uint8), around) > 0] = 1  # and where refinement looks from
+        result[cv2.dilate(known[parts].astype(np.uint8), around, iterations=2) > 0] = (
+            1  # and where refinement looks from
+        )
     return result
