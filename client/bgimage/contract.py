@@ -34,7 +34,8 @@ class Contract:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     """Divides the centred colours, inside the graph."""
     fit: str = "letterbox"
-    """The photo keeps its aspect ratio, is scaled to fill one side, centred, and padded with ``pad_value``."""
+    """"letterbox": the photo keeps its aspect ratio, is scaled to fill one side, centred, and padded with
+    ``pad_value``. "stretch": it fills both sides."""
     pad_value: int = 127
     """Grey level (0..255) of the padding; close to ``mean``, so that it is near zero after normalisation."""
     resampling: str = "area"
@@ -66,7 +67,12 @@ class Contract:
                     f"Contract.size_hw={self.size_hw}: {side} is not a positive multiple of stride={self.stride}; "
                     f"use {max(1, round(side / self.stride)) * self.stride}"
                 )
-        choices = {"channel_order": ("RGB",), "fit": ("letterbox",), "resampling": ("area",), "version": (1,)}
+        choices = {
+            "channel_order": ("RGB",),
+            "fit": ("letterbox", "stretch"),
+            "resampling": ("area",),
+            "version": (1,),
+        }
         for field, known in choices.items():
             if not any(getattr(self, field) == one for one in known):
                 raise ValueError(f"Contract.{field}={getattr(self, field)!r}: unknown; use one of {known}")

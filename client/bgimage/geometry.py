@@ -24,9 +24,11 @@ class Letterbox:
 
     @classmethod
     def fit(cls, size_hw: tuple[int, int], contract: Contract) -> Letterbox:
-        """The largest centred rectangle with the photo's aspect ratio; neither side below one pixel."""
+        """The largest centred rectangle with the photo's aspect ratio, or all of it where the contract stretches."""
         height, width = size_hw
         full_height, full_width = contract.size_hw
+        if contract.fit == "stretch":
+            return cls(0, 0, full_height, full_width)
         scale = min(full_height / height, full_width / width)
         inner_height = min(full_height, max(1, round(height * scale)))
         inner_width = min(full_width, max(1, round(width * scale)))

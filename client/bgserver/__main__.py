@@ -22,7 +22,7 @@ from bgserver.server import VARIANTS
 SETTINGS = (
     *("variant", "repository", "engine", "threads", "host", "grpc-port", "http-port", "metrics-port"),
     *("start-timeout-s", "canary-every-s", "canary-timeout-s", "drain-s"),
-    *("tls-cert", "tls-key", "tls-clients", "admin-key"),
+    *("tls-cert", "tls-key", "tls-clients", "admin-key", "trace-url"),
 )
 """Options of ``serve`` that the environment may give."""
 
@@ -53,6 +53,7 @@ def _serve(arguments: argparse.Namespace, tls: Tls | None) -> None:
         drain_s=arguments.drain_s,
         tls=tls,
         admin_key=arguments.admin_key,
+        trace_url=arguments.trace_url,
         log=log.path,
         on_event=lambda event: log.say(of_event(event)),
     )
@@ -111,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--tls-key", type=Path)
     add("--tls-clients", type=Path, help="PEM of the authority whose clients are let in")
     add("--admin-key", help="opens the administrative interfaces; default: one nobody knows")
+    add("--trace-url", help="OpenTelemetry collector, OTLP over HTTP: http://host:4318/v1/traces")
     return parser
 
 

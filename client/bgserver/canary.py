@@ -18,6 +18,7 @@ import zlib
 from typing import Any
 
 from bgserver.errors import CanaryFailed, NoAnswer
+from bgserver.repository import kind_of
 
 SIZE_HW = (48, 64)
 """Of the canary photo, pixels."""
@@ -116,26 +117,28 @@ def infer(
 def check(url: str, models: tuple[str, ...] = ("cutout", "matte"), *, timeout_s: float = 5.0) -> None:
     """Send the canary through each of the ``models`` that are known here, and look at what comes back.
 
-    ``cutout`` must return a PNG of the photo's size, ``matte`` alphas in [0, 1].
+    ``cutout`` must return a PNG of the photo's size, ``matte`` alphas in [0, 1]; so must another network's
+    ``cutout_NAME`` and ``matte_NAME``.
 
     Raises:
         CanaryFailed: anything else.
     """
     sent = photo()
-    if "cutout" in models:
-        _, raw = infer(url, "cutout", sent, "cutout", timeout_s=timeout_s)
-        picture = raw[4:]
-        if picture[:8] != sent[:8] or struct.unpack(">2I", picture[16:24]) != SIZE_HW[::-1]:
-            raise CanaryFailed(
-                f"model cutout at {url} returned {len(picture)} bytes that are no PNG of the photo's size"
-            )
-    if "matte" in models:
-        shape, raw = infer(url, "matte", sent, "alpha", timeout_s=timeout_s)
-        alpha = array.array("f", raw)
-        if len(alpha) != math.prod(shape) or not all(-1e-6 <= a <= 1 + 1e-6 for a in alpha):
-            raise CanaryFailed(
-                f"model matte at {url} returned {len(alpha)} numbers for shape {shape}, or some outside 0..1"
-            )
+    for model in models:
+        if kind_of(model) == "cutout":
+            _, raw = infer(url, model, sent, "cutout", timeout_s=timeout_s)
+            picture = raw[4:]
+            if picture[:8] != sent[:8] or struct.unpack(">2I", picture[16:24]) != SIZE_HW[::-1]:
+                raise CanaryFailed(
+                    f"model {model} at {url} returned {len(picture)} bytes that are no PNG of the photo's size"
+                )
+        if kind_of(model) == "matte":
+            shape, raw = infer(url, model, sent, "alpha", timeout_s=timeout_s)
+            alpha = array.array("f", raw)
+            if len(alpha) != math.prod(shape) or not all(-1e-6 <= a <= 1 + 1e-6 for a in alpha):
+                raise CanaryFailed(
+                    f"model {model} at {url} returned {len(alpha)} numbers for shape {shape}, or some outside 0..1"
+                )
 
 
 def served(

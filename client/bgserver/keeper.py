@@ -31,7 +31,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bgserver import canary
+from bgserver import canary, versions
 from bgserver.errors import (
     CanaryFailed,
     EngineMissing,
@@ -45,7 +45,7 @@ from bgserver.errors import (
     StartTimeout,
     WrongPython,
 )
-from bgserver.installation import find_tritonserver
+from bgserver.installation import Installation, find_tritonserver
 from bgserver.rundir import RunDir, served
 from bgserver.spec import Spec
 
@@ -186,7 +186,7 @@ class Triton:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # photos would be in it
 
         self.process = subprocess.Popen(
-            [str(installation.binary), *self._arguments(wheel=installation.wheel is not None)],
+            [str(installation.binary), *self._arguments(installation)],
             cwd=run.path / "work",
             env=run.environment(),
             stdin=subprocess.DEVNULL,
@@ -202,13 +202,13 @@ class Triton:
         self._reader.start()
         self.stubs: set[int] = set()
 
-    def _arguments(self, *, wheel: bool) -> Iterator[str]:
+    def _arguments(self, installation: Installation) -> Iterator[str]:
         spec, ports, prefix = self._spec, self._ports, self._run.shared_memory_prefix
         yield f"--model-repository={self._run.path / 'models'}"
         yield "--model-control-mode=none"  # all that lies there, once: nobody loads or changes a model later
         if spec.variant:
             yield f"--model-config-name={spec.variant}"
-        if wheel:
+        if installation.wheel is not None:
             yield f"--backend-directory={self._run.path / 'backends'}"
             yield f"--cache-directory={self._run.path / 'caches'}"
         yield f"--backend-config=python,shm-region-prefix-name={prefix}"
@@ -220,6 +220,7 @@ class Triton:
         yield "--reuse-http-port=true"
         yield f"--http-restricted-api={ADMIN_INTERFACES}:{canary.ADMIN_HEADER}={spec.admin_key}"
         yield f"--grpc-restricted-protocol={ADMIN_INTERFACES}:{canary.ADMIN_HEADER}={spec.admin_key}"
+        yield from versions.arguments(versions.of(installation), trace_url=spec.trace_url)
         yield from spec.grpc_args
         yield from spec.extra_args
 

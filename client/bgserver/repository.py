@@ -26,12 +26,28 @@ def network_file() -> Path:
     """The ONNX file of the network that came with this package.
 
     Raises:
-        NetworkMissing: there is none, or more than one.
+        NetworkMissing: there is none.
     """
     repository = model_repository()
-    found = sorted(repository.glob("*/*/model.onnx"))
-    if len(found) != 1:
-        raise NetworkMissing(
-            f"{len(found)} ONNX files in {repository} instead of one; install bgclient again"
-        )
-    return found[0]
+    found = repository / "tiramisu_onnx" / "1" / "model.onnx"
+    if not found.is_file():
+        raise NetworkMissing(f"no tiramisu_onnx/1/model.onnx in {repository}; install bgclient again")
+    return found
+
+
+def kind_of(model: str) -> str:
+    """ "cutout" or "matte" for our ensembles and for those around other networks (``matte_modnet``), else ""."""
+    kind = model.partition("_")[0]
+    return kind if kind in ("cutout", "matte") else ""
+
+
+def ensembles(repository: Path) -> tuple[str, ...]:
+    """Names of the ensembles in a repository, ``cutout`` first.
+
+    Raises:
+        NetworkMissing: there is none.
+    """
+    found = sorted(path.name for path in repository.iterdir() if path.is_dir() and kind_of(path.name))
+    if not found:
+        raise NetworkMissing(f"model repository {repository} has neither cutout nor matte")
+    return tuple(found)

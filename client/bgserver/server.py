@@ -19,7 +19,7 @@ from bgimage.errors import BgError, from_message
 from bgserver import canary
 from bgserver.errors import EngineMissing, NetworkMissing, ServerDied, ServerError, StartTimeout
 from bgserver.installation import find_tritonserver
-from bgserver.repository import model_repository
+from bgserver.repository import ensembles, model_repository
 from bgserver.spec import Spec
 
 _PACKAGES = Path(__file__).resolve().parent.parent
@@ -88,7 +88,7 @@ class Server:
         grpc_port: int = 0,
         http_port: int = 0,
         metrics_port: int = 0,
-        models: Sequence[str] = ("cutout", "matte"),
+        models: Sequence[str] | None = None,
         engine: str | None = None,
         threads: int | None = None,
         start_timeout_s: float = 120.0,
@@ -97,6 +97,7 @@ class Server:
         drain_s: float = 10.0,
         tls: Tls | None = None,
         admin_key: str | None = None,
+        trace_url: str | None = None,
         log: Path | str | None = None,
         extra_args: Sequence[str] = (),
         on_event: Callable[[Mapping[str, Any]], None] | None = None,
@@ -108,7 +109,8 @@ class Server:
             repository: model repository; None: ``model_repository()``.
             host: address to listen on; anything but loopback lets others in.
             grpc_port, http_port, metrics_port: 0 for any free one.
-            models: models to load, with all their steps.
+            models: models to load, with all their steps; None: every ensemble of the repository (``cutout``, ``matte``,
+                and those around other networks).
             engine: what runs the network ("auto", "onnxruntime", "openvino", "openvino-bf16", "cuda"); None:
                 as the configuration says.
             threads: of the engine; None: as the configuration says, else one a core.
@@ -120,6 +122,8 @@ class Server:
             admin_key: closes the administrative interfaces (repository, shared memory, statistics, trace,
                 logging) to callers without this key; None: a new one, see ``admin_headers``. Users of this machine
                 can read it in the process list.
+            trace_url: OpenTelemetry collector (OTLP over HTTP, ``http://host:4318/v1/traces``), for spans of each
+                request and model; a caller's ``traceparent`` is continued.
             log: file for the server's log; None: nowhere (its end is kept for error messages).
             extra_args: further arguments of tritonserver.
             on_event: called in a thread with each of the keeper's events: ready, restarting, failed, stopped.
@@ -130,6 +134,7 @@ class Server:
         self.repository = Path(repository) if repository is not None else model_repository()
         if not self.repository.is_dir():
             raise NetworkMissing(f"model repository {self.repository} is no folder")
+        models = ensembles(self.repository) if models is None else models
         absent = [model for model in models if not (self.repository / model).is_dir()]
         if absent:
             raise NetworkMissing(f"model repository {self.repository} has no model {', '.join(absent)}")
@@ -152,6 +157,7 @@ class Server:
             canary_timeout_s=canary_timeout_s,
             drain_s=drain_s,
             admin_key=self.admin_key,
+            trace_url=trace_url,
             grpc_args=tls.arguments() if tls else (),
             extra_args=tuple(extra_args),
         )

@@ -24,6 +24,7 @@ class Spec:
     canary_timeout_s: float
     drain_s: float
     admin_key: str
+    trace_url: str | None
     grpc_args: tuple[str, ...]
     extra_args: tuple[str, ...]
 

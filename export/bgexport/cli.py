@@ -245,23 +245,69 @@ def plan(
 def repository(
     models: Models = MODELS,
     check: Annotated[bool, typer.Option("--check", help="compare only, write nothing")] = False,
+    triton: Annotated[
+        str, typer.Option(help="version of the server, such as 2.75; without: what every one knows")
+    ] = "",
 ) -> None:
     """Render every config.pbtxt for the networks, and the plans, that lie in the repository."""
     import onnx as onnx_package
 
     from bgexport import graph, repository
     from bgexport.repository import Names, Serving
+    from bgserver import versions
 
+    try:
+        version = versions.parsed(triton) if triton else versions.OLDEST
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--triton") from error
+    serving = Serving.read()
+    found = {names: onnx_package.load(network) for names, network in repository.networks(models)}
     contracts = {
-        names: graph.contract_of(onnx_package.load(network)) for names, network in repository.networks(models)
-    } or {Names(): Contract()}
+        names: (graph.contract_of(network), repository.limited(serving, network))
+        for names, network in found.items()
+    } or {Names(): (Contract(), serving)}
     if check:
-        repository.check(models, contracts, Serving.read())
+        repository.check(models, contracts)
         print(f"{models}: every config is what is rendered")
         return
-    for names, contract in contracts.items():
-        for path in repository.write(models, contract, Serving.read(), names):
+    for names, (contract, limits) in contracts.items():
+        for path in repository.write(models, contract, limits, names, triton=version):
             print(path)
+
+
+@app.command()
+def add(
+    network: Annotated[
+        Path, typer.Argument(help="ONNX file of any matting network", exists=True, dir_okay=False)
+    ],
+    contract: Annotated[
+        Path, typer.Option(help="TOML: size, mean, std ... of its own code", exists=True, dir_okay=False)
+    ],
+    name: Annotated[str, typer.Option(help="what it is asked for by; without: the file's name")] = "",
+    models: Models = MODELS,
+    photos: Annotated[Path, typer.Option(help="folder of photos to compare on")] = ROOT / "examples",
+) -> None:
+    """Put somebody else's network into the repository, with ensembles cutout_NAME and matte_NAME around it."""
+    from bgexport.add import Theirs, add
+    from bgexport.repository import Serving
+
+    theirs = Theirs.read(contract)
+    real = from_folder(theirs.contract(), photos)
+    done = add(
+        network,
+        theirs,
+        name or network.stem,
+        [*real, *adversarial(theirs.contract(), real[:1])],
+        models=models,
+        serving=Serving.read(),
+    )
+    say(done.checks)
+    for path in done.files:
+        print(path)
+    print(
+        f"batches of up to {done.max_batch_size}; bgclient serve --repository {models}, "
+        f"bgclient cut --model {done.names.network}"
+    )
 
 
 @app.command()

@@ -17,17 +17,22 @@ policies: in 2.51 they stall the batcher for half a second (triton-inference-ser
 
 from __future__ import annotations
 
+import dataclasses
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from bgexport.errors import RepositoryDiffers
 from bgimage.contract import Contract
+from bgserver.versions import OLDEST, Version, has
+
+if TYPE_CHECKING:
+    import onnx
 
 _INSTALLED = Path(__file__).with_name("serving.toml")
 SERVING = _INSTALLED if _INSTALLED.exists() else Path(__file__).parents[1] / "serving.toml"
@@ -108,6 +113,8 @@ class Serving:
     """How long a photo waits for batch mates, microseconds."""
     max_photos: int
     """Most photos in one request to an ensemble."""
+    max_inflight: int
+    """Requests that one step of an ensemble may have at work or waiting, where the server has such a limit."""
     auto: Instances
     """Of the default, which must suit both kinds of machine."""
     gpu: Instances
@@ -123,6 +130,8 @@ class Serving:
             raise ValueError(
                 f"photos.max_batch_size={self.max_photos}: use 1..{self.max_batch_size} (the network's)"
             )
+        if self.max_inflight < 1:
+            raise ValueError(f"photos.max_inflight={self.max_inflight}: use 1 or more")
         if self.max_queue_delay_us < 0:
             raise ValueError(f"max_queue_delay_us={self.max_queue_delay_us}: use 0 or more")
 
@@ -133,6 +142,7 @@ class Serving:
         return cls(
             **knobs["network"],
             max_photos=knobs["photos"]["max_batch_size"],
+            max_inflight=knobs["photos"]["max_inflight"],
             **{kind: Instances(**counts) for kind, counts in knobs["instances"].items()},
         )
 
@@ -143,9 +153,22 @@ class Serving:
 
 
 def render(
-    contract: Contract, serving: Serving, names: Names | None = None, *, trt: bool = False
+    contract: Contract,
+    serving: Serving,
+    names: Names | None = None,
+    *,
+    trt: bool = False,
+    triton: Version = OLDEST,
 ) -> dict[str, str]:
-    """Path inside the repository to content, for every config file of one network; ``trt``: it has a plan."""
+    """Path inside the repository to content, for every config file of one network.
+
+    Args:
+        contract: the network's.
+        serving: batch sizes, instances, limits.
+        names: of the models; None: those of this project's network.
+        trt: it has a plan.
+        triton: the server's version; fields that it does not know are left out.
+    """
     names = names or Names()
     group = pb.ModelInstanceGroup
     kinds = {
@@ -170,6 +193,8 @@ def render(
     for ensemble in (_cutout, _matte):
         for file, network in (("config", names.onnx), ("configs/trt", names.trt))[: 1 + trt]:
             config = ensemble(contract, serving, names, network)
+            if has(triton, "max_inflight_requests"):
+                config.ensemble_scheduling.max_inflight_requests = serving.max_inflight
             files[f"{config.name}/{file}.pbtxt"] = config
     return {path: HEADER + _text(config) for path, config in sorted(files.items())}
 
@@ -179,11 +204,19 @@ def has_plan(repository: Path, names: Names) -> bool:
     return any((repository / names.trt).glob("*/model.plan"))
 
 
-def write(repository: Path, contract: Contract, serving: Serving, names: Names | None = None) -> list[Path]:
+def write(
+    repository: Path,
+    contract: Contract,
+    serving: Serving,
+    names: Names | None = None,
+    *,
+    triton: Version = OLDEST,
+) -> list[Path]:
     """Write every config file, and the empty version folder that Triton wants of an ensemble; the files changed."""
     names = names or Names()
     changed = []
-    for name, text in render(contract, serving, names, trt=has_plan(repository, names)).items():
+    rendered = render(contract, serving, names, trt=has_plan(repository, names), triton=triton)
+    for name, text in rendered.items():
         path = repository / name
         if not path.exists() or path.read_text() != text:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -196,15 +229,29 @@ def write(repository: Path, contract: Contract, serving: Serving, names: Names |
     return changed
 
 
-def check(repository: Path, contracts: dict[Names, Contract], serving: Serving) -> None:
+def check(repository: Path, contracts: dict[Names, tuple[Contract, Serving]]) -> None:
     """``RepositoryDiffers`` names the files that are not what ``render`` gives, and those that it does not give."""
     rendered: dict[str, str] = {}
-    for names, contract in contracts.items():
+    for names, (contract, serving) in contracts.items():
         rendered |= render(contract, serving, names, trt=has_plan(repository, names))
     found = {str(p.relative_to(repository)): p.read_text() for p in repository.rglob("*.pbtxt")}
     wrong = sorted(name for name in rendered.keys() | found.keys() if rendered.get(name) != found.get(name))
     if wrong:
         raise RepositoryDiffers(f"{', '.join(wrong)} in {repository}; run python -m bgexport repository")
+
+
+def limited(serving: Serving, network: onnx.ModelProto) -> Serving:
+    """``serving`` for a network that takes no larger batch than its file says."""
+    said = {p.key: p.value for p in network.metadata_props}.get("max_batch_size")
+    if said is None or int(said) >= serving.max_batch_size:
+        return serving
+    most = int(said)
+    return dataclasses.replace(
+        serving,
+        max_batch_size=most,
+        opt_batch_size=min(most, serving.opt_batch_size),
+        max_photos=min(most, serving.max_photos),
+    )
 
 
 def networks(repository: Path) -> Iterator[tuple[Names, Path]]:
@@ -375,4 +422,5 @@ def _parameters(contract: Contract) -> dict[str, pb.ModelParameter]:
 
 
 def _text(config: pb.ModelConfig) -> str:
+    config.version_policy.latest.num_versions = 1  # a newer network is put beside the older one, as folder 2
     return text_format.MessageToString(config, use_short_repeated_primitives=True)

@@ -19,6 +19,7 @@ from bgexport.repository import (
     Names,
     Serving,
     check,
+    limited,
     networks,
     render,
     write,
@@ -61,9 +62,10 @@ def test_the_committed_configs_are_what_is_rendered() -> None:
     onnx = pytest.importorskip("onnx")
     from bgexport.graph import contract_of
 
-    found = {names: contract_of(onnx.load(network)) for names, network in networks(MODELS)}
-    assert Names() in found
-    check(MODELS, found, Serving.read())
+    loaded = {names: onnx.load(network) for names, network in networks(MODELS)}
+    assert Names() in loaded
+    serving = Serving.read()
+    check(MODELS, {names: (contract_of(one), limited(serving, one)) for names, one in loaded.items()})
 
 
 def test_only_fields_that_triton_2_51_knows_are_used(configs: dict[str, pb.ModelConfig]) -> None:
@@ -74,6 +76,18 @@ def test_only_fields_that_triton_2_51_knows_are_used(configs: dict[str, pb.Model
 def test_a_field_newer_than_2_51_would_be_noticed() -> None:
     newer = parsed('name: "x" ensemble_scheduling { max_inflight_requests: 3 }')
     assert fields_of(newer) - FIELDS_OF_2_51 == {"inference.ModelEnsembling.max_inflight_requests"}
+
+
+def test_a_server_that_knows_the_limit_on_requests_in_flight_is_given_it() -> None:
+    serving = Serving.read()
+    newest = {name: parsed(text) for name, text in render(Contract(), serving, triton=(2, 75)).items()}
+    limits = {name: config.ensemble_scheduling.max_inflight_requests for name, config in newest.items()}
+    assert {name for name, limit in limits.items() if limit == serving.max_inflight} == {
+        "cutout/config.pbtxt",
+        "matte/config.pbtxt",
+    }
+    with pytest.raises(ValueError, match="max_inflight=0"):
+        dataclasses.replace(serving, max_inflight=0)
 
 
 def test_no_queue_policy_is_used_because_it_stalls_the_batcher_of_2_51(
@@ -131,7 +145,7 @@ def test_the_tensorrt_model_is_there_where_its_plan_is_and_nowhere_else(tmp_path
     added = {str(path.relative_to(tmp_path)) for path in write(tmp_path, Contract(), Serving.read())}
     steps = ("bgclient_preprocess", "bgclient_postprocess", "cutout", "matte")
     assert added == {f"{TRT_NETWORK}/config.pbtxt", *(f"{name}/configs/trt.pbtxt" for name in steps)}
-    check(tmp_path, {Names(): Contract()}, Serving.read())
+    check(tmp_path, {Names(): (Contract(), Serving.read())})
 
 
 def test_another_network_s_models_have_its_name_and_share_none_with_ours(tmp_path: Path) -> None:
@@ -144,7 +158,9 @@ def test_another_network_s_models_have_its_name_and_share_none_with_ours(tmp_pat
         *("modnet_onnx", "bgclient_preprocess_modnet", "bgclient_postprocess_modnet"),
         *("cutout_modnet", "matte_modnet"),
     }
-    check(tmp_path, {Names(): ours, Names("modnet"): theirs}, Serving.read())
+    check(
+        tmp_path, {name: (one, Serving.read()) for name, one in ((Names(), ours), (Names("modnet"), theirs))}
+    )
 
 
 def test_every_config_carries_the_contract(configs: dict[str, pb.ModelConfig]) -> None:
@@ -164,14 +180,14 @@ def test_another_input_size_reaches_every_config_that_has_one() -> None:
 
 def test_check_names_a_config_that_was_edited_and_one_that_nobody_renders(tmp_path: Path) -> None:
     write(tmp_path, Contract(), Serving.read())
-    check(tmp_path, {Names(): Contract()}, Serving.read())
+    check(tmp_path, {Names(): (Contract(), Serving.read())})
     (tmp_path / "cutout" / "config.pbtxt").write_text('name: "cutout"')
     (tmp_path / "stray").mkdir()
     (tmp_path / "stray" / "config.pbtxt").touch()
     with pytest.raises(
         RepositoryDiffers, match=r"cutout/config.pbtxt, stray/config.pbtxt in .*bgexport repository"
     ):
-        check(tmp_path, {Names(): Contract()}, Serving.read())
+        check(tmp_path, {Names(): (Contract(), Serving.read())})
 
 
 def test_writing_twice_changes_nothing_and_gives_ensembles_a_version(tmp_path: Path) -> None:

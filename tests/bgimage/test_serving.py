@@ -114,3 +114,14 @@ def test_an_id_without_end_is_cut_short(model, log):
 def test_an_input_that_was_left_out_is_none(model):
     (answer,) = model.execute([asked(1, options=np.array(["{}"]))])
     assert answer.tensors == {"double": 1}
+
+
+def test_a_model_is_ready_while_its_decoders_work(model, monkeypatch):
+    assert model.is_ready() is True
+
+    def broken(data):
+        raise BrokenPhoto("no decoder")
+
+    monkeypatch.setattr("bgimage.serving.decode", broken)
+    with pytest.raises(BrokenPhoto):  # Triton takes an exception for "not ready"
+        model.is_ready()

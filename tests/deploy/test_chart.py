@@ -8,7 +8,7 @@ import re
 import pytest
 import yaml
 
-CRDS = {"ServiceMonitor", "PrometheusRule"}
+CRDS = {"ServiceMonitor", "PrometheusRule", "ScaledObject"}
 """Kinds that Kubernetes itself does not know; every other unknown kind is a mistake."""
 
 EVERYTHING = {
@@ -309,6 +309,39 @@ def test_the_autoscaler_goes_by_the_time_that_photos_wait_at_the_front_and_in_th
     assert "bgclient_web_wait_seconds" in records["bgclient:gate_milliseconds:mean1m"]
     assert "nv_inference_queue_duration_us" in records["bgclient:queue_milliseconds:mean1m"]
     assert "replicas" not in of_kind(things, "Deployment")["spec"], "a rollout must not undo the autoscaler"
+
+
+def test_keda_asks_prometheus_for_the_same_time_with_the_same_limits(render):
+    keda = {"enabled": True, "prometheus": "http://prometheus:9090"}
+    plain = of_kind(render(), "HorizontalPodAutoscaler")["spec"]
+    things = render(autoscaling={"keda": keda, "cpuPercent": 80})
+    assert not [thing for thing in things if thing["kind"] == "HorizontalPodAutoscaler"], "two would fight"
+    spec = of_kind(things, "ScaledObject")["spec"]
+    assert spec["scaleTargetRef"]["name"] == of_kind(things, "Deployment")["metadata"]["name"]
+    assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (plain["minReplicas"], plain["maxReplicas"])
+    assert spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"] == plain["behavior"]
+    waiting, processor = spec["triggers"]
+    assert waiting["metadata"]["serverAddress"] == keda["prometheus"]
+    groups = of_kind(things, "PrometheusRule")["spec"]["groups"]
+    records = {r["record"] for g in groups for r in g["rules"] if "record" in r}
+    assert re.search(r"bgclient:\w+:\w+", waiting["metadata"]["query"])[0] in records
+    assert 'namespace="prod"' in waiting["metadata"]["query"]
+    threshold = plain["metrics"][0]["pods"]["target"]["averageValue"]
+    assert waiting["metadata"]["threshold"] == threshold
+    assert processor == {
+        "type": "cpu",
+        "metricType": "Utilization",
+        "metadata": {"value": "80", "containerName": "server"},
+    }
+
+
+def test_the_server_is_told_the_collector_of_traces(render):
+    url = "http://collector.monitoring:4318/v1/traces"
+    (server, _) = pod_of(render(server={"traceUrl": url}))["containers"]
+    assert environment_of(server)["BGSERVER_TRACE_URL"] == url
+    assert "BGSERVER_TRACE_URL" not in environment_of(pod_of(render())["containers"][0])
+    with pytest.raises(ValueError, match="traceUrl"):
+        render(server={"traceUrl": "collector:4318"})
 
 
 def test_gpus_are_asked_for_by_the_gpu_variants_only(render):

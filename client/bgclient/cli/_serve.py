@@ -43,6 +43,14 @@ def serve(
             help="Opens the administrative interfaces; without: one nobody knows.",
         ),
     ] = None,
+    trace_url: Annotated[
+        str | None,
+        typer.Option(
+            "--trace-url",
+            envvar="BGSERVER_TRACE_URL",
+            help="OpenTelemetry collector, OTLP over HTTP: http://host:4318/v1/traces.",
+        ),
+    ] = None,
     log: Annotated[Path | None, typer.Option("--log", help="File for the server's log.")] = None,
 ) -> None:
     """Start a Triton server with our models, watch it, restart it when it breaks; Ctrl-C ends it."""
@@ -65,6 +73,7 @@ def serve(
             log=log,
             tls=Tls.of(tls_cert, tls_key, tls_clients),
             admin_key=admin_key,
+            trace_url=trace_url,
             on_event=_tell,
         )
     except ValueError as error:

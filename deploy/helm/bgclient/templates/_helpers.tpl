@@ -59,3 +59,15 @@ capabilities:
 - {name: tls, mountPath: /tls, readOnly: true}
 {{- end }}
 {{- end }}
+
+{{/* Up at once, down slowly: a new pod needs its warm-up, on GPUs minutes for a node. */}}
+{{- define "bgclient.scalingBehavior" -}}
+scaleUp:
+  stabilizationWindowSeconds: 0
+  policies:
+    - {type: Percent, value: 100, periodSeconds: 30}
+scaleDown:
+  stabilizationWindowSeconds: 300
+  policies:
+    - {type: Pods, value: 1, periodSeconds: 60}
+{{- end }}
