@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bgclient._endpoints import parse_endpoints
-from bgclient._link import Link
+from bgclient._link import THIS_PROCESS, Link
 from bgclient._retry import Deadline
 from bgclient._served import Seen, Served
 from bgclient._wire import Answer, Request, Tensor
@@ -63,7 +63,7 @@ class Call:
             **{f"{phase}_ms": spent_ms for phase, spent_ms in self._phases.items()},
             total_ms=(time.perf_counter() - self._began) * 1e3,
             tries=self.tries,
-            sent_bytes=self.sent_bytes,
+            sent_bytes=0 if server == THIS_PROCESS else self.sent_bytes,
             server=server,
             request_id=self.request_id,
         )

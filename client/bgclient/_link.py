@@ -14,6 +14,9 @@ from bgclient.transports import Wiring
 if TYPE_CHECKING:
     from bgclient.local import LocalNetwork
 
+THIS_PROCESS = "this process"
+"""In place of a server's address."""
+
 
 class Link:
     """What one client holds open in one process, and for ``AsyncClient`` in one loop."""
@@ -35,7 +38,7 @@ class Link:
         local: LocalNetwork | None = None,
     ) -> None:
         self.endpoints, self.wiring, self.local = endpoints, wiring, local
-        self.server = "this process" if local else described(endpoints)
+        self.server = THIS_PROCESS if local else described(endpoints)
         self._embedded = embedded
         if local is not None:
             self.served = Served(local.contract, "network")

@@ -34,9 +34,8 @@ from bgserver.versions import OLDEST, Version, has
 if TYPE_CHECKING:
     import onnx
 
-_INSTALLED = Path(__file__).with_name("serving.toml")
-SERVING = _INSTALLED if _INSTALLED.exists() else Path(__file__).parents[1] / "serving.toml"
-"""In the wheel beside this file, in a checkout beside this package."""
+SERVING = Path(__file__).parents[1] / "serving.toml"
+"""Beside this package."""
 HEADER = (
     "# Rendered by `python -m bgexport repository` from the contract and export/serving.toml; do not edit.\n"
 )
