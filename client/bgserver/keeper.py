@@ -5,8 +5,8 @@
 Why a process of its own: it outlives the application by the seconds that a clean end takes, however the
 application ends. The pipe to the application closes (a crash, ``kill -9``), or the parent changes (a fork
 kept the pipe open), and the keeper drains the server, kills what is left and removes folder and shared
-memory. Should the keeper itself be killed, the kernel ends the server (PR_SET_PDEATHSIG), and the next start
-removes what is left.
+memory. Should the keeper itself be killed, the kernel ends the server (PR_SET_PDEATHSIG), and the application starts
+another keeper, whose first act is to end and remove what is left. So does the next start of anybody's.
 
 It reads one line of JSON from stdin (``Spec``) and writes one line of JSON an event to stdout; the server's
 log goes to stderr. SIGTERM, SIGINT or the end of stdin stop it.
@@ -46,14 +46,20 @@ from bgserver.errors import (
     WrongPython,
 )
 from bgserver.installation import Installation, find_tritonserver
-from bgserver.rundir import RunDir, served
+from bgserver.rundir import RunDir, served, sweep_environments
 from bgserver.spec import Spec
 
 TICK_S = 0.25
 """How often the models' processes are looked at, seconds."""
 
 MAX_RESTARTS = 3
-"""Restarts within ``RESTART_WINDOW_S`` before the keeper gives up."""
+"""Restarts within ``RESTART_WINDOW_S`` that come at once; a pause before each that follows, twice as long each time."""
+
+MAX_PAUSE_S = 30.0
+
+MAX_FAILED_STARTS = 3
+"""In a row, of a server that worked before, until the keeper gives up. A tritonserver that crashed is not counted: that
+can be a caller's doing."""
 
 RESTART_WINDOW_S = 60.0
 
@@ -175,6 +181,7 @@ class Triton:
 
     def __init__(self, spec: Spec, run: RunDir, ports: Ports) -> None:
         self._spec, self._run, self._ports = spec, run, ports
+        self._began = time.time()
         installation = find_tritonserver()
         self._log: collections.deque[str] = collections.deque(maxlen=400)
         # Single-threaded here, apart from readers of other lives: safe to run one prctl between fork and
@@ -201,6 +208,8 @@ class Triton:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.stubs: set[int] = set()
+        self.crashed = False
+        """``dead`` found that a signal had ended tritonserver."""
 
     def _arguments(self, installation: Installation) -> Iterator[str]:
         spec, ports, prefix = self._spec, self._ports, self._run.shared_memory_prefix
@@ -282,6 +291,7 @@ class Triton:
     def dead(self) -> str | None:
         """What has died, in words; None while everything lives."""
         if self.process.poll() is not None:
+            self.crashed = self.process.returncode < 0
             return f"tritonserver ended with status {self.process.returncode}"
         gone = [stub for stub in self.stubs if self.state(stub) in ("", "Z", "X")]
         return f"a model's process died (pid {gone[0]})" if gone else None
@@ -297,10 +307,21 @@ class Triton:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        _reap()
+        sweep_environments(self._began)
         self._reader.join(2.0)
         self._run.sweep_shared_memory()
         for region in unnamed:
             region.unlink(missing_ok=True)
+
+
+def _reap() -> None:
+    """Take the exit status of the models whose server has ended: they come to this process and would stay zombies."""
+    deadline = time.monotonic() + 2.0
+    with contextlib.suppress(ChildProcessError):  # none left
+        while time.monotonic() < deadline:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(0.02)
 
 
 class Keeper:
@@ -319,6 +340,7 @@ class Keeper:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         self._restarts: list[float] = []
+        self._failed_starts = 0
 
     def _on_signal(self, *_: object) -> None:
         self._stop = True
@@ -355,7 +377,12 @@ class Keeper:
         return 1
 
     def _lives(self, run: RunDir, ports: Ports) -> int:
+        pause_s = 0.0
         while True:
+            until = time.monotonic() + pause_s
+            while (left_s := until - time.monotonic()) > 0:
+                if self._stopping(left_s):
+                    return 0
             began = time.monotonic()
             triton = Triton(self._spec, run, ports)
             drain_s = HURRIED_DRAIN_S
@@ -366,8 +393,14 @@ class Keeper:
                 except ServerError as error:
                     if not self._restarts or not error.retryable:  # it has never worked, or never will again
                         raise
-                    self._restart(f"started again, but {error}")
+                    if isinstance(error, CanaryFailed):  # nobody has asked yet whether it is still there
+                        triton.dead()
+                    self._failed_starts += not triton.crashed
+                    if self._failed_starts > MAX_FAILED_STARTS:
+                        raise
+                    pause_s = self._restart(f"started again, but {error}")
                     continue
+                self._failed_starts = 0
                 tell(
                     "ready",
                     host=ports.host,
@@ -382,17 +415,18 @@ class Keeper:
                 if why is None:
                     drain_s = self._spec.drain_s + 1
                     return 0
-                self._restart(why)
+                pause_s = self._restart(why)
             finally:
                 triton.end(drain_s)
 
-    def _restart(self, why: str) -> None:
-        """Say so, or give up."""
+    def _restart(self, why: str) -> float:
+        """Say so; seconds to wait first. Who can kill the server again and again must not get it ended for good."""
         now = time.monotonic()
         self._restarts = [t for t in self._restarts if now - t < RESTART_WINDOW_S] + [now]
-        if len(self._restarts) > MAX_RESTARTS:
-            raise ServerDied(f"{why}, after {MAX_RESTARTS} restarts within {RESTART_WINDOW_S:g} s")
-        tell("restarting", why=why)
+        extra = len(self._restarts) - MAX_RESTARTS
+        pause_s = min(2.0 ** (extra - 1), MAX_PAUSE_S) if extra > 0 else 0.0
+        tell("restarting", why=why, pause_s=pause_s)
+        return pause_s
 
     def _until_ready(self, triton: Triton, ports: Ports) -> bool:
         """False once the canary came back; True when told to stop meanwhile."""

@@ -17,11 +17,13 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -83,6 +85,11 @@ class RunDir:
             WrongPython: the Python backend cannot load this Python's library.
         """
         sweep()
+        if not os.access(SHARED_MEMORY, os.W_OK):
+            raise SharedMemoryTooSmall(
+                f"{SHARED_MEMORY} cannot be written to; the server's processes pass every photo through it: mount it "
+                "writable (--shm-size=1g, or an emptyDir with medium: Memory)"
+            )
         free = shutil.disk_usage(SHARED_MEMORY).free
         if free < MIN_SHARED_MEMORY_BYTES:
             raise SharedMemoryTooSmall(
@@ -139,7 +146,7 @@ class RunDir:
 
     def environment(self) -> dict[str, str]:
         """The server's environment: this one, with this Python's programs and library first."""
-        environment = dict(os.environ)
+        environment = {name: text for name, text in os.environ.items() if not _is_secret(name)}
         first = {
             "PATH": str(Path(sys.executable).parent),
             "LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR") or "",
@@ -167,9 +174,47 @@ class RunDir:
 
     def remove(self) -> None:
         """Leave nothing behind."""
+        _end_processes_in(self.path.resolve())
+        with contextlib.suppress(OSError):
+            sweep_environments((self.path / "lock").stat().st_mtime)
         self.sweep_shared_memory()
         shutil.rmtree(self.path, ignore_errors=True)
         self.lock.close()
+
+
+def _is_secret(name: str) -> bool:
+    """True for what no process may know that decodes strangers' photos: it is in the environment of the models."""
+    return name.startswith("BGCLIENT_") or name == "BGSERVER_ADMIN_KEY"
+
+
+def _end_processes_in(folder: Path) -> None:
+    """Kill the processes that work in a run folder: tritonserver, also a stopped one, and its models.
+
+    The kernel ends tritonserver when its keeper is killed, nobody ends the models then.
+    """
+    deadline = time.monotonic() + 5.0
+    while (pids := list(_working_in(folder))) and time.monotonic() < deadline:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _working_in(folder: Path) -> Iterator[int]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # gone, or another user's
+                if Path(os.readlink(entry / "cwd")).is_relative_to(folder):
+                    yield int(entry.name)
+
+
+def sweep_environments(since: float) -> None:
+    """Remove the empty folders that Triton's Python backend made in /tmp since then, and left when it was killed."""
+    for path in Path("/tmp").glob("python_env_*"):
+        with contextlib.suppress(OSError):  # in use: not empty
+            found = path.stat()
+            if found.st_uid == os.getuid() and found.st_ctime >= since:
+                path.rmdir()
 
 
 def sweep() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import secrets
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +65,12 @@ VARIANTS = {"onnx-gpu": "gpu", "cpu": "cpu", "trt": "trt"}
 def default_variant() -> str:
     """ "onnx-gpu" on a machine with an NVIDIA GPU, "cpu" on any other."""
     return "onnx-gpu" if any(Path("/dev").glob("nvidia[0-9]*")) else "cpu"
+
+
+MAX_KEEPER_DEATHS = 3
+"""Within ``DEATHS_WINDOW_S``, until a server whose keeper is killed again and again is given up."""
+
+DEATHS_WINDOW_S = 60.0
 
 
 class Server:
@@ -171,6 +179,7 @@ class Server:
         self._changed = threading.Condition()
         self._state = "new"
         self._error: BgError | None = None
+        self._ending = False
 
     def start(self) -> Self:
         """Start and wait until a test photo has come back.
@@ -185,6 +194,24 @@ class Server:
                 f"engine {self._settings['BGSERVER_ENGINE']} was asked for, and the system's tritonserver "
                 "runs networks in backends of its own; leave engine out"
             )
+        self._launch(self._spec)
+        threading.Thread(target=self._listen, daemon=True, name="bgserver-events").start()
+        try:
+            with self._changed:
+                in_time = self._changed.wait_for(
+                    lambda: self._state != "new", self._spec.start_timeout_s + 60
+                )
+            if self._error is not None:
+                raise self._error
+            if not in_time or self._state != "ready":
+                raise StartTimeout(f"the keeper said nothing for {self._spec.start_timeout_s + 60:g} s")
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _launch(self, spec: Spec) -> None:
+        """Start a keeper."""
         environment = {**os.environ, **{k: v for k, v in self._settings.items() if v is not None}}
         environment["PYTHONPATH"] = os.pathsep.join(
             filter(None, (str(_PACKAGES), environment.get("PYTHONPATH")))
@@ -204,37 +231,44 @@ class Server:
             if not isinstance(log, int):
                 log.close()
         assert self._keeper.stdin is not None
-        self._keeper.stdin.write(self._spec.to_json() + "\n")
-        self._keeper.stdin.flush()
-        threading.Thread(target=self._listen, daemon=True, name="bgserver-events").start()
-        try:
-            with self._changed:
-                in_time = self._changed.wait_for(
-                    lambda: self._state != "new", self._spec.start_timeout_s + 60
-                )
-            if self._error is not None:
-                raise self._error
-            if not in_time or self._state != "ready":
-                raise StartTimeout(f"the keeper said nothing for {self._spec.start_timeout_s + 60:g} s")
-        except BaseException:
-            self.stop()
-            raise
-        return self
+        with contextlib.suppress(BrokenPipeError):  # killed meanwhile: its silence says so
+            self._keeper.stdin.write(spec.to_json() + "\n")
+            self._keeper.stdin.flush()
 
     def _listen(self) -> None:
-        assert self._keeper is not None
-        assert self._keeper.stdout is not None
-        for line in self._keeper.stdout:
-            event = json.loads(line)
+        """Hear the keeper, and its successor when it was killed: until the server has ended."""
+        deaths: list[float] = []
+        while True:
+            keeper = self._keeper
+            assert keeper is not None
+            assert keeper.stdout is not None
+            for line in keeper.stdout:
+                self._tell(json.loads(line))
+            now = time.monotonic()
+            deaths = [t for t in deaths if now - t < DEATHS_WINDOW_S] + [now]
+            keeper.wait()
+            if self._state in ("failed", "stopped"):
+                return
+            if self._ending:
+                self._tell({"event": "stopped"})
+                return
+            if not self.facts or len(deaths) > MAX_KEEPER_DEATHS:
+                self._tell({"event": "failed", "code": ServerDied.code, "message": "the keeper was killed"})
+                return
+            self._tell({"event": "restarting", "why": "the keeper was killed"})
+            # Its first act is to end what the killed one left, so that the ports are free again.
+            ports = {f"{name}_port": self.facts[name] for name in ("grpc", "http", "metrics")}
             with self._changed:
-                self._take(event)
-                self._changed.notify_all()
-            if self._on_event is not None:
-                self._on_event(event)
+                if self._ending:
+                    return
+                self._launch(dataclasses.replace(self._spec, **ports))
+
+    def _tell(self, event: dict[str, Any]) -> None:
         with self._changed:
-            if self._state not in ("failed", "stopped"):
-                self._take({"event": "failed", "code": ServerDied.code, "message": "the keeper was killed"})
+            self._take(event)
             self._changed.notify_all()
+        if self._on_event is not None:
+            self._on_event(event)
 
     def _take(self, event: dict[str, Any]) -> None:
         if event["event"] == "stopped" and self._error is not None:
@@ -298,6 +332,8 @@ class Server:
 
     def stop(self) -> None:
         """Let it finish what it accepted, then end it; returns when nothing is left. May be repeated."""
+        with self._changed:
+            self._ending = True
         if self._keeper is None:
             return
         assert self._keeper.stdin is not None

@@ -20,6 +20,9 @@ from tritonclient.utils import InferenceServerException
 
 from bgserver import canary, errors
 from bgserver.installation import TRITON, find_tritonserver
+from bgserver.keeper import MAX_RESTARTS, Keeper
+
+from .conftest import parents
 
 pytestmark = pytest.mark.server
 
@@ -126,13 +129,46 @@ def test_a_photo_that_takes_long_to_compute_is_not_taken_for_a_stuck_model(tiny)
 
 
 def test_a_killed_server_is_replaced(tiny, traces, eventually):
+    environments = set(Path("/tmp").glob("python_env_*"))
     server = tiny().start()
     left = traces(server.facts["pid"])
     old = {what for what in left() if isinstance(what, int)}
     os.kill(server.facts["pid"], signal.SIGKILL)
     eventually(lambda: server.restarts == 1 and server.state == "ready")
     assert not old & set(left()), "models of the killed server live on"
+    keeper = server._keeper.pid
+    assert [pid for pid, parent in parents().items() if parent == keeper] == [server.facts["pid"]], "zombies"
     assert echo(server, canary.photo()) == canary.photo()
+    server.stop()
+    assert set(Path("/tmp").glob("python_env_*")) <= environments
+
+
+def test_a_server_that_is_killed_again_and_again_comes_back_every_time(tiny, eventually):
+    server = tiny().start()
+    for times in range(1, MAX_RESTARTS + 2):
+        os.kill(server.facts["pid"], signal.SIGKILL)
+        eventually(lambda times=times: server.restarts == times and server.state == "ready")
+    assert echo(server, canary.photo()) == canary.photo()
+
+
+def test_restarts_have_longer_and_longer_pauses_between_them(capsys):
+    keeper = Keeper.__new__(Keeper)
+    keeper._restarts = []
+    assert [keeper._restart("it died") for _ in range(10)] == [0, 0, 0, 1, 2, 4, 8, 16, 30, 30]
+    assert '"why": "it died"' in capsys.readouterr().out
+
+
+def test_a_killed_keeper_is_replaced_and_the_server_comes_back_on_its_ports(tiny, traces, eventually):
+    server = tiny().start()
+    left = traces(server.facts["pid"])
+    addresses, old = (server.grpc_url, server.http_url), left()
+    os.kill(server._keeper.pid, signal.SIGKILL)
+    eventually(lambda: server.restarts == 1 and server.state == "ready")
+    assert (server.grpc_url, server.http_url) == addresses
+    assert echo(server, canary.photo()) == canary.photo()
+    assert not set(old) & set(left())
+    server.stop()
+    assert server.state == "stopped"
 
 
 FAILS_ONCE = {
@@ -221,16 +257,18 @@ def test_nothing_is_left_when_a_forked_child_outlives_the_application(applicatio
     os.killpg(program.pid, signal.SIGKILL)
 
 
-def test_a_killed_keeper_takes_its_server_along_and_the_next_start_sweeps(
+def test_what_a_killed_keeper_and_application_leave_is_ended_and_removed_by_the_next_start(
     application, traces, eventually, tiny
 ):
     program, pid, keeper = application()
     left = traces(pid)
+    os.kill(pid, signal.SIGSTOP)  # it hears no signal that asks
+    program.kill()
     os.kill(keeper, signal.SIGKILL)
-    eventually(lambda: not [what for what in left() if isinstance(what, int) and what != keeper], 60.0)
+    eventually(lambda: keeper not in left())
+    assert left()
     tiny().start()
     assert left() == []
-    program.kill()
 
 
 def test_a_second_server_does_not_share_the_ports_of_the_first(tiny):
@@ -243,7 +281,8 @@ def test_a_second_server_does_not_share_the_ports_of_the_first(tiny):
     assert echo(first, canary.photo()) == canary.photo()
 
 
-def test_other_users_see_no_shared_memory_and_no_core_is_dumped(tiny, traces):
+def test_other_users_see_no_shared_memory_and_no_core_is_dumped(tiny, traces, monkeypatch):
+    monkeypatch.setenv("BGCLIENT_WEB_API_KEYS", "of the front")
     server = tiny().start()
     left = traces(server.facts["pid"])()
     regions = [what for what in left if isinstance(what, Path) and what.parent == Path("/dev/shm")]
@@ -254,6 +293,9 @@ def test_other_users_see_no_shared_memory_and_no_core_is_dumped(tiny, traces):
     for pid in family:
         assert re.search(r"Max core file size +0 +0 ", (Path("/proc") / str(pid) / "limits").read_text())
         assert "Umask:\t0077" in (Path("/proc") / str(pid) / "status").read_text()
+        assert (
+            b"BGCLIENT" not in (Path("/proc") / str(pid) / "environ").read_bytes()
+        )  # nor do decoders see keys
     assert echo(server, canary.photo()) == canary.photo()
 
 

@@ -173,6 +173,12 @@ def test_the_server_gets_a_heap_for_photos_but_what_the_user_has_set_stays(tmp_p
     assert environment["MALLOC_TRIM_THRESHOLD_"] == "1"
 
 
+def test_shared_memory_that_cannot_be_written_to_has_a_sentence_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(rundir, "SHARED_MEMORY", tmp_path / "absent")
+    with pytest.raises(errors.SharedMemoryTooSmall, match=r"cannot be written to.*--shm-size"):
+        rundir.RunDir.create(installation.find_tritonserver(), [])
+
+
 def test_every_error_crosses_the_keeper_s_pipe_as_itself():
     def kinds(kind):
         return [kind, *(deeper for child in kind.__subclasses__() for deeper in kinds(child))]
