@@ -1,5 +1,5 @@
-"""A photo that is sent through the whole server, because Triton answers "ready" with dead Python models
-behind it.
+"""A photo that is sent through the whole server, because Triton answers "ready" with hung Python models behind it, and
+2.51 with dead ones.
 
 ``python -m bgserver.canary http://127.0.0.1:8000`` exits with 0 when a photo came back: the probe for
 containers. Standard library only, so that it starts in tens of milliseconds.

@@ -26,8 +26,9 @@ from bgexport.errors import ExportError
 from bgexport.graph import contract_of, sha256_of
 from bgexport.repository import ONNX_NETWORK, TRT_NETWORK, Serving, write
 from bgimage.errors import BgError
-from bgserver import model_repository
+from bgserver import find_tritonserver, model_repository
 from bgserver.plans import Machine, PlanRefused, check, record_path
+from bgserver.versions import OLDEST, Version, of
 
 
 class NoGpu(ExportError):
@@ -84,15 +85,19 @@ def _fits(plan: Path, machine: Machine, network: Path) -> bool:
     return True
 
 
-def with_plan(models: Path, plan: Path, repository: Path) -> None:
-    """Make ``repository``: a copy of ``models`` with a TensorRT network, ``plan``, and the variant that calls it."""
+def with_plan(models: Path, plan: Path, repository: Path, *, triton: Version = OLDEST) -> None:
+    """Make ``repository``: a copy of ``models`` with a TensorRT network, ``plan``, and the variant that calls it.
+
+    ``triton`` is the version of the server that will load it.
+    """
     shutil.rmtree(repository, ignore_errors=True)
     shutil.copytree(models, repository)
     version = repository / TRT_NETWORK / "1"
     version.mkdir(parents=True)
     for source in (plan, record_path(plan)):
         (version / source.name).symlink_to(source)
-    write(repository, contract_of(onnx.load(models / ONNX_NETWORK / "1" / "model.onnx")), Serving.read())
+    contract = contract_of(onnx.load(models / ONNX_NETWORK / "1" / "model.onnx"))
+    write(repository, contract, Serving.read(), triton=triton)
 
 
 def _build(network: Path, plan: Path) -> None:
@@ -109,7 +114,7 @@ def _main(
     models = model_repository()
     try:
         plan = cached_plan(models / ONNX_NETWORK / "1" / "model.onnx", cache, Machine.here(), _build)
-        with_plan(models, plan, repository)
+        with_plan(models, plan, repository, triton=of(find_tritonserver()))
     except BgError as error:
         sys.exit(error.message())
     print(plan)

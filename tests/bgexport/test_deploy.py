@@ -109,3 +109,5 @@ def test_the_repository_to_be_served_has_the_plan_and_its_record_beside_it(netwo
     assert PlanRecord.read(version / "model.plan").gpu == H100.gpu
     assert "tiramisu_trt" in (repository / "cutout" / "configs" / "trt.pbtxt").read_text()
     assert (repository / "tiramisu_trt" / "config.pbtxt").is_file()
+    with_plan(root / "model_repository", plan, repository, triton=(2, 75))
+    assert "max_inflight_requests" in (repository / "cutout" / "configs" / "trt.pbtxt").read_text()
