@@ -14,6 +14,7 @@ import pytest
 import requests
 from PIL import Image, ImageDraw
 
+from bgclient.errors import InternalError
 from bgclient.web import page
 
 from .browser import Visit
@@ -170,19 +171,68 @@ def test_an_own_background_image_is_behind(visit, photo, tmp_path):
     assert here.complaints() == []
 
 
-def test_a_photo_that_cannot_be_cut_says_why_and_can_be_tried_again(visit, tmp_path, fake_server):
+def test_a_photo_that_cannot_be_cut_says_why_and_is_tried_again_where_that_can_help(
+    visit, tmp_path, fake_server
+):
     here = visit()
     network, fake_server.network = fake_server.network, lambda image: np.zeros(image.shape[1:], np.float32)
     (tmp_path / "empty.jpg").write_bytes(picture())
     here.put(tmp_path / "empty.jpg")
     here.until(lambda: here.state() == "failed", "it is refused")
     assert here.one("#veil-text").text == "Nobody was found in this photo."
+    assert not here.one("#retry").is_displayed()
     assert all("400" in complaint for complaint in here.complaints()), (
         "the browser's own line about the status"
     )
     fake_server.network = network
+    fake_server.fail(InternalError("broke on this photo"))
+    (tmp_path / "me.jpg").write_bytes(picture())
+    here.put(tmp_path / "me.jpg")
+    here.until(
+        lambda: here.state() == "failed" and here.one("#retry").is_displayed(), "it can be tried again"
+    )
+    assert all("500" in complaint for complaint in here.complaints())
     here.click("#retry")
     here.until_done()
+
+
+def test_a_photo_that_is_added_is_shown(visit, tmp_path):
+    here = visit()
+    for name, width in (("one", 300), ("two", 400)):
+        (tmp_path / f"{name}.jpg").write_bytes(picture(width, 200))
+        here.put(tmp_path / f"{name}.jpg")
+        here.until(lambda: here.one("#facts").text == f"{width} × 200 pixels", f"{name} is shown")  # noqa: B023
+    current = here.driver.find_elements(By.CSS_SELECTOR, '.thumb[aria-current="true"]')
+    assert [thumb.get_attribute("aria-label") for thumb in current] == ["two.jpg."]
+
+
+def test_the_download_may_be_a_jpeg_which_is_white_where_the_photo_is_gone(visit, photo):
+    here = visit()
+    here.put(photo)
+    here.until_done()
+    here.click("#jpeg")
+    assert here.one("#download").text == "Download JPEG"
+    data = here.downloaded("#download", "me-cutout.jpg")
+    picture_of = opened(data)
+    assert (picture_of.format, picture_of.size) == ("JPEG", (800, 600))
+    assert min(picture_of.convert("RGB").getpixel((5, 5))) > 250
+
+
+def test_the_main_person_alone_is_asked_of_the_server(visit, photo, fake_server):
+    def two(image):
+        alpha = np.zeros(image.shape[1:], np.float32)
+        alpha[80:240, 60:180] = alpha[120:180, 250:290] = 1
+        return alpha
+
+    fake_server.network = two
+    here = visit()
+    here.put(photo)
+    here.until_done()
+    assert here.pixel("#after", 270 / 320, 0.45)[3] == 255
+    here.click("#main-only")
+    here.until_done()
+    here.until(lambda: here.pixel("#after", 270 / 320, 0.45)[3] == 0, "the other person is gone")
+    assert here.pixel("#after", 120 / 320, 0.5)[3] == 255
 
 
 def test_photos_are_removed_by_keyboard_and_the_page_starts_over(visit, photo):
@@ -353,5 +403,6 @@ def test_on_this_device_the_photo_is_cut_in_the_browser_and_nothing_is_sent(
     edge = (cutout[..., 3] > 30) & (cutout[..., 3] < 225)
     assert edge.sum() > 100
     assert cutout[edge][:, 0].mean() > 180, "the edge shows the person's colour, not the old background's"
-    assert here.one("#facts").text == "900 × 600 pixels"
+    assert here.one("#facts").text == "900 × 600 pixels, cut on this device"
+    assert not here.one("#main-only").is_displayed()
     assert here.complaints() == []

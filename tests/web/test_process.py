@@ -15,7 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from bgclient.web.connections import Connection
 from bgclient.web.errors import CannotListen
 from bgclient.web.listen import check_free
 
@@ -138,6 +140,40 @@ def test_a_port_that_is_taken_is_one_sentence_and_no_log(root):
         f"bgclient: web_port_busy: port {port} on 127.0.0.1 is taken; "
         "stop who listens there, or choose another with --port\n"
     )
+
+
+def test_the_page_s_address_is_on_stdout(started, tmp_path):
+    _, address = started()
+    assert f"Open {address}\n" in (tmp_path / "log").read_text()
+
+
+def test_without_an_engine_the_start_is_refused_with_one_line(root, port):
+    code = (
+        "import sys, bgserver.installation as i; from pathlib import Path; i.SYSTEM_TRITON = Path('/nowhere');"
+        "import bgclient.web, bgclient.cli as c;"
+        "i.importlib.util.find_spec = lambda name: None; sys.exit(c.main())"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(root / "client")}
+    environment.pop("BGCLIENT_URL", None)
+    said = subprocess.run(
+        [sys.executable, "-c", code, "web", "--port", str(port)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (said.returncode, said.stdout) == (3, "")
+    assert said.stderr.count("\n") == 1
+    assert "nvidia-pytriton" in said.stderr
+
+
+def test_a_request_that_offers_http_2_is_answered_with_its_body_read(started):
+    _, address = started()
+    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAAP__"}
+    answer = requests.post(f"{address}/v1.0/removebg", files={"image_file": PHOTO}, headers=offer, timeout=60)
+    assert answer.status_code == 200
+    assert issubclass(Connection, H11Protocol)  # also where httptools is installed, which loses the body
 
 
 def test_a_port_of_the_system_and_an_address_of_another_machine_are_sentences_too(monkeypatch, port):

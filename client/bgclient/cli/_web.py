@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
+import os
 from typing import Annotated
 
 import typer
 
 from bgclient.cli import _server_options as server
-from bgclient.cli._talk import Ending, Status, say
+from bgclient.cli._talk import Ending, Status
 
 
 def web(
@@ -44,6 +44,21 @@ def web(
     except ValueError as error:
         raise Ending(Status.USAGE, str(error)) from error
     check_free(host, port)
-    if sys.stderr.isatty():  # elsewhere stderr is a log of JSON lines
-        say(f"http://{host}:{port}")
+    if not (settings.url or os.environ.get("BGCLIENT_URL", "").strip()):
+        _check_engine(settings.engine)
+    if port:  # with port 0, the log says which one it is
+        shown = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
+        print(f"Open http://{shown}:{port}", flush=True)  # stderr is a log of JSON lines
     serve(settings, host=host, port=port, workers=workers)
+
+
+def _check_engine(engine: str | None) -> None:
+    """One line at the start where no photo could be cut, instead of an error for each."""
+    if engine in (None, "triton"):
+        from bgserver.installation import find_tritonserver
+
+        find_tritonserver()
+    else:
+        from bgclient import local
+
+        local.network(engine or "")

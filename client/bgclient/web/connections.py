@@ -10,12 +10,10 @@ import asyncio
 import resource
 import socket
 import struct
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-if TYPE_CHECKING:
-    from uvicorn.protocols.http.h11_impl import H11Protocol as Protocol
-else:  # httptools' where that is installed
-    from uvicorn.protocols.http.auto import AutoHTTPProtocol as Protocol
+# not httptools', which loses a body that follows "Upgrade: h2c" (Java's client, curl --http2)
+from uvicorn.protocols.http.h11_impl import H11Protocol as Protocol
 
 HEAD_S = 10.0
 """Seconds for the head of a request to arrive, from the connection or from the answer before it."""

@@ -65,6 +65,8 @@ class Wanted:
     format: str = "auto"
     roi: tuple[Length, Length, Length, Length] | None = None
     """Corners x1, y1, x2, y2 of where people may be."""
+    people: str = "all"
+    """all, or main."""
     crop: bool = False
     crop_margin: str = "0"
     scale: float | None = None
@@ -93,6 +95,7 @@ class Wanted:
         return Options(
             output="matte" if self.channels == "alpha" else "cutout",
             format=format,
+            people=self.people,
             region=None if self.roi is None else self._box(size_hw),
             background=_on_white(behind) if format == "jpeg" else behind,
             max_pixels=MAX_PIXELS[self.size],
@@ -298,6 +301,12 @@ PARAMETERS = (
         _roi,
         {"pattern": rf"^{_LENGTH_WORD}( {_LENGTH_WORD}){{3}}$", "default": "0% 0% 100% 100%"},
     ),
+    Parameter(
+        "people",
+        "Whom to keep: all, or main for the main person alone. (Not remove.bg's.)",
+        _one_of("all", "main"),
+        {"enum": ["all", "main"], "default": "all"},
+    ),
     Parameter("crop", "Crop off empty regions.", _boolean, _BOOLEAN),
     Parameter(
         "crop_margin",
@@ -375,6 +384,7 @@ def read(fields: Fields) -> Wanted:
         type_level=values.get("type_level", "1"),
         format=values.get("format", "auto"),
         roi=values.get("roi"),
+        people=values.get("people", "all"),
         crop=values.get("crop", False),
         crop_margin=values.get("crop_margin", "0"),
         scale=scale,

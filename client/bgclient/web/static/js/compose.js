@@ -81,5 +81,5 @@ function resized(source, width, height) {
   return canvas;
 }
 
-export const toPng = (canvas) =>
-  new Promise((resolve, reject) => canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new RangeError("canvas"))), "image/png"));
+export const toBlob = (canvas, type) =>
+  new Promise((resolve, reject) => canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new RangeError("canvas"))), type, 0.92));

@@ -2,7 +2,7 @@
 
 import { camera } from "./camera.js";
 import { dress } from "./chrome.js";
-import { compose, frameOf, isPlain, toPng } from "./compose.js";
+import { compose, frameOf, isPlain, toBlob } from "./compose.js";
 import { cutOnDevice } from "./device.js";
 import { cutOnServer, Refused } from "./server.js";
 import { keep, recall } from "./store.js";
@@ -11,6 +11,7 @@ import { zip } from "./zip.js";
 
 const AT_A_TIME = 2;
 const PREVIEW_SIDE = 1600; // pixels
+const MAY_PASS = new Set(["offline", "service_unavailable", "rate_limit_exceeded", "upload_timeout", "internal_error", "auth_failed", "failed"]);
 
 const $ = (id) => document.getElementById(id);
 const stage = $("stage"), split = $("split");
@@ -25,6 +26,7 @@ let serial = 0;
 // ---- photos in -----------------------------------------------------------------------------------------------------
 
 function add(files) {
+  let first = null;
   for (const file of files) {
     if (file.type && !file.type.startsWith("image/")) {
       toast(t("notImage", { name: file.name }));
@@ -32,9 +34,10 @@ function add(files) {
     }
     const photo = { id: ++serial, file, name: file.name || `${t("pasted")}.png`, thumb: URL.createObjectURL(file), state: "waiting", share: 0 };
     photos.push(photo);
-    current ??= photo;
+    first ??= photo;
   }
-  if (!photos.length) return;
+  if (!first) return;
+  current = first;
   $("welcome").hidden = true;
   $("work").hidden = false;
   drawStrip();
@@ -85,10 +88,12 @@ async function cut(photo) {
     key: () => sessionStorage.getItem("bgclient.key"),
     signal: photo.abort.signal,
     onProgress: (share) => { photo.share = share; refresh(photo); },
+    people: $("main-only").checked && !onDevice ? "main" : "all",
   };
   refresh(photo);
   try {
     photo.result = await (onDevice ? cutOnDevice : cutOnServer)(photo.file, way);
+    photo.onDevice = onDevice;
     photo.state = "done";
     URL.revokeObjectURL(photo.thumb);
     photo.thumb = URL.createObjectURL(photo.result.blob);
@@ -182,7 +187,7 @@ function show() {
   drawActions();
   if (stage.dataset.state !== photo.state) stage.dataset.state = photo.state;
   $("veil-text").textContent = stateText(photo);
-  $("retry").hidden = photo.state !== "failed";
+  $("retry").hidden = photo.state !== "failed" || !MAY_PASS.has(photo.error.code);
   // one drawing after another, and only what is still wanted
   drawing = drawing.then(() => (photo === current ? draw(photo) : undefined)).catch((error) => console.warn("preview:", error));
 }
@@ -270,23 +275,26 @@ function drawActions() {
   $("download").disabled = !ready;
   $("download-all").hidden = count("done") < 2;
   const { width, height } = ready ? frameOf(result, look) : {};
-  $("facts").textContent = ready ? t("facts", { width, height }) : "";
+  $("facts").textContent = ready ? t(current.onDevice ? "factsDevice" : "facts", { width, height }) : "";
+  $("download").textContent = t($("jpeg").checked ? "downloadJpeg" : "download");
 }
 
-/** The finished PNG of a photo: the server's own bytes where nothing is to be added. */
+/** The finished picture of a photo: the server's own bytes where nothing is to be added. JPEG is never transparent. */
 async function finished(photo) {
-  if (isPlain(look)) return photo.result.blob;
+  const jpeg = $("jpeg").checked;
+  if (isPlain(look) && !jpeg) return photo.result.blob;
+  const asked = jpeg && look.background === "none" ? { ...look, background: "#ffffff" } : look;
   const canvas = document.createElement("canvas");
   const [original, cutout] = await Promise.all([
     look.background === "blur" ? createImageBitmap(photo.file) : null, createImageBitmap(photo.result.blob),
   ]);
-  compose(canvas, { photo: original, cutout, size: photo.result, look });
+  compose(canvas, { photo: original, cutout, size: photo.result, look: asked });
   original?.close();
   cutout.close();
-  return toPng(canvas);
+  return toBlob(canvas, jpeg ? "image/jpeg" : "image/png");
 }
 
-const pngName = (name) => `${name.replace(/\.[^.]+$/, "")}-cutout.png`;
+const fileName = (name) => `${name.replace(/\.[^.]+$/, "")}-cutout.${$("jpeg").checked ? "jpg" : "png"}`;
 
 function give(blob, name) {
   const link = document.createElement("a");
@@ -298,7 +306,7 @@ function give(blob, name) {
 
 async function download() {
   try {
-    give(await finished(current), pngName(current.name));
+    give(await finished(current), fileName(current.name));
   } catch (error) {
     toast(t(error instanceof RangeError ? "tooBig" : "failed"));
   }
@@ -312,7 +320,7 @@ async function downloadAll() {
     const files = [];
     for (const photo of done) {
       toast(t("zipping", { done: files.length + 1, total: done.length }));
-      files.push({ name: pngName(photo.name), blob: await finished(photo) });
+      files.push({ name: fileName(photo.name), blob: await finished(photo) });
     }
     give(await zip(files), "cutouts.zip");
     $("toast").hidden = true;
@@ -375,6 +383,17 @@ $("own-color").addEventListener("input", () => wish({ background: own() }));
 $("blur").addEventListener("input", (event) => wish({ blur: Number(event.target.value) }));
 $("crop").addEventListener("change", (event) => wish({ crop: event.target.checked }));
 $("margin").addEventListener("input", (event) => wish({ margin: Number(event.target.value) }));
+$("jpeg").addEventListener("change", () => { if (current) drawActions(); });
+$("main-only").addEventListener("change", () => {
+  shown = null;
+  for (const photo of photos) {
+    photo.abort?.abort();
+    photo.state = "waiting";
+    dressThumb(photo);
+  }
+  if (current) show();
+  pump();
+});
 $("shadow").addEventListener("change", (event) => wish({ shadow: event.target.checked }));
 $("choose-image").addEventListener("click", () => $("background-file").click());
 $("background-file").addEventListener("change", async (event) => {
@@ -404,6 +423,7 @@ $("device").addEventListener("change", () => { keep("device", $("device").checke
 
 function tellWhere() {
   $("privacy").textContent = t($("device").checked ? "privacyDevice" : "privacy");
+  $("main-row").hidden = $("device").checked; // the browser's network does not tell people apart
 }
 
 dress(() => {

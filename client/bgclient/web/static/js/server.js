@@ -15,11 +15,12 @@ const pause = (seconds, signal) =>
     signal.addEventListener("abort", () => { clearTimeout(timer); reject(new DOMException("", "AbortError")); }, { once: true });
   });
 
-function post(file, key, onProgress, signal) {
+function post(file, key, people, onProgress, signal) {
   const body = new FormData();
   body.append("image_file", file, file.name);
   body.append("size", "full");
   body.append("format", "png");
+  body.append("people", people);
   const request = new XMLHttpRequest(); // fetch cannot tell how far an upload is
   request.open("POST", "v1.0/removebg");
   request.responseType = "blob";
@@ -44,10 +45,10 @@ async function refusal(answer) {
   }
 }
 
-/** {blob, width, height, box} of a file. onProgress: share of the upload, 1 once it is being cut. */
-export async function cutOnServer(file, { key, onProgress, signal }) {
+/** {blob, width, height, box} of a file. people: all or main; onProgress: share of the upload, 1 once it is being cut. */
+export async function cutOnServer(file, { key, people, onProgress, signal }) {
   for (let tries = 1; ; tries++) {
-    const answer = await post(file, key(), onProgress, signal);
+    const answer = await post(file, key(), people, onProgress, signal);
     const number = (name) => Number(answer.getResponseHeader(name) ?? 0);
     if (answer.status === 200) {
       return {
