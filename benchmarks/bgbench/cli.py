@@ -119,6 +119,21 @@ def rivals(
 
 
 @app.command()
+def mattes(
+    rival: Annotated[str, typer.Argument(help="whose mattes")],
+    photos: Annotated[Path, typer.Argument(help="folder of KEY.jpg", exists=True, file_okay=False)],
+    out: Annotated[Path, typer.Argument(help="folder of the KEY.png to write")],
+    cache: Cache = command.CACHE,
+) -> None:
+    """Let another remover matte a folder of photos, to train on (``bgtrain relabel``); installs it first."""
+    from bgbench.rivals import Environment, named
+
+    environment = Environment(named(rival), cache)
+    environment.install()
+    environment.run(photos, out)
+
+
+@app.command()
 def report(
     results: Results = command.RESULTS,
     out: Annotated[Path, typer.Option(help="Markdown file to write, plots beside it")] = command.BENCHMARKS

@@ -40,9 +40,9 @@ class Options:
 
     output: str = "cutout"
     """"cutout" (the people), "matte" (their alpha as a grey picture) or "inverse" (everything but them)."""
-    people: str | tuple[int, ...] = "all"
-    """"all", "main" (the largest, most central part), the part at a point (x, y), or what lies in a box
-    (left, top, right, bottom); pixels of the upright photo."""
+    people: str | tuple[int, ...] = "subjects"
+    """"subjects" (without passers-by), "all", "main" (the largest, most central part), the part at a point (x, y), or
+    what lies in a box (left, top, right, bottom); pixels of the upright photo."""
     region: tuple[int, int, int, int] | None = None
     """Left, top, right, bottom, pixels of the upright photo: everything outside is background, even half a person."""
     edges: str = "fast"
@@ -137,9 +137,10 @@ class Options:
 
     def _checked_people(self) -> str | tuple[int, ...]:
         if isinstance(self.people, str):
-            if self.people not in ("all", "main"):
+            if self.people not in ("subjects", "all", "main"):
                 raise OptionError(
-                    f"people={_shown(self.people)}: use all, main, a point (x, y) or a box (left, top, right, bottom)"
+                    f"people={_shown(self.people)}: use subjects, all, main, a point (x, y) or a box "
+                    "(left, top, right, bottom)"
                 )
             return self.people
         numbers = self._integers("people", self.people, (2, 4))

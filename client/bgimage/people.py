@@ -31,6 +31,10 @@ NECK = 0.45
 """Two bodies are taken apart where their link is narrower than this share of the slimmer body."""
 BODY = 0.15
 """A body has at least this share of the part's area: arms and heads do not count as people."""
+SUBJECT = 0.2
+"""A part with less than this share of the largest part's area is a passer-by, ..."""
+APART = 0.1
+"""... if it is farther from all larger parts than this share of the picture's diagonal: no leg behind a table."""
 NEAR = 0.02
 """A point may miss a person by this share of the picture's diagonal."""
 
@@ -124,9 +128,9 @@ def chosen(alpha: Floats, people: str | tuple[int, ...], size_hw: tuple[int, int
 
     Args:
         alpha: float32 (h, w) in [0, 1], small, without letterbox.
-        people: "all"; "main": the part with the most alpha, weighted by nearness to the centre; a point (x, y): the
-            part there or within ``NEAR`` of it; a box (left, top, right, bottom): all parts with at least half of their
-            alpha inside, or else the one with most inside.
+        people: "all"; "subjects": without passers-by (``SUBJECT``, ``APART``); "main": the part with the most alpha,
+            weighted by nearness to the centre; a point (x, y): the part there or within ``NEAR`` of it; a box (left,
+            top, right, bottom): all parts with at least half of their alpha inside, or else the one with most inside.
         size_hw: the photo's size, in whose pixels points and boxes are given.
 
     Raises:
@@ -134,14 +138,33 @@ def chosen(alpha: Floats, people: str | tuple[int, ...], size_hw: tuple[int, int
     """
     if people == "all":
         return alpha
-    labels = parts(alpha)
+    if people == "subjects":
+        labels, numbers = _subjects(alpha)
+    else:
+        labels = parts(alpha)
+        numbers = _meant(alpha, labels, people, size_hw)
     count = int(labels.max())
-    numbers = _meant(alpha, labels, people, size_hw)
     if not numbers:
         return np.zeros_like(alpha)
     if len(numbers) == count:
         return alpha
     return np.where(np.isin(nearest(labels), list(numbers)), alpha, np.float32(0))
+
+
+def _subjects(alpha: Floats) -> tuple[NDArray[np.int32], set[int]]:
+    """The connected parts (h, w), and the numbers of those that the photo is about."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        (alpha > INSIDE).astype(np.uint8), connectivity=8
+    )
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    large = {n for n in range(1, count) if areas[n - 1] >= SUBJECT * areas.max()}
+    small = set(range(1, count)) - large
+    if small:
+        away = np.isin(labels, [*large], invert=True).astype(np.uint8)
+        distance = cv2.distanceTransform(away, cv2.DIST_L2, cv2.DIST_MASK_5)
+        reach = APART * float(np.hypot(*alpha.shape))
+        large |= {n for n in small if distance[labels == n].min() <= reach}
+    return labels, large
 
 
 def _meant(alpha: Floats, labels: NDArray[np.int32], people: Any, size_hw: tuple[int, int]) -> set[int]:

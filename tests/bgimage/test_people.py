@@ -104,6 +104,19 @@ def test_soft_edges_go_with_their_person(one):
     assert not kept[:, 96:].any()
 
 
+def test_passers_by_go_and_what_is_near_or_large_stays(one):
+    crowd = one.copy()
+    crowd[50:60, 5:9] = 1  # far and small
+    crowd[90:100, 82:88] = 1  # a hand behind a table
+    crowd[20:80, 120:140] = 1  # a third of the largest
+    wanted = crowd.copy()
+    wanted[50:60, 5:9] = 0
+    np.testing.assert_array_equal(people.chosen(crowd, "subjects", (120, 160)), wanted)
+    np.testing.assert_array_equal(people.chosen(crowd, "all", (120, 160)), crowd)
+    np.testing.assert_array_equal(people.chosen(one, "subjects", (120, 160)), one)
+    assert not people.chosen(blank(), "subjects", (120, 160)).any()
+
+
 def test_main_prefers_the_middle_among_equals():
     alpha = blank()
     alpha[20:60, 0:20] = 1

@@ -8,7 +8,9 @@ import sys
 from bgimage.errors import BgError
 
 COMMANDS = {
+    "make": "make published weights: every stage of a chain, scored",
     "train": "train a network from a recipe",
+    "modnet": "fetch the published weights of MODNet that a tiramisu begins with",
     "average": "the mean of two runs' weights",
     "recalibrate": "measure a trained network's batch statistics anew",
     "calibrate": "make a trained network decisive: sharpen its logits on the validation photos",

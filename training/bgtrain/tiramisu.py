@@ -67,7 +67,7 @@ class FastTiramisuConfig:
 
 @dataclass(frozen=True)
 class TiramisuConfig:
-    """Dimensions of the way up of the served network; its way down is MobileNetV2 as published."""
+    """Dimensions of the way up; the way down is MobileNetV2 as published."""
 
     bottleneck: int = 192
     """Channels to which the dense block at 1/32 is compressed."""
@@ -100,7 +100,9 @@ FAST = {
         refine=True,
     ),
 }
-SERVED = {"tiramisu": TiramisuConfig()}
+TIRAMISU = "tiramisu"
+"""The network that begins with MODNet's way down."""
+MOBILE = {TIRAMISU: TiramisuConfig()}
 
 
 def build(name: str, classes: int = 1) -> nn.Module:
@@ -113,9 +115,9 @@ def build(name: str, classes: int = 1) -> nn.Module:
         return FCDenseNet(PAPER[name], classes)
     if name in FAST:
         return FastTiramisu(FAST[name], classes)
-    if name in SERVED:
-        return Tiramisu(SERVED[name], classes)
-    raise ValueError(f"no network {name!r}; use one of {', '.join([*PAPER, *FAST, *SERVED])}")
+    if name in MOBILE:
+        return Tiramisu(MOBILE[name], classes)
+    raise ValueError(f"no network {name!r}; use one of {', '.join([*PAPER, *FAST, *MOBILE])}")
 
 
 def he_uniform(module: nn.Module) -> None:
@@ -319,7 +321,7 @@ class FastTiramisu(nn.Module):
         return self.head_full(torch.cat([F.pixel_shuffle(x, 2), photo], 1))  # H
 
 
-# --- the served network ---
+# --- the relative with a published way down ---
 
 # (expansion, channels, blocks, stride of the first block): table 2 of Sandler et al. 2018 (arXiv:1801.04381)
 MOBILENET_V2 = (

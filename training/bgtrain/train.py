@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from bgimage.geometry import network_input
-from bgtrain import checkpoint, metrics, networks, pretrained
+from bgtrain import checkpoint, metrics, modnet, networks, pretrained
 from bgtrain import recipe as recipes
 from bgtrain.data import Crops, StepSampler, load_split
 from bgtrain.losses import matting_loss, segmentation_loss
@@ -241,10 +241,9 @@ class Trainer:
         self.recipe, self.out, self.root, self.place, self.workers = recipe, out, root, place, workers
         self.model = networks.build(recipe.network).to(place.device, memory_format=torch.channels_last)
         if recipe.imagenet:
-            if recipe.network in pretrained.LITE:
-                pretrained.load_imagenet(self.model.encoder, recipe.contract.mean, recipe.contract.std)
-            else:
-                pretrained.load_modnet(self.model.encoder, Path("/work/train/wheels/modnet.onnx"))
+            pretrained.load_imagenet(self.model.encoder, recipe.contract.mean, recipe.contract.std)
+        if recipe.modnet:
+            modnet.load_modnet(self.model.encoder)
         self.step = self.best_step = 0
         self.best = -1.0
         if start is not None and not (out / "last.pt").exists():

@@ -58,8 +58,10 @@ def cut(
     ] = None,
     people: Annotated[
         str,
-        typer.Option("--people", help="all, main, a point x,y or a box l,t,r,b.", rich_help_panel=_PICTURE),
-    ] = "all",
+        typer.Option(
+            "--people", help="subjects, all, main, a point x,y or a box l,t,r,b.", rich_help_panel=_PICTURE
+        ),
+    ] = "subjects",
     edges: Annotated[
         str, typer.Option("--edges", help="none, fast or fine (slower).", rich_help_panel=_PICTURE)
     ] = "fast",

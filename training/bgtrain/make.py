@@ -1,0 +1,204 @@
+"""Make published weights from the data by one command: ``python -m bgtrain make CHAIN.toml --out RUN``.
+
+A chain is a TOML file of stages, each a recipe that begins with the weights of the stage before it, or the mean of two
+earlier stages. The last one is settled (batch statistics measured anew), scored on val and test, and published.
+A killed chain goes on with the same command. ``WEIGHTS-made.json`` says what was done, for how long, with which scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bgtrain import average, checkpoint, evaluate, modnet, recalibrate, relabel, train
+from bgtrain.errors import DataError
+from bgtrain.recipe import Recipe, RecipeError, from_dict
+from bgtrain.shards import Shards, data_folder
+
+LAST, SETTLED, MADE = "last.pt", "settled.pt", "made.json"
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A matting network whose outlines replace those of coarse polygons (``bgtrain relabel``)."""
+
+    pool: str
+    """Photos that it looks at: those of the training split of this pool."""
+    command: tuple[str, ...]
+    """Program that writes ``OUT/KEY.png`` for each ``PHOTOS/KEY.jpg``; both folders are appended."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A run, or the mean of two."""
+
+    name: str
+    """Folder of the stage inside the run's."""
+    recipe: Recipe | None = None
+    average: tuple[str, ...] = ()
+    """Names of two earlier stages."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Everything that decides what is published."""
+
+    stages: tuple[Stage, ...]
+    teacher: Teacher | None = None
+    settling_crops: int = 1024
+    """Training crops on which the last stage's batch statistics are measured anew."""
+
+
+def load(path: Path) -> Chain:
+    """Read a chain; each ``[[stages]]`` adds to what ``[recipe]`` says for all. ``RecipeError`` names what is wrong."""
+    try:
+        values = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{path}: {error}") from error
+    known = {"recipe", "stages", "teacher", "settling_crops"}
+    if unknown := set(values) - known:
+        raise RecipeError(f"{path}: unknown {sorted(unknown)}; known are {sorted(known)}")
+    stages: list[Stage] = []
+    for number, stage in enumerate(values.get("stages", ())):
+        name = stage.pop("name", f"stage-{number + 1}")
+        mean = tuple(stage.pop("average", ()))
+        if mean and (stage or len(mean) != 2 or not set(mean) <= {one.name for one in stages}):
+            raise RecipeError(f"{path}: stage {name!r}: average takes two earlier stages and nothing else")
+        recipe = (
+            None if mean else from_dict(_merged(values.get("recipe", {}), stage), f"{path}: stage {name!r}")
+        )
+        stages.append(Stage(name, recipe, mean))
+    if not stages or stages[0].recipe is None:
+        raise RecipeError(f"{path}: a chain begins with a [[stages]] that trains")
+    teacher = values.get("teacher")
+    return Chain(
+        tuple(stages),
+        teacher and Teacher(teacher["pool"], tuple(teacher["command"])),
+        values.get("settling_crops", Chain.settling_crops),
+    )
+
+
+def _merged(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    tables = {
+        name: _merged(value, own[name])
+        for name, value in common.items()
+        if isinstance(value, dict) and isinstance(own.get(name), dict)
+    }
+    return {**common, **own, **tables}
+
+
+def taught(teacher: Teacher, data: Path, out: Path) -> Path:
+    """A folder of shards with the teacher's outlines, made below ``out`` where it is not there yet."""
+    photos, mattes, made = out / "teacher" / "photos", out / "teacher" / "mattes", out / "data"
+    if (made / "index.csv").exists():
+        return made
+    for folder in (photos, mattes):
+        folder.mkdir(parents=True, exist_ok=True)
+    with Shards(data, split="train", pools=[teacher.pool]) as shards:
+        for row in shards.rows:
+            (photos / f"{row.key}.jpg").write_bytes(shards.photo(row.key))
+    if subprocess.run([*teacher.command, str(photos), str(mattes)], stdout=sys.stderr).returncode:
+        raise DataError(f"the teacher failed: {' '.join(teacher.command)}")
+    relabel.main([str(mattes), str(made), "--data", str(data)])
+    return made
+
+
+def trained(recipe: Recipe, out: Path, data: Path, start: Path | None, workers: int) -> None:
+    """Train a stage to its end; nothing where it has come there."""
+    if (out / LAST).exists():
+        resume = checkpoint.load(out / LAST).resume
+        if resume and resume["step"] >= recipe.steps:
+            return
+    trainer = train.Trainer(recipe, out, data, train.Place.from_environment(), workers, start)
+    report = train.Report(out, recipe.steps, active=True)
+    report.say(f"{out.name}: step {trainer.step} of {recipe.steps}, {len(trainer.crops)} photos")
+    try:
+        trainer.run(report)
+    except KeyboardInterrupt:
+        trainer.snapshot({}, resumable=True).save(out / LAST)
+        raise
+    finally:
+        report.close()
+    trainer.snapshot({}, resumable=True).save(out / LAST)
+
+
+def record(stage: Stage, out: Path) -> dict[str, Any]:
+    """What the log of a stage says: steps, crops, seconds, threads' worth of time, the last validation."""
+    if stage.recipe is None:
+        return {"name": stage.name, "average": list(stage.average)}
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    phases = {phase.size: phase.batch for phase in stage.recipe.phases}
+    steps, crops, seconds = 0, 0, 0.0
+    for line in lines:
+        if "images_per_s" in line:
+            new = (line["step"] - steps) * phases[line["size"]]
+            steps, crops, seconds = line["step"], crops + new, seconds + new / line["images_per_s"]
+    return {
+        "name": stage.name,
+        "steps": steps,
+        "crops": crops,
+        "seconds": round(seconds),
+        "val": next((line["val"] for line in reversed(lines) if "val" in line), None),
+        "recipe": json.loads(json.dumps(stage.recipe.to_dict())),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``python -m bgtrain make``; exit status 130 where it was interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bgtrain make", description=(__doc__ or "").partition("\n\n")[0]
+    )
+    parser.add_argument("chain", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run; an existing run goes on")
+    parser.add_argument("--weights", type=Path, help="publish here; default: RUN/CHAIN.pt")
+    parser.add_argument("--results", type=Path, help="folder of the evaluations; default: RUN")
+    parser.add_argument("--data", type=Path, help="folder of the shards (else BGCLIENT_DATA)")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="CPU threads of the network (0: torch's choice)"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes that make crops")
+    arguments = parser.parse_args(argv)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    chain, out, root = load(arguments.chain), arguments.out, data_folder(arguments.data)
+    weights = arguments.weights or out / f"{arguments.chain.stem}.pt"
+    if any(stage.recipe and stage.recipe.modnet for stage in chain.stages):
+        modnet.fetch()
+    data = taught(chain.teacher, root, out) if chain.teacher else root
+    start: Path | None = None
+    for stage in chain.stages:
+        if stage.recipe is None:
+            one, other = (checkpoint.load(out / name / LAST) for name in stage.average)
+            average.average(one, other, 0.5).save(out / stage.name / LAST)
+        else:
+            try:
+                trained(stage.recipe, out / stage.name, data, start, arguments.workers)
+            except KeyboardInterrupt:
+                print(f"stopped in stage {stage.name}; the same command goes on from there", file=sys.stderr)
+                return 130
+        start = out / stage.name / LAST
+    settle = [str(start), str(out / SETTLED), "--data", str(data), "--crops", str(chain.settling_crops)]
+    recalibrate.main(settle)
+    checkpoint.load(out / SETTLED).published().save(weights)
+    for split in ("val", "test"):
+        path = (arguments.results or out) / f"{weights.stem}-{split}.json"
+        evaluate.main([str(weights), "--split", split, "--data", str(root), "--json", str(path)])
+    made = {
+        "chain": arguments.chain.name,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "teacher": chain.teacher and dataclasses.asdict(chain.teacher),
+        "stages": [record(stage, out / stage.name) for stage in chain.stages],
+    }
+    ((arguments.results or out) / f"{weights.stem}-{MADE}").write_text(json.dumps(made, indent=1) + "\n")
+    return 0
