@@ -11,7 +11,7 @@ from bgimage.errors import BgError, NoPersonFound
 
 COUNTERS = {
     "bgclient_photos_total": "Photos decoded: one that the server finishes twice, before the network and after it",
-    "bgclient_megapixels_total": "Megapixels of those photos as they came: clients that finish them send shrunk ones",
+    "bgclient_megapixels_total": "Megapixels of those photos as they came",
     "bgclient_stage_seconds_total": "Seconds spent, by stage",
     "bgclient_refusals_total": "Photos and options refused, by the code of the error",
     "bgclient_cutouts_total": "Photos finished, or refused for showing nobody, by whether a person was found",
