@@ -42,11 +42,11 @@ _PREFIX = "bgserver-"
 
 
 def _base() -> Path:
-    """The first temporary folder whose path a shell line can carry."""
+    """The first temporary folder whose path a shell line can carry, and the models' Python, which knows ASCII only."""
     for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
-        if not set(folder) & set(" \t'\"\\$`&;|<>()*?") and os.access(folder, os.W_OK):
+        if folder.isascii() and not set(folder) & set(" \t'\"\\$`&;|<>()*?") and os.access(folder, os.W_OK):
             return Path(folder)
-    raise DiskFull("no writable temporary folder without spaces in its path; set TMPDIR")
+    raise DiskFull("no writable temporary folder whose path has ASCII letters and no spaces; set TMPDIR")
 
 
 def served(repository: Path, models: Sequence[str], variant: str | None) -> list[Path]:

@@ -220,3 +220,11 @@ def test_an_ensemble_brings_the_models_that_it_calls(tiny_repository):
     assert {path.name for path in rundir.served(tiny_repository, ["matte"], "cpu")} == {"matte", "cutout"}
     with pytest.raises(errors.NetworkMissing, match="has no model missing"):
         rundir.served(tiny_repository, ["matte"], "trt")
+
+
+@pytest.mark.parametrize("name", ["Jürgen", "with space", "写真"])
+def test_a_temporary_folder_that_the_models_cannot_work_in_is_passed_over(name, tmp_path, monkeypatch):
+    odd = tmp_path / name
+    odd.mkdir()
+    monkeypatch.setattr(rundir.tempfile, "gettempdir", lambda: str(odd))
+    assert rundir._base() in (Path("/tmp"), Path("/var/tmp"))

@@ -197,7 +197,7 @@ async def test_a_front_far_from_its_server_sends_little(app_with, fake_server):
         assert request.model == "fake_network"
         assert len(image.data) <= 3 * 320 * 320
         assert (await http.get("/healthz")).status_code == 200
-        assert fake_server.requests[-1][1].model == "matte"
+        assert fake_server.requests[-1][1].model == "fake_network"
 
 
 BAD = [
