@@ -105,7 +105,8 @@ SAID = [
     ),
     ("INVALID_ARGUMENT", "in ensemble 'cutout', bad_option: unknown option x", errors.OptionError),
     ("INVALID_ARGUMENT", "no_person_found: nobody", errors.NoPersonFound),
-    ("INTERNAL", "error: the photo could not be read", errors.ServerFault),
+    ("INTERNAL", "error: the photo could not be read", errors.ServerFault),  # of servers before
+    ("INTERNAL", "internal_error: the photo could not be read", errors.InternalError),
     ("INTERNAL", "Stub process 'preprocess_0_0' is not healthy.", errors.ServerUnavailable),
     (
         "INVALID_ARGUMENT",

@@ -88,7 +88,7 @@ def test_every_request_of_a_batch_has_a_fate_of_its_own(model, log):
         None,
         ("broken_photo: half a photo", "invalid"),
         ("the client cancelled", "cancelled"),
-        ("error: it could not be doubled", "internal"),
+        ("internal_error: it could not be doubled", "internal"),
         None,
     ]
     ((level, text),) = log
