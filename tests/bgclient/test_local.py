@@ -167,6 +167,17 @@ def test_an_offer_of_fewer_cores_is_taken(monkeypatch):
     assert 1 <= cores() <= os.cpu_count()
 
 
+def test_a_ray_worker_without_a_server_runs_the_network_itself(portrait):
+    from bgclient.ray import Cutter
+
+    photos = np.empty(2, object)
+    photos[:] = [portrait.read_bytes(), b"no photo"]
+    batch = Cutter(format="png")({"bytes": photos})
+    assert batch["cutout"][0] == Client().cut(portrait, format="png").encode()
+    assert batch["error"][0] == ""
+    assert batch["error"][1].startswith("unknown_format")
+
+
 def test_nothing_is_loaded_before_the_first_call(run_python):
     script = """
 import sys
