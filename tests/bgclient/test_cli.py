@@ -541,8 +541,8 @@ def test_watching_cuts_what_is_there_and_what_comes_and_ends_with_ctrl_c(root, g
     wait_for(lambda: (tmp_path / "out" / "broken.png").exists())
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=60)
-    assert running.returncode == 1
-    assert "3 cut, 1 failed" in err
+    assert running.returncode == 0  # what failed half-copied was cut in the end
+    assert "3 cut, 0 failed" in err
     assert err.count("broken_photo") == 1
 
 
