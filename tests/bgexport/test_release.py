@@ -13,7 +13,7 @@ from bgexport import graph, release, table
 from bgexport.card import BEGIN, END
 from bgexport.errors import NoPhotos, RepositoryDiffers, TooLarge
 from bgexport.photos import from_folder, labelled
-from bgexport.repository import Serving, check
+from bgexport.repository import Names, Serving, check
 from bgimage.contract import Contract
 from bgtrain.checkpoint import Checkpoint
 
@@ -59,9 +59,9 @@ def test_a_release_writes_network_configs_card_and_the_browsers_network(
     tmp_path: Path,
 ) -> None:
     done = released()
-    check(tmp_path / "models", checkpoint.contract, Serving.read())
+    check(tmp_path / "models", {Names(): (checkpoint.contract, Serving.read())})
     with pytest.raises(RepositoryDiffers):
-        check(tmp_path / "models", Contract(), Serving.read())
+        check(tmp_path / "models", {Names(): (Contract(), Serving.read())})
     served, browser = onnx.load(done.model), onnx.load(done.page)
     assert graph.contract_of(served) == checkpoint.contract
     graph.check_graph(browser, browser_checkpoint.contract)
