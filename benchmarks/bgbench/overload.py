@@ -13,6 +13,7 @@ peak, who is let in is answered within a known time, and who is not hears 429 or
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import socket
 import subprocess
@@ -41,13 +42,36 @@ LEVELS = (0.5, 1.0, 2.0, 4.0)
 """Offered load, in peaks."""
 MEGAPIXELS = 1
 SETTINGS = Settings(requests_per_minute=0)
-"""The front's own, but for the rate of one caller: here one caller is the crowd."""
+"""The front's own, but for the rate of one caller."""
+CALLERS = 64
+"""Addresses of this machine from which requests come in turn: a single caller is not given all places."""
 USERS = 2 * SETTINGS.concurrency
 KEPT = 0.8
 """Of the peak, under any overload."""
 START_S = 120.0
 DRAIN_S = 30.0
 """For the last answers of a level."""
+
+
+class Crowd(httpx.AsyncBaseTransport):
+    """Sends requests from ``CALLERS`` loopback addresses in turn."""
+
+    def __init__(self) -> None:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=4)
+        self._all = [
+            httpx.AsyncHTTPTransport(limits=limits, local_address=f"127.0.0.{number + 1}")
+            for number in range(CALLERS)
+        ]
+        self._turns = itertools.cycle(self._all)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send ``request`` from the next address."""
+        return await next(self._turns).handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        for one in self._all:
+            await one.aclose()
 
 
 class Refused(Exception):
@@ -119,9 +143,8 @@ def _answers(address: str) -> bool:
 async def measure(address: str, seconds: float, photos: list[bytes]) -> list[Case]:
     """Peak and levels; ``seconds`` are shared by them."""
     each_s = seconds / (1 + len(LEVELS))
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=256)
     cases = []
-    async with httpx.AsyncClient(limits=limits, timeout=60.0, trust_env=False) as client:
+    async with httpx.AsyncClient(transport=Crowd(), timeout=60.0) as client:
         warm = Front(address, client)
         for photo in photos:
             await warm.cut(photo)

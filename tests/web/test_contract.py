@@ -14,6 +14,8 @@ import pytest
 import simplejpeg
 from PIL import ImageFile
 
+from bgimage.finish import VISIBLE
+
 from .support import client_of, opened, picture
 
 PHOTO = picture()  # 320 x 240; the made-up network sees somebody in its middle
@@ -366,7 +368,7 @@ async def test_the_foreground_headers_frame_the_people(http):
     top, left, width, height = (
         int(answer.headers[f"x-foreground-{side}"]) for side in ("top", "left", "width", "height")
     )
-    solid = np.asarray(opened(answer.content))[..., 3] > 25  # a tenth, so that hair counts
+    solid = np.asarray(opened(answer.content))[..., 3] >= VISIBLE
     rows, columns = np.flatnonzero(solid.any(1)), np.flatnonzero(solid.any(0))
     assert (top, left) == (rows[0], columns[0])
     assert (top + height, left + width) == (rows[-1] + 1, columns[-1] + 1)
