@@ -42,24 +42,29 @@ def run(
         float, typer.Option(help="share of the full durations and repetitions; a smoke test passes 0.1")
     ] = 1.0,
     variant: Annotated[str | None, typer.Option(help="of the server: cpu, onnx-gpu, trt")] = None,
+    model: Annotated[str, typer.Option(help="a network that bgexport add put into the repository")] = "",
     cache: Cache = command.CACHE,
-    out: Annotated[Path | None, typer.Option(help="result file; default: results/DEVICE-SET.json")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="result file; default: results/DEVICE-SET[-MODEL].json")
+    ] = None,
 ) -> None:
     """Measure, and write one result file."""
-    from bgbench.scenarios import SETS, WITHOUT_SERVER, Bench
+    from bgbench.scenarios import OF_OUR_NETWORK, SETS, WITHOUT_SERVER, Bench
 
-    scenarios = [one for one in SETS[_known(set, SETS)] if not only or one.__name__ in only]
+    theirs = [one for one in SETS[_known(set, SETS)] if not model or one.__name__ not in OF_OUR_NETWORK]
+    scenarios = [one for one in theirs if not only or one.__name__ in only]
     if not scenarios:
-        known = ", ".join(one.__name__ for one in SETS[set])
+        known = ", ".join(one.__name__ for one in theirs)
         raise ToolMissing(f"no scenario called {' or '.join(only or [])}; set {set} has {known}")
-    with Bench(cache, variant=variant, effort=effort) as bench:
+    with Bench(cache, variant=variant, effort=effort, model=model) as bench:
         result = _started(set, bench.network)
-        result.environment["effort"] = effort
+        result.environment |= {"effort": effort, "model": model}
         if {"in_flight", "served_network", "gpu_ensemble"} & {one.__name__ for one in scenarios}:
             bench.perf  # noqa: B018  a missing tool is told before minutes of measuring
         if any(one.__name__ not in WITHOUT_SERVER for one in scenarios):
             result.environment["server"] = bench.served.describe()
-        target = out or command.RESULTS / f"{result.environment['device']}-{set}.json"
+        name = "-".join(filter(None, (result.environment["device"], set, model)))
+        target = out or command.RESULTS / f"{name}.json"
         _collect(result, target, ((one.__name__, one(bench)) for one in scenarios))
     print(target)
 

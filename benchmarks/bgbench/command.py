@@ -10,7 +10,9 @@ from pathlib import Path
 import typer
 
 from bgbench import environment
+from bgbench.errors import ToolMissing
 from bgbench.results import Result
+from bgexport import repository
 from bgimage.errors import BgError
 from bgserver import model_repository
 
@@ -46,9 +48,20 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def served_network() -> Path:
-    """The committed network."""
-    return model_repository() / "tiramisu_onnx" / "1" / "model.onnx"
+def served_network(model: str = "") -> Path:
+    """The ONNX file of a network in the repository; the committed one where no ``model`` is named.
+
+    Raises:
+        ToolMissing: nobody added a network of this name.
+    """
+    models = model_repository()
+    added = [names.network for names, _ in repository.networks(models) if names.network]
+    if model and model not in added:
+        known = ", ".join(added) or "none yet"
+        raise ToolMissing(
+            f"no network {model!r} was added to {models} (python -m bgexport add); added: {known}"
+        )
+    return models / repository.Names(model).onnx / "1" / "model.onnx"
 
 
 def begun(set: str, network: Path | None = None) -> Result:

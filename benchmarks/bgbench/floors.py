@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from bgbench.errors import Unreadable
+
 HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Resize", "AveragePool", "MaxPool")
 """Nodes that read and write memory in the fused count."""
 PER_OUTPUT = {
@@ -34,6 +36,8 @@ PER_OUTPUT = {
     "Clip": 2,
 }
 """FLOPs for each value of the output, where it is not a matter of weights; a bilinear value takes 7."""
+UNKNOWN = -1
+"""Size of a dimension that does not follow from the graph."""
 MEMORY_BYTES, CACHE_BYTES = 256 << 20, 4 << 20
 """Sizes copied to measure the bandwidth of memory and of the last-level cache."""
 
@@ -106,6 +110,9 @@ def count(model: Path | Any, *, batch: int = 1, bytes_per_value: int = 4) -> Cos
 
     Args:
         bytes_per_value: of activations and weights: 4 for FP32, 2 for FP16 and BF16.
+
+    Raises:
+        Unreadable: a tensor's size does not follow from the graph.
     """
     import onnx
 
@@ -116,13 +123,15 @@ def count(model: Path | Any, *, batch: int = 1, bytes_per_value: int = 4) -> Cos
     used: set[str] = set()
     nodes = []
     for node in graph.node:
-        inputs = [name for name in node.input if name]
-        sizes = {name: weights.get(name) or math.prod(shapes[name]) for name in {*inputs, *node.output}}
+        inputs, outputs = ([name for name in names if name] for names in (node.input, node.output))
+        if unknown := [name for name in outputs if UNKNOWN in shapes.get(name, (UNKNOWN,))]:
+            raise Unreadable(f"no floor: the size of {unknown[0]} in the network is known only when it runs")
+        sizes = {name: weights.get(name) or math.prod(shapes[name]) for name in {*inputs, *outputs}}
         # a scale or a shape that a node reads is no traffic to speak of, but weights of convolutions are
-        moved = bytes_per_value * sum(sizes[name] for name in (*inputs, *node.output))
+        moved = bytes_per_value * sum(sizes[name] for name in (*inputs, *outputs))
         fused = moved if node.op_type in HEAVY else 0
         used.update(name for name in inputs if name in weights)
-        nodes.append(Node(node.name, node.op_type, _flops(node, sizes, shapes, weights), moved, fused))
+        nodes.append(Node(node.name, node.op_type, _flops(node, sizes, shapes), moved, fused))
     ends = bytes_per_value * sum(
         math.prod(shapes[one.name]) for one in (*graph.input, *graph.output) if one.name in shapes
     )
@@ -130,18 +139,16 @@ def count(model: Path | Any, *, batch: int = 1, bytes_per_value: int = 4) -> Cos
     return Cost(tuple(nodes), sum(weights[name] for name in used))
 
 
-def _flops(
-    node: Any, sizes: dict[str, int], shapes: dict[str, tuple[int, ...]], weights: dict[str, int]
-) -> int:
+def _flops(node: Any, sizes: dict[str, int], shapes: dict[str, tuple[int, ...]]) -> int:
     out = sizes[node.output[0]]
     if node.op_type == "Conv":
         # weight (O, I / groups, kh, kw): each output value is a sum over I / groups * kh * kw products
-        return 2 * out * weights[node.input[1]] // shapes[node.output[0]][1] + (
+        return 2 * out * sizes[node.input[1]] // shapes[node.output[0]][1] + (
             out if len(node.input) > 2 else 0
         )
     if node.op_type == "ConvTranspose":
         # weight (I, O / groups, kh, kw): each input value is spread over O / groups * kh * kw outputs
-        return 2 * sizes[node.input[0]] * weights[node.input[1]] // shapes[node.input[0]][1]
+        return 2 * sizes[node.input[0]] * sizes[node.input[1]] // shapes[node.input[0]][1]
     if node.op_type in ("Gemm", "MatMul"):
         return 2 * out * shapes[node.input[0]][-1]
     if node.op_type in ("AveragePool", "MaxPool"):
@@ -161,10 +168,14 @@ def _shapes(loaded: Any, batch: int) -> dict[str, tuple[int, ...]]:
         for place, dim in enumerate(one.type.tensor_type.shape.dim):
             if not dim.HasField("dim_value") or place == 0:
                 dim.dim_value = batch
-    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     shapes = {one.name: tuple(one.dims) for one in loaded.graph.initializer}
     for one in (*inferred.input, *inferred.output, *inferred.value_info):
-        shapes[one.name] = tuple(dim.dim_value for dim in one.type.tensor_type.shape.dim)
+        kind = one.type.tensor_type
+        if kind.HasField("shape"):
+            shapes[one.name] = tuple(
+                dim.dim_value if dim.HasField("dim_value") else UNKNOWN for dim in kind.shape.dim
+            )
     return shapes
 
 

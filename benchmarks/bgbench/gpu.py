@@ -57,11 +57,13 @@ def gpu_networks(bench: Bench) -> Iterator[Case]:
 def gpu_ensemble(bench: Bench) -> Iterator[Case]:
     """The server with the network on the GPU: requests in flight, arrivals by chance, one user."""
     from bgbench import scenarios
+    from bgexport.repository import Names
     from bgserver import model_repository
 
     bench.rest()
+    trt = Names(bench.model).trt
     for variant in ("onnx-gpu", "trt"):
-        if variant == "trt" and not list((model_repository() / "tiramisu_trt").glob("*/model.plan")):
+        if variant == "trt" and not list((model_repository() / trt).glob("*/model.plan")):
             note = "not measured: no TensorRT plan; build one on this GPU with python -m bgexport"
             yield Case(
                 scenario="ensemble",
@@ -71,7 +73,7 @@ def gpu_ensemble(bench: Bench) -> Iterator[Case]:
                 notes=[note],
             )
             continue
-        with scenarios.Bench(bench.cache, variant=variant, effort=bench.effort) as own:
+        with scenarios.Bench(bench.cache, variant, bench.effort, bench.model) as own:
             for scenario in (
                 scenarios.in_flight,
                 scenarios.served_network,

@@ -112,7 +112,8 @@ def stage_ms(case: Case) -> dict[str, float]:
     """Mean milliseconds a request by ``STAGES``, from Triton's counters; what the client waits beyond them is last."""
     found: dict[str, float] = defaultdict(float)
     for name, series in case.series.items():
-        model, _, part = name.removeprefix("bgclient_").partition(": ")
+        model, _, part = name.partition(": ")
+        model = model.removeprefix("bgclient_").partition("_")[0]
         if part == "compute":
             found["network" if model not in ("preprocess", "postprocess") else model] += series.values[0]
         elif part == "queue":

@@ -56,11 +56,12 @@ def write(results: Path, out: Path, prices: Prices) -> Path:
         result = Result.read(path)
         devices.setdefault(result.environment["device"], []).append(result)
     for device, runs in devices.items():
-        drawn = _Drawn(out.parent / "plots", device, out.parent)
         sections.append(
             f"## {runs[0].environment['cpu']['model']}, {runs[0].environment['cpu']['cores']} cores{_gpus(runs[0])}"
         )
         for result in sorted(runs, key=lambda one: ("cpu", "gpu", "rivals").index(one.set)):
+            named = "-".join(filter(None, (device, result.environment.get("model"))))
+            drawn = _Drawn(out.parent / "plots", named, out.parent)
             sections += _machine(result)
             sections += _rivals(result, drawn) if result.set == "rivals" else _measured(result, drawn, prices)
     if not any(run.environment["gpus"] for runs in devices.values() for run in runs):
@@ -91,11 +92,11 @@ Nothing has been measured on a GPU yet: no result file of one is in [results](re
 class _Drawn:
     """Draws plots and gives the Markdown that shows them."""
 
-    def __init__(self, folder: Path, device: str, root: Path) -> None:
-        self._folder, self._device, self._root = folder, device, root
+    def __init__(self, folder: Path, named: str, root: Path) -> None:
+        self._folder, self._named, self._root = folder, named, root
 
     def __call__(self, draw: Callable[[Path], Path | None], name: str, caption: str) -> str:
-        path = draw(self._folder / f"{self._device}-{name}.png")
+        path = draw(self._folder / f"{self._named}-{name}.png")
         return f"![{caption}]({path.relative_to(self._root).as_posix()})" if path else ""
 
 
@@ -119,8 +120,9 @@ def _machine(result: Result) -> list[str]:
     ]
     if network := env.get("network"):
         lines.append(
-            f"Network: `{network['file']}`, {network['megabytes']} MB, SHA-256 `{network['sha256'][:16]}`, input "
-            f"{network['size_hw'][1]} x {network['size_hw'][0]}, contract `{network['contract']}`."
+            f"Network: `{env.get('model') or network['file']}`, {network['megabytes']} MB, "
+            f"SHA-256 `{network['sha256'][:16]}`, input {network['size_hw'][1]} x {network['size_hw'][0]}, "
+            f"contract `{network['contract']}`."
         )
     if server:
         runs = ", ".join(

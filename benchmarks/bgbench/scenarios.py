@@ -32,6 +32,7 @@ from bgbench.results import Case, Series
 from bgbench.serving import Served, Setting, Stage, serving
 from bgbench.statistics import knee
 from bgclient import AsyncClient, Client
+from bgexport import repository
 from bgimage import codec, finish, geometry, matte
 from bgimage.contract import Contract
 from bgimage.once import cached_property
@@ -59,6 +60,8 @@ class Bench:
     variant: str | None = None
     effort: float = 1.0
     """Of the durations and repetitions that a full run takes; a smoke test passes less."""
+    model: str = ""
+    """Name of an added network; empty: this project's."""
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Bench:
@@ -70,7 +73,7 @@ class Bench:
     @cached_property
     def served(self) -> Served:
         """The server as it is by default, started once."""
-        return self._stack.enter_context(serving(Setting(variant=self.variant)))
+        return self._stack.enter_context(serving(Setting(variant=self.variant), self.model))
 
     def rest(self) -> None:
         """Stop the server, so that what follows has the machine."""
@@ -94,7 +97,15 @@ class Bench:
     @property
     def network(self) -> Path:
         """The ONNX file that is served."""
-        return command.served_network()
+        return command.served_network(self.model)
+
+    @cached_property
+    def batches(self) -> list[int]:
+        """Batch sizes to try, as far as the network takes them."""
+        import onnx
+
+        most = repository.limited(repository.Serving.read(), onnx.load(self.network)).max_batch_size
+        return [size for size in (1, 2, 4, 8) if size <= most]
 
     def exported(self, name: str) -> Path:
         """ONNX file of a network of ``bgtrain.networks`` with random weights, at the served network's input size."""
@@ -105,7 +116,8 @@ class Bench:
 
         net = networks.build(name).eval()
         weights = sum(one.numel() for one in net.parameters())
-        path = self.cache / "networks" / f"{name}-{weights}-{self.contract.size_hw[0]}.onnx"
+        height, width = self.contract.size_hw
+        path = self.cache / "networks" / f"{name}-{weights}-{height}x{width}.onnx"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             onnx.save(export_graph(net, self.contract), path)
@@ -187,7 +199,7 @@ def machine_floor(bench: Bench) -> Iterator[Case]:
 
 def bare_network(bench: Bench) -> Iterator[Case]:
     """The served network in this process, without a server: engines and batch sizes."""
-    turns = [(engine, batch) for engine in bare_engines(bench.network) for batch in (1, 2, 4, 8)]
+    turns = [(engine, batch) for engine in bare_engines(bench.network) for batch in bench.batches]
     taken: dict[tuple[str, int], list[Series]] = {(engine.name, batch): [] for engine, batch in turns}
     with watching() as watch:
         for _ in range(ROUNDS):
@@ -216,7 +228,7 @@ def bare_network(bench: Bench) -> Iterator[Case]:
 def _beside(bench: Bench, engine: engines.Engine | None, batches: set[int]) -> dict[str, Series]:
     """The engine alone in this process, while the server rests; nothing where only the server has it."""
     found = {}
-    for batch in sorted(batches) if engine else ():
+    for batch in sorted(batches.intersection(bench.batches)) if engine else ():
         images = _images(bench, batch)
         found[f"bare, batch {batch}"] = bench.timed(
             lambda i=images: engine.run({"image": i}, ["alpha"]), max(4, 12 // batch)
@@ -246,7 +258,7 @@ def served_network(bench: Bench) -> Iterator[Case]:
     engine = next((one for one in bare_engines(bench.network) if served.startswith(one.name)), None)
     for transport, batch, users in (
         *(("gRPC", 1, users) for users in (1, 2, 4, 8)),
-        *(("gRPC", batch, 1) for batch in (2, 4, 8)),
+        *(("gRPC", batch, 1) for batch in bench.batches[1:]),
         ("HTTP", 1, 1),
         *(("gRPC, shared memory", 1, users) for users in (1, 2, 4, 8)),
         ("HTTP, shared memory", 1, 1),
@@ -340,7 +352,7 @@ def one_user(bench: Bench) -> Iterator[Case]:
     As shipped, and without what makes edges and colours better. Beside each photo its parts, in this process.
     """
     engine = min(bare_engines(bench.network), key=engines.seconds)
-    with Client(bench.served.url, timeout_s=120) as client:
+    with Client(bench.served.url, model=bench.model or None, timeout_s=120) as client:
         for megapixels, count in ((1, 24), (12, 12), (48, 6)):
             for where in WHERE:
                 for scenario, options in (("one user", {}), ("one user, plain", PLAIN)):
@@ -353,7 +365,7 @@ def transports(bench: Bench) -> Iterator[Case]:
     """The same 12-megapixel photo over gRPC and HTTP."""
     served = bench.served
     for transport, url in (("gRPC", served.url), ("HTTP", served.http_url)):
-        with Client(url, timeout_s=120, headers=served.headers) as client:
+        with Client(url, model=bench.model or None, timeout_s=120, headers=served.headers) as client:
             for where in WHERE:
                 yield _one_by_one(
                     bench, "transports", client, 12, 6, {"where": where, "transport": transport}
@@ -453,7 +465,7 @@ def many_users(bench: Bench) -> Iterator[Case]:
 async def _sweep(bench: Bench, where: str) -> list[Case]:
     data = bench.photos(1)
     cases: list[Case] = []
-    async with AsyncClient(bench.served.url, timeout_s=60) as client:
+    async with AsyncClient(bench.served.url, model=bench.model or None, timeout_s=60) as client:
 
         async def call(photo: bytes) -> object:
             cutout = await client.cut(photo, where=where)  # type: ignore[arg-type]
@@ -525,7 +537,7 @@ def in_flight(bench: Bench) -> Iterator[Case]:
             bench,
             "ensemble",
             {"megapixels": 1, "in flight": users},
-            "cutout",
+            bench.served.names.cutout,
             url=bench.served.url,
             data=data,
             concurrency=users,
@@ -540,13 +552,13 @@ def settings_under_budget(bench: Bench) -> Iterator[Case]:
         Setting(variant=bench.variant, max_batch_size=1),
         Setting(variant=bench.variant, network=2, threads=1, max_batch_size=1),
     ):
-        with serving(setting) as served:
+        with serving(setting, bench.model) as served:
             yield _under_budget(bench, served, setting)
 
 
 def _under_budget(bench: Bench, served: Served, setting: Setting) -> Case:
     data = bench.photos(1)
-    client = AsyncClient(served.url, timeout_s=60)
+    client = AsyncClient(served.url, model=bench.model or None, timeout_s=60)
     pattern = load.poisson_arrivals(1.0, bench.times(50))
     tried: dict[float, load.Run] = {}
 
@@ -632,10 +644,9 @@ def _stages(stages: dict[str, Stage]) -> dict[str, Series]:
     """The server's breakdown: queue and compute a model, and how many photos shared an execution."""
     series: dict[str, Series] = {}
     for name, stage in stages.items():
-        if name not in ("cutout", "matte"):
-            series |= one(f"{name}: queue ms", stage.queue_ms)
-            series |= one(f"{name}: compute ms", stage.compute_ms)
-            series |= one(f"{name}: photos an execution count", stage.batch)
+        series |= one(f"{name}: queue ms", stage.queue_ms)
+        series |= one(f"{name}: compute ms", stage.compute_ms)
+        series |= one(f"{name}: photos an execution count", stage.batch)
     return series
 
 
@@ -678,3 +689,5 @@ SETS: dict[str, Sequence[Scenario]] = {
 }
 WITHOUT_SERVER = ("machine_floor", "bare_network", "parts", "first_call", "gpu_networks", "gpu_ensemble")
 """Scenarios that need no server, or start their own."""
+OF_OUR_NETWORK = ("first_call", "gpu_networks")
+"""Scenarios that know no other network."""

@@ -17,7 +17,6 @@ from bgexport import repository
 from bgexport.graph import contract_of
 from bgserver import Server, default_variant, model_repository
 
-ENSEMBLES = ("cutout", "matte")
 NS_MS = 1e-6
 
 
@@ -51,8 +50,9 @@ class Setting:
 class Served:
     """A running server and what is known about it."""
 
-    def __init__(self, server: Server, log: Path) -> None:
+    def __init__(self, server: Server, log: Path, names: repository.Names) -> None:
         self.server = server
+        self.names = names
         self.url: str = server.grpc_url
         self.http_url: str = server.http_url
         self.headers = server.admin_headers
@@ -61,11 +61,11 @@ class Served:
         self.models = self._models()
 
     def _models(self) -> tuple[str, ...]:
-        """The steps of the ensembles, in the order of ``cutout``."""
+        """The steps of the ensembles, in the order of ``names.cutout``."""
         from tritonclient.grpc import InferenceServerClient
 
         with InferenceServerClient(self.url) as client:
-            config = client.get_model_config("cutout", as_json=True)["config"]
+            config = client.get_model_config(self.names.cutout, as_json=True)["config"]
         return tuple(step["model_name"] for step in config["ensemble_scheduling"]["step"])
 
     @property
@@ -75,23 +75,23 @@ class Served:
 
     def describe(self) -> dict[str, Any]:
         """Version, backends that really run, and the engine as the backend logs it."""
-        about = served_backends(self.url, (*ENSEMBLES, *self.models))
+        about = served_backends(self.url, (self.names.cutout, self.names.matte, *self.models))
         engines = re.findall(rf"{self.network}_\d+_\d+: ([^\"\n]*)", self._log.read_text(errors="replace"))
         return {**about, "engine": engines[-1] if engines else None}
 
     def statistics(self) -> Statistics:
-        """Triton's counters so far."""
-        return Statistics.read(self.url, (*ENSEMBLES, *self.models), self.headers)
+        """Triton's counters so far, of each step."""
+        return Statistics.read(self.url, self.models, self.headers)
 
 
 @contextmanager
-def serving(setting: Setting | None = None) -> Iterator[Served]:
-    """A server with this setting, for the ``with`` block."""
-    setting = setting or Setting()
+def serving(setting: Setting | None = None, model: str = "") -> Iterator[Served]:
+    """A server with this setting, for the ``with`` block; ``model``: the added network that is measured."""
+    setting, names = setting or Setting(), repository.Names(model)
     with tempfile.TemporaryDirectory() as folder:
         models = model_repository()
         if setting._changes_repository:
-            models = _changed_repository(models, setting, Path(folder) / "models")
+            models = _changed_repository(models, setting, Path(folder) / "models", names)
         log = Path(folder) / "server.log"
         server = Server(
             setting.variant or default_variant(),
@@ -104,10 +104,10 @@ def serving(setting: Setting | None = None) -> Iterator[Served]:
             start_timeout_s=300.0,
         )
         with server:
-            yield Served(server, log)
+            yield Served(server, log, names)
 
 
-def _changed_repository(models: Path, setting: Setting, target: Path) -> Path:
+def _changed_repository(models: Path, setting: Setting, target: Path, names: repository.Names) -> Path:
     """A copy of the repository, rendered with other knobs."""
     import onnx
 
@@ -127,8 +127,8 @@ def _changed_repository(models: Path, setting: Setting, target: Path) -> Path:
         gpu=dataclasses.replace(serving.gpu, **counts),
         cpu=dataclasses.replace(serving.cpu, **counts),
     )
-    network = onnx.load(target / repository.ONNX_NETWORK / "1" / "model.onnx")
-    repository.write(target, contract_of(network), serving)
+    network = onnx.load(target / names.onnx / "1" / "model.onnx")
+    repository.write(target, contract_of(network), repository.limited(serving, network), names)
     return target
 
 

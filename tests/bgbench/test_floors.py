@@ -6,6 +6,7 @@ onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from bgbench import floors  # noqa: E402
+from bgbench.errors import Unreadable  # noqa: E402
 
 
 def network():
@@ -46,6 +47,13 @@ def test_bytes_are_those_counted_by_hand():
     ends = 4 * (pixels * 3 + pixels * 1)
     assert cost.bytes(fused=False) == conv + relu + concat + head
     assert cost.bytes(fused=True) == conv + head + ends
+
+
+def test_a_network_whose_sizes_depend_on_the_photo_has_no_floor():
+    model = network()
+    model.graph.node.append(helper.make_node("NonZero", ["a"], ["places"]))
+    with pytest.raises(Unreadable, match=r"places .* known only when it runs"):
+        floors.count(model)
 
 
 def test_half_precision_halves_the_bytes_and_a_batch_multiplies_the_operations():

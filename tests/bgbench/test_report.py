@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from bgbench.errors import BrokenResult
+from bgbench.plots import stage_ms
 from bgbench.report import PARETO_GROUPS, Prices, write
 from bgbench.results import Case, Result, Series
 
@@ -362,3 +363,31 @@ def test_prices_include_the_gpu_where_there_is_one():
     assert dataclasses.replace(prices, gpu_hour_usd=0).per_thousand(100.0, with_gpu) == pytest.approx(
         0.1 / 360
     )
+
+
+def test_an_added_network_has_figures_of_its_own(tmp_path):
+    network = {
+        "file": "model.onnx",
+        "megabytes": 1.0,
+        "sha256": "ab" * 32,
+        "size_hw": [512, 512],
+        "contract": "",
+    }
+    for model in ("", "modnet"):
+        environment = {**ENVIRONMENT, "model": model, "network": network}
+        cases = [user("client", 100.0), user("server", 200.0)]
+        result = Result(set="cpu", started="", environment=environment, cases=cases)
+        result.write(tmp_path / "results" / f"r{model}.json")
+    text = write(tmp_path / "results", tmp_path / "RESULTS.md", Prices(0.05, 4.0)).read_text()
+    assert text.index("Network: `model.onnx`") < text.index("Network: `modnet`")
+    for name in ("some-cpu-2-cores-one-user.png", "some-cpu-2-cores-modnet-one-user.png"):
+        assert (tmp_path / "plots" / name).exists()
+        assert name in text
+
+
+def test_an_added_network_s_models_are_shown_as_the_stages_that_they_are():
+    models = ("bgclient_preprocess_modnet", "modnet_onnx", "bgclient_postprocess_modnet")
+    series = {f"{name}: compute": single("ms", float(number)) for number, name in enumerate(models, 1)}
+    case = Case(scenario="s", setting={}, tool="timer", series={"latency": ms(10.0), **series})
+    stages = stage_ms(case)
+    assert (stages["preprocess"], stages["network"], stages["postprocess"]) == (1, 2, 3)

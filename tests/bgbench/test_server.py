@@ -1,12 +1,15 @@
 """Against the real server: short, and judged by what came out, never by how long it took."""
 
 import json
+import shutil
+from itertools import islice
 
+import numpy as np
 import pytest
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
-from bgbench import scenarios  # noqa: E402
+from bgbench import command, scenarios, serving  # noqa: E402
 from bgbench.command import CACHE  # noqa: E402
 from bgbench.errors import ToolFailed, ToolMissing  # noqa: E402
 from bgbench.perf import PerfAnalyzer, write_photos  # noqa: E402
@@ -112,3 +115,58 @@ def test_results_of_a_run_go_to_json(bench, tmp_path):
     written = json.loads(out.read_text())
     assert [case["setting"]["batch"] for case in written["cases"]][:4] == [1, 2, 4, 8]
     assert written["environment"]["network"]["contract"]
+
+
+@pytest.fixture
+def added(root, tmp_path, monkeypatch):
+    """The only network in the benches' repository was added: "bright" sees people wherever a photo is not black."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    from bgexport.add import Theirs, add
+    from bgexport.photos import adversarial
+    from bgexport.repository import Names, Serving
+
+    theirs, models = Theirs(size=(32, 64)), tmp_path / "models"
+    for name in (Names().preprocess, Names().postprocess):
+        shutil.copytree(root / "model_repository" / name / "1", models / name / "1")
+    tensors = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", channels, *theirs.size])
+        for name, channels in (("colours", 3), ("sum", 1))
+    ]
+    ones = numpy_helper.from_array(np.ones((1, 3, 1, 1), np.float32), "ones")
+    summed = helper.make_node("Conv", ["colours", "ones"], ["sum"])
+    graph = helper.make_graph([summed], "theirs", tensors[:1], tensors[1:], [ones])
+    save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=7),
+        tmp_path / "bright.onnx",
+    )
+    pictures = adversarial(theirs.contract())
+    add(tmp_path / "bright.onnx", theirs, "bright", pictures, models=models, serving=Serving.read())
+    for module in (command, serving):
+        monkeypatch.setattr(module, "model_repository", lambda: models)
+
+
+def test_an_added_network_is_measured_by_the_same_scenarios(added, tmp_path):
+    with scenarios.Bench(tmp_path / "cache", variant="cpu", effort=0.01, model="bright") as bench:
+        *_, case = islice(scenarios.one_user(bench), 3)
+        assert {"cutout_bright", "matte_bright"} <= bench.served.describe()["models"].keys()
+    assert case.setting == {"megapixels": 1, "where": "server"}
+    asked = {name.removesuffix(": compute") for name in case.series if name.endswith(": compute")}
+    assert asked == {"bgclient_preprocess_bright", "bright_onnx", "bgclient_postprocess_bright"}
+
+
+def test_an_added_network_is_named_in_its_result_file_and_an_unknown_one_is_refused(
+    added, tmp_path, monkeypatch, capsys
+):
+    from bgbench.cli import main
+
+    monkeypatch.setattr(command, "RESULTS", tmp_path / "results")
+    arguments = ["run", "--only", "bare_network", "--effort", "0.01", "--cache", str(tmp_path / "cache")]
+    assert main([*arguments, "--model", "dark"]) == 1
+    assert "no network 'dark' was added to" in (said := capsys.readouterr().err)
+    assert said.endswith("added: bright\n")
+    assert main([*arguments, "--model", "bright"]) == 0
+    (file,) = (tmp_path / "results").glob("*-cpu-bright.json")
+    environment = json.loads(file.read_text())["environment"]
+    assert environment["model"] == "bright"
+    assert environment["network"]["size_hw"] == [32, 64]

@@ -3,6 +3,7 @@ import pytest
 pytest.importorskip("onnx")
 
 from bgbench.serving import Setting, Statistics, _changed_repository, _counters
+from bgexport.repository import Names
 from bgserver import model_repository
 
 SAID = {
@@ -52,7 +53,7 @@ def test_a_setting_is_rendered_into_a_copy_of_the_repository(tmp_path):
     source = model_repository()
     before = (source / "tiramisu_onnx" / "configs" / "cpu.pbtxt").read_text()
     setting = Setting(network=3, postprocess=5, max_batch_size=2, max_queue_delay_us=1234)
-    target = _changed_repository(source, setting, tmp_path / "models")
+    target = _changed_repository(source, setting, tmp_path / "models", Names())
     network = (target / "tiramisu_onnx" / "configs" / "cpu.pbtxt").read_text()
     assert "max_batch_size: 2" in network
     assert "count: 3" in network

@@ -90,7 +90,8 @@ def test_alerts_and_dashboard_ask_only_for_numbers_that_somebody_counts(server, 
         "nv_gpu_utilization",
         "nv_gpu_memory_used_bytes",
         "nv_gpu_memory_total_bytes",
-    }  # with a GPU only
+        "nv_inference_first_response_histogram_ms_bucket",
+    }  # with a GPU only, and from Triton 26.01 on
     asked = metric_names(" ".join([rule["expr"] for rule in rules] + queries(dashboard)))
     assert len(asked) > 20
     assert asked <= counted
