@@ -75,6 +75,10 @@ BUSY_SHARE = 0.02
 HURRIED_DRAIN_S = 2.0
 """For a server with a dead or stuck model: such a one never drains, and healthy requests are done by then."""
 
+QUIET_S = 0.2
+"""Without a byte on its way to a client, until an idle server is killed. Triton's own end takes three seconds, in which
+it unloads its models. (While an idle HTTP connection is kept alive, it says nothing, and takes its whole timeout.)"""
+
 ADMIN_INTERFACES = "model-repository,shared-memory,statistics,trace,logging"
 """Closed by ``admin_key``; photos, metadata, health, and the configurations with the contract that clients read stay
 open."""
@@ -182,6 +186,10 @@ class Triton:
     def __init__(self, spec: Spec, run: RunDir, ports: Ports) -> None:
         self._spec, self._run, self._ports = spec, run, ports
         self._began = time.time()
+        self._exit_s = max(1, round(spec.drain_s))
+        self._first_look = f"Timeout {self._exit_s}: Found 0 model versions that have in-flight"
+        self._idle = threading.Event()
+        """Set when Triton, told to end, has said that nothing was in flight."""
         installation = find_tritonserver()
         self._log: collections.deque[str] = collections.deque(maxlen=400)
         # Single-threaded here, apart from readers of other lives: safe to run one prctl between fork and
@@ -221,7 +229,7 @@ class Triton:
             yield f"--backend-directory={self._run.path / 'backends'}"
             yield f"--cache-directory={self._run.path / 'caches'}"
         yield f"--backend-config=python,shm-region-prefix-name={prefix}"
-        yield f"--exit-timeout-secs={max(1, round(spec.drain_s))}"
+        yield f"--exit-timeout-secs={self._exit_s}"
         for name, port in (("grpc", ports.grpc), ("http", ports.http), ("metrics", ports.metrics)):
             yield f"--{name}-address={spec.host}"
             yield f"--{name}-port={port}"
@@ -237,6 +245,8 @@ class Triton:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self._log.append(line)
+            if self._first_look in line:
+                self._idle.set()
             with contextlib.suppress(BrokenPipeError):
                 sys.stderr.write(line)
                 sys.stderr.flush()
@@ -296,14 +306,26 @@ class Triton:
         gone = [stub for stub in self.stubs if self.state(stub) in ("", "Z", "X")]
         return f"a model's process died (pid {gone[0]})" if gone else None
 
+    def _wait_for_end(self, drain_s: float) -> None:
+        """After SIGTERM: until it has ended, or nothing was in flight and every answer has been sent."""
+        finalized = (path.read_text(errors="replace") for path in self._run.path.glob("models/*/*/model.py"))
+        # Spans are sent at the end, and a model of somebody else's may have last words.
+        whole = bool(self._spec.trace_url) or any("def finalize" in text for text in finalized)
+        until, quiet_since = time.monotonic() + drain_s, None
+        while self.process.poll() is None and (now := time.monotonic()) < until:
+            idle = self._idle.is_set() and not whole and not _unsent({self._ports.grpc, self._ports.http})
+            quiet_since = (quiet_since or now) if idle else None
+            if quiet_since and now - quiet_since > QUIET_S:
+                return
+            time.sleep(0.02)
+
     def end(self, drain_s: float) -> None:
         """SIGTERM, time to finish what was accepted, SIGKILL for the rest; then nothing of it remains."""
         unnamed = self._unnamed_regions()
         if self.process.poll() is None:
+            self._idle.clear()  # whatever was in the log before
             self.process.terminate()
-            # An idle kept-alive HTTP connection makes Triton wait until its own timeout, and then fail.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(drain_s)
+            self._wait_for_end(drain_s)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -313,6 +335,16 @@ class Triton:
         self._run.sweep_shared_memory()
         for region in unnamed:
             region.unlink(missing_ok=True)
+
+
+def _unsent(ports: set[int]) -> bool:
+    """True while bytes that were written to a connection of these local ports have not arrived."""
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):  # no IPv6
+            for _, local, _, _, queues, *_ in map(str.split, Path(table).read_text().splitlines()[1:]):
+                if int(local.rpartition(":")[2], 16) in ports and int(queues.partition(":")[0], 16):
+                    return True
+    return False
 
 
 def _reap() -> None:

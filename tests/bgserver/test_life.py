@@ -42,6 +42,28 @@ def test_a_server_answers_and_leaves_nothing_behind(tiny, traces):
     assert server.state == "stopped"
 
 
+def test_a_stop_with_nothing_in_flight_does_not_wait_for_triton_s_own_end(tiny, traces, tmp_path):
+    server = tiny(drain_s=30.0).start()
+    left = traces(server.facts["pid"])
+    assert echo(server, canary.photo()) == canary.photo()
+    server.stop()
+    assert left() == []
+    log = (tmp_path / "log").read_text()
+    assert "Timeout 30: Found 0 model versions that have in-flight inferences" in log
+    assert "Timeout 29" not in log
+
+
+def test_a_model_that_has_last_words_gets_to_say_them(tiny, tiny_repository, tmp_path):
+    said = tmp_path / "last words"
+    model = tiny_repository / "cutout" / "1" / "model.py"
+    model.write_text(
+        model.read_text() + f"\n    def finalize(self):\n        open({str(said)!r}, 'w').close()\n"
+    )
+    server = tiny().start()
+    server.stop()
+    assert said.exists()
+
+
 def test_the_wheel_s_tritonserver_is_the_one_that_is_listed(tiny):
     if find_tritonserver().wheel is None:
         pytest.skip("this machine has a tritonserver of its own")
