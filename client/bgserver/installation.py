@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -34,6 +36,9 @@ NUMPY = "numpy==1.26.4"
 
 BACKENDS = Path(__file__).parent / "backends"
 """Ours: Python programs in the place of C++ backends that the wheel does not have."""
+
+_GLIBC = (2, 35)
+"""What the wheel was built against."""
 
 _NUMPY_FOLDER = "nvidia_pytriton.numpy"
 _INSTALL = f'"{sys.executable}" -m bgserver install'
@@ -63,18 +68,35 @@ def _numpy_is_new() -> bool:
     return int(importlib.metadata.version("numpy").split(".")[0]) >= 2
 
 
+def unavailable() -> str | None:
+    """Why the wheel cannot be had on this machine, and what works instead; None where it can."""
+    libc, libc_version = platform.libc_ver()
+    has_libc = libc == "glibc" and tuple(map(int, libc_version.split("."))) >= _GLIBC
+    on = sys.platform == "linux" and platform.machine() == "x86_64" and has_libc
+    if on and (3, 11) <= sys.version_info[:2] < (3, 13):
+        return None
+    return (
+        "the pip-installable tritonserver needs Linux on x86-64, glibc 2.35 or newer, and Python 3.11 or 3.12; this is "
+        f"Python {sysconfig.get_python_version()} on {platform.system()} {platform.machine()}"
+        f"{f', {libc} {libc_version}' if libc else ''}. What works here: pip install 'bgclient[local]', which runs the "
+        "network without a server (bgclient cut; bgclient web --engine onnxruntime), or BGCLIENT_URL=host:8001"
+    )
+
+
 def find_tritonserver() -> Installation:
     """The system's tritonserver where there is one, else the wheel's.
 
     Raises:
-        ServerMissing: neither is there.
+        ServerMissing: neither is there; where the wheel cannot be had, it says what works instead.
         WrongPython: the wheel is there, but cannot run models under this Python.
     """
     if SYSTEM_TRITON.is_file():
         return Installation(binary=SYSTEM_TRITON)
     spec = importlib.util.find_spec("pytriton")
     if spec is None or not spec.submodule_search_locations:
-        raise ServerMissing(f"no {SYSTEM_TRITON} and no nvidia-pytriton in this environment; run {_INSTALL}")
+        raise ServerMissing(
+            unavailable() or f"no {SYSTEM_TRITON} and no nvidia-pytriton in this environment; run {_INSTALL}"
+        )
     site = Path(next(iter(spec.submodule_search_locations))).parent
     numpy = site / _NUMPY_FOLDER
     found = Installation(
@@ -86,7 +108,8 @@ def find_tritonserver() -> Installation:
         raise ServerMissing(f"the nvidia-pytriton in {site} has no tritonserver; run {_INSTALL}")
     if found.stub is None or not found.stub.is_file():
         raise WrongPython(
-            f"{WHEEL} has no Python backend for Python {sysconfig.get_python_version()}; use 3.11 or 3.12"
+            unavailable()
+            or f"the nvidia-pytriton in {site} has no Python backend for this Python; run {_INSTALL}"
         )
     if found.numpy and not (found.numpy / "numpy").is_dir():
         raise WrongPython(f"the server's models need {NUMPY} beside this environment's numpy; run {_INSTALL}")
@@ -100,17 +123,13 @@ def install() -> Installation:
     Without dependencies: the wheel's metadata would pull this environment's numpy down to 1.
 
     Raises:
-        WrongPython: no numpy 1 exists for this Python.
-        ServerMissing: pip could not install it; its own words are on stderr.
+        ServerMissing: it cannot be had here, or pip could not install it; its own words are on stderr.
     """
     try:
         return find_tritonserver()
     except (ServerMissing, WrongPython):
-        if sys.version_info >= (3, 13) and _numpy_is_new():
-            raise WrongPython(
-                f"{WHEEL} needs {NUMPY}, which has no wheel for Python {sysconfig.get_python_version()}; "
-                "use 3.11 or 3.12"
-            ) from None
+        if why := unavailable():
+            raise ServerMissing(why) from None
     folder = Path(sysconfig.get_path("purelib")) / _NUMPY_FOLDER
     steps = [[WHEEL]] + ([["--upgrade", "--target", str(folder), NUMPY]] if _numpy_is_new() else [])
     for step in steps:
@@ -144,9 +163,10 @@ def lay_out_backends(installation: Installation, folder: Path) -> None:
     shutil.copy2(installation.wheel / "backends" / "python" / "libtriton_python.so", python)
     utils = (installation.wheel / "backends" / "python" / "triton_python_backend_utils.py").read_text()
     # The models' interpreter knows no PYTHONPATH, and this module is the first that a model of ours imports.
-    first = [str(installation.numpy)] if installation.numpy else []
+    # It may hold every path for ASCII: bytes are right whatever their letters.
+    first = [os.fsencode(installation.numpy)] if installation.numpy else []
     (python / "triton_python_backend_utils.py").write_text(
-        f"import sys\n\nsys.path[:0] = {first!r}\n\n{utils}"
+        f"import os\nimport sys\n\nsys.path[:0] = map(os.fsdecode, {first!r})\n\n{utils}"
     )
     # The stub finds its own libraries from where it lies, Python by PATH, and Python's library by LD_LIBRARY_PATH.
     library = sysconfig.get_config_var("LIBDIR") or ""

@@ -189,7 +189,8 @@ class Server:
         """
         if self._keeper is not None:
             raise RuntimeError("this Server was started before; make another one")
-        if self._settings["BGSERVER_ENGINE"] and find_tritonserver().wheel is None:
+        found = find_tritonserver()  # said at once, also where not even a keeper can run
+        if self._settings["BGSERVER_ENGINE"] and found.wheel is None:
             raise EngineMissing(
                 f"engine {self._settings['BGSERVER_ENGINE']} was asked for, and the system's tritonserver "
                 "runs networks in backends of its own; leave engine out"

@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bgclient.cli import _run, app
+from bgclient._served import ServerInfo
+from bgclient.cli import _cut, _doctor, _run, app
+from bgclient.cli._info import lines
 from bgclient.cli._plan import Job, plan
 from bgclient.cli._talk import Ending, guarded
 from bgclient.errors import ServerBusy, ServerFault, ServerUnavailable, TargetError
@@ -349,6 +351,32 @@ def test_a_folder_that_cannot_be_looked_into_is_a_failure(bgclient, album, tmp_p
     )
 
 
+def test_a_folder_without_write_permission_ends_the_run_with_one_line(
+    bgclient, album, tmp_path, monkeypatch, grpc_server
+):
+    out = tmp_path / "out"
+    out.mkdir(mode=0o555)
+    if os.access(out, os.W_OK):  # root may write everywhere
+        access = os.access
+        monkeypatch.setattr(os, "access", lambda path, mode: path != out and access(path, mode))
+    done = bgclient("cut", album, out)
+    assert done.status == 1
+    assert done.err == f"bgclient: cannot_write: {out}: no permission to write there; name another folder\n"
+    assert grpc_server.fake.requests == []
+
+
+@pytest.mark.parametrize(("compiled", "says"), [(False, True), (True, False)])
+def test_fine_edges_say_that_their_first_use_compiles(compiled, says, tmp_path, monkeypatch, capsys):
+    package = tmp_path / "pymatting"
+    (package / "__pycache__").mkdir(parents=True)
+    if compiled:
+        (package / "__pycache__" / "boxfilter.py311.nbi").touch()
+    spec = types.SimpleNamespace(origin=str(package / "__init__.py"))
+    monkeypatch.setattr(_cut.importlib.util, "find_spec", lambda name: spec)
+    _cut._tell_of_compiling(quiet=False)
+    assert ("compiled at its first use" in capsys.readouterr().err) == says
+
+
 def test_a_target_that_is_no_folder_ends_the_run_with_one_line(bgclient, album, tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     done = bgclient("cut", album, f"{tmp_path}/loop/")
@@ -564,6 +592,27 @@ def test_info_says_what_runs_where(bgclient, grpc_server):
     said = json.loads(bgclient("info", "--json").out)
     assert said["servers"][0]["network"] == "fake_network"
     assert said["servers"][0]["contract"]["fingerprint"] == grpc_server.fake.contract.fingerprint
+
+
+def test_info_names_no_engine_that_it_cannot_know():
+    said = lines(ServerInfo("host:8001", True, network="n", backend="onnxruntime (python)", devices=("cpu",)))
+    assert said[1] == "network  n, ONNX Runtime or OpenVINO (its log says which) on cpu"
+    said = lines(ServerInfo("this process", True, network="n", backend="OpenVINO 2025.3.0 on CPU, FP32"))
+    assert said[1] == "network  n, OpenVINO 2025.3.0 on CPU, FP32"
+
+
+def test_doctor_advises_no_server_where_none_can_be_had(bgclient, monkeypatch):
+    from bgserver import installation
+
+    monkeypatch.setattr(installation.platform, "machine", lambda: "arm64")
+    monkeypatch.setattr(installation, "SYSTEM_TRITON", Path("nowhere"))
+    monkeypatch.setattr(_doctor, "_EXTRAS", {"server": ("not-installed-anywhere",)})
+    monkeypatch.setitem(sys.modules, "pytriton", None)
+    out = bgclient("doctor").out.decode()
+    assert "bgclient[server]" not in out
+    assert re.search(
+        r"^note +triton .*arm64.* What works here: pip install 'bgclient\[local\]'", out, re.MULTILINE
+    )
 
 
 def test_info_without_a_server_is_status_3(bgclient):

@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+import types
 from pathlib import Path
 
 import pytest
@@ -119,6 +121,32 @@ def test_a_machine_without_any_tritonserver_is_told_how_to_get_one(monkeypatch):
         installation.find_tritonserver()
 
 
+@pytest.mark.parametrize(
+    ("machine", "libc", "python"),
+    [
+        ("arm64", ("glibc", "2.36"), (3, 11)),
+        ("x86_64", ("glibc", "2.31"), (3, 11)),
+        ("x86_64", ("", ""), (3, 11)),
+        ("x86_64", ("glibc", "2.36"), (3, 13)),
+    ],
+)
+def test_a_machine_that_can_have_no_pip_installed_server_is_told_what_works_instead(
+    machine, libc, python, monkeypatch, tiny_repository
+):
+    monkeypatch.setattr(installation, "SYSTEM_TRITON", Path("nowhere"))
+    monkeypatch.setattr(installation.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(installation.platform, "machine", lambda: machine)
+    monkeypatch.setattr(installation.platform, "libc_ver", lambda: libc)
+    system = types.SimpleNamespace(platform="linux", version_info=python, executable=sys.executable)
+    monkeypatch.setattr(installation, "sys", system)
+    server = Server("cpu", tiny_repository, models=("cutout",))
+    for ask in (installation.find_tritonserver, installation.install, server.start):
+        with pytest.raises(
+            errors.ServerMissing, match=r"needs Linux on x86-64.* pip install 'bgclient\[local\]'"
+        ):
+            ask()
+
+
 def test_a_system_tritonserver_comes_before_the_wheel(monkeypatch, tmp_path):
     system = tmp_path / "tritonserver"
     system.touch()
@@ -228,3 +256,35 @@ def test_a_temporary_folder_that_the_models_cannot_work_in_is_passed_over(name, 
     odd.mkdir()
     monkeypatch.setattr(rundir.tempfile, "gettempdir", lambda: str(odd))
     assert rundir._base() in (Path("/tmp"), Path("/var/tmp"))
+
+
+SERVING = """
+import sys
+from bgserver import Server, canary, installation, model_repository
+places = [sys.prefix, str(installation.find_tritonserver().binary), canary.__file__, str(model_repository())]
+assert all("Jürgen" in place for place in places), places
+with Server("cpu", threads=1, start_timeout_s=300.0, canary_timeout_s=60.0, log="log") as server:
+    server.check(60.0)
+    print(server.state)
+"""
+
+
+@pytest.mark.server
+def test_a_checkout_and_an_environment_in_a_folder_with_other_letters_than_ascii_serve(tmp_path, root):
+    home = tmp_path / "Jürgen"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", home / ".venv"], check=True)
+    (packages,) = (home / ".venv").glob("lib/python3*/site-packages")
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        (packages / entry.name).symlink_to(entry)
+    for name in ("client", "model_repository"):
+        shutil.copytree(root / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
+    done = subprocess.run(
+        [home / ".venv" / "bin" / "python", "-c", SERVING],
+        cwd=home,
+        env={**os.environ, "PYTHONPATH": str(home / "client")},
+        capture_output=True,
+        text=True,
+        timeout=360,
+        check=False,
+    )
+    assert done.stdout == "ready\n", done.stderr[-2000:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shlex
 import sys
@@ -14,7 +15,7 @@ from bgclient._files import remove_parts
 from bgclient.cli import _server_options as server
 from bgclient.cli._plan import SUFFIX_OF, Job, Plan, folder_jobs, is_url, plan
 from bgclient.cli._run import Cutter, Summary, run_many, watch
-from bgclient.cli._talk import Ending, Status
+from bgclient.cli._talk import Ending, Status, say
 from bgclient.client import Client
 from bgclient.errors import OptionError, TargetError
 from bgclient.results import format_of
@@ -190,7 +191,9 @@ def cut(
     _check(planned, options, force=force, as_json=as_json, watching=watch_folder)
     if not allow_urls and any(is_url(job.source) for job in planned.jobs):
         raise Ending(Status.USAGE, "URLs are fetched only with --allow-urls, and from public addresses")
-    _make_folder(planned)
+    _make_folder(planned, force=force)
+    if edges == "fine" and where == "client" and planned.jobs:
+        _tell_of_compiling(quiet)
     with server.client_of(
         url,
         engine=engine,
@@ -240,7 +243,7 @@ def _background(
     return colour
 
 
-def _make_folder(planned: Plan) -> None:
+def _make_folder(planned: Plan, *, force: bool) -> None:
     """The folder of the cut-outs, or one sentence before the first photo is read."""
     if planned.target is not None and planned.jobs:
         try:
@@ -249,6 +252,27 @@ def _make_folder(planned: Plan) -> None:
             raise TargetError(f"{planned.target} exists and is not a folder; name another one") from None
         except OSError as error:
             raise TargetError.of(planned.target, error) from error
+        todo = [job.target for job in planned.jobs if job.target and (force or not job.target.exists())]
+        if todo and not any(map(_may_write, {_first_there(target.parent) for target in todo})):
+            raise TargetError(f"{planned.target}: no permission to write there; name another folder")
+
+
+def _first_there(folder: Path) -> Path:
+    """``folder``, or what is there of the way to it."""
+    return next((path for path in (folder, *folder.parents) if path.exists()), folder)
+
+
+def _may_write(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _tell_of_compiling(quiet: bool) -> None:
+    """The first use of edges="fine" is a long one."""
+    found = importlib.util.find_spec("pymatting")
+    if quiet or found is None or found.origin is None:
+        return
+    if not any(Path(found.origin).parent.rglob("*.nbi")):  # numba's index of what it compiled
+        say("--edges fine is compiled at its first use, which can take a minute ...")
 
 
 def _read(picture: Path) -> bytes:
@@ -311,8 +335,6 @@ def _fetcher() -> Any:
 
 
 def _one(cutter: Cutter, planned: Plan, *, as_json: bool, quiet: bool) -> None:
-    from bgclient.cli._talk import say
-
     done = cutter(planned.jobs[0])
     if as_json:
         print(done.to_json())
@@ -341,8 +363,6 @@ def _many(client: Client, cutter: Cutter, planned: Plan, *, jobs: int, as_json: 
 def _watch(
     client: Client, cutter: Cutter, planned: Plan, format: str | None, *, jobs: int, as_json: bool
 ) -> None:
-    from bgclient.cli._talk import say
-
     folder, into = planned.folder, planned.target
     assert folder is not None
     assert into is not None

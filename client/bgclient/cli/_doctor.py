@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import os
 import platform
@@ -126,21 +125,22 @@ def _installed() -> Iterator[Finding]:
         yield Finding("needed", "wrong", text, Status.NOT_INSTALLED)
     else:
         yield Finding("needed", "ok", ", ".join(there))
+    from bgserver.installation import find_tritonserver, unavailable
+
     for extra, packages in _EXTRAS.items():
         there, missing = _versions(packages)
+        if missing and extra == "server" and unavailable():
+            continue  # the next look says why
         if missing:
             yield Finding(
                 extra, "note", f"not installed ({', '.join(missing)}); pip install 'bgclient[{extra}]'"
             )
         else:
             yield Finding(extra, "ok", ", ".join(there))
-    if importlib.util.find_spec("bgserver") is not None:
-        from bgserver import find_tritonserver
-
-        try:
-            yield Finding("triton", "ok", str(find_tritonserver().binary))
-        except BgError as error:
-            yield Finding("triton", "note", f"none on this machine: {error}")
+    try:
+        yield Finding("triton", "ok", str(find_tritonserver().binary))
+    except BgError as error:
+        yield Finding("triton", "note", f"none on this machine: {error}")
 
 
 def _gpu() -> Iterator[Finding]:

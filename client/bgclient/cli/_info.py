@@ -13,6 +13,9 @@ from bgclient._served import ServerInfo
 from bgclient.cli import _server_options as server
 from bgclient.cli._talk import status_of
 
+_EITHER = "ONNX Runtime or OpenVINO (its log says which)"
+"""What the pip-installed server's onnxruntime backend runs; its configuration does not tell."""
+
 
 def info(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
@@ -66,8 +69,10 @@ def lines(one: ServerInfo) -> list[str]:
     if one.version is not None:
         said[0] += f", Triton {one.version}"
     if one.network is not None:
-        devices = f" on {', '.join(one.devices)}" if one.devices else ""
-        said.append(f"network  {one.network}, {one.backend}{devices}")
+        backend = str(one.backend)
+        devices = f" on {', '.join(one.devices)}" if one.devices and " on " not in backend else ""
+        backend = backend.replace("onnxruntime (python)", _EITHER)
+        said.append(f"network  {one.network}, {backend}{devices}")
     if one.contract is not None:
         height, width = one.contract.size_hw
         said.append(f"contract {one.contract.fingerprint}: sees {width} x {height} pixels")

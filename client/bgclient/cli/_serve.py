@@ -87,6 +87,8 @@ def serve(
                 f"gRPC    {server.grpc_url}\nHTTP    {server.http_url}\nmetrics {server.metrics_url}",
                 flush=True,
             )
+            for engine in server.facts["engines"]:
+                say(f"the network runs in {engine}")
             scheme = "grpcs://" if tls_cert else ""
             say(f"ready; in another terminal: BGCLIENT_URL={scheme}{server.grpc_url} bgclient cut me.jpg")
             server.wait()
