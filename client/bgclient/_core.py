@@ -23,6 +23,7 @@ from bgclient.transports import TLS, Connector, Network, Wiring
 from bgimage.once import cached_property
 
 if TYPE_CHECKING:
+    from bgclient.local import LocalNetwork
     from bgclient.options import Where
     from bgclient.results import Cutout
     from bgimage.codec import Limits, Photo
@@ -127,23 +128,32 @@ class BaseClient:
 
         return self._given_limits or Limits()
 
-    def _found(self) -> Link:
-        """To where the network is: the servers that were given, else BGCLIENT_URL, else the engine of this process."""
+    def _named(self) -> Link | None:
+        """To the servers that were given, else to BGCLIENT_URL; None: to the engine of this process."""
         if self._endpoints is not None:
             return Link(self._endpoints, self._wiring)
         named = os.environ.get("BGCLIENT_URL", "").strip()
-        if named and self._engine is None:
-            return Link(parse_endpoints(named), self._wiring)
-        engine = self._engine or _known_engine(os.environ.get("BGCLIENT_ENGINE", "").strip() or "onnxruntime")
-        if engine != "triton":
-            from bgclient import local
+        return Link(parse_endpoints(named), self._wiring) if named and self._engine is None else None
 
-            return Link((), self._wiring, local=local.network(engine))
+    def _starting(self) -> Future[Any]:
+        """The engine of this process, once it is loaded; or the address of the embedded server, once it is ready."""
+        engine = self._engine or _known_engine(os.environ.get("BGCLIENT_ENGINE", "").strip() or "onnxruntime")
+        if engine == "triton":
+            from bgclient import embedded
+
+            return embedded.starting()
+        from bgclient import local
+
+        return local.loading(engine)
+
+    def _to(self, started: LocalNetwork | str) -> Link:
+        """To what ``_starting`` gave."""
+        if not isinstance(started, str):
+            return Link((), self._wiring, local=started)
         from bgclient import embedded
 
-        url = embedded.url()
         wiring = replace(self._wiring, headers={**embedded.admin_headers(), **self._wiring.headers})
-        return Link(parse_endpoints(url), wiring, embedded=url)
+        return Link(parse_endpoints(started), wiring, embedded=started)
 
     def _deadline(self, timeout_s: float | None = None, most_s: float | None = None) -> Deadline:
         wanted_s = self._timeout_s if timeout_s is None else timeout_s

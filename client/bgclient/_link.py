@@ -40,6 +40,7 @@ class Link:
         self.endpoints, self.wiring, self.local = endpoints, wiring, local
         self.server = THIS_PROCESS if local else described(endpoints)
         self._embedded = embedded
+        self.reached = embedded is not None  # a photo has come back from it
         if local is not None:
             self.served = Served(local.contract, "network")
 
@@ -51,6 +52,15 @@ class Link:
         from bgclient import embedded
 
         return not embedded.answers_at(self._embedded)
+
+    def engine(self) -> dict[str, str]:
+        """``ServerInfo``'s field of what runs the network, where this process knows better than the configuration."""
+        if self._embedded is None:
+            return {}
+        from bgclient import embedded
+
+        found = embedded.engines()
+        return {"backend": "; ".join(found)} if found else {}
 
     def pause_after(self, error: TransportError, tries: int, deadline: Deadline, *, retry: bool) -> float:
         """Seconds until the next try; raises the last word on ``error`` where there is none."""

@@ -39,7 +39,8 @@ class ServerInfo:
     network: str | None = None
     """The model that holds the network."""
     backend: str | None = None
-    """What runs it, such as "onnxruntime (python)" or "tensorrt"."""
+    """What runs it, such as "onnxruntime (python)", "tensorrt", or, in this process and in the server that it started,
+    "OpenVINO 2025.3.0 on CPU, FP32, 2 threads"."""
     devices: tuple[str, ...] = ()
     """Where it runs: "cpu", "gpu"."""
     contract: Contract | None = None

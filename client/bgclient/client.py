@@ -12,17 +12,19 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from bgclient import _served, _wire
+from bgclient._begun import awaited, waited
 from bgclient._cancel import CLOSED, Cancel
 from bgclient._core import BaseClient, Call, wanted
 from bgclient._endpoints import Endpoint
 from bgclient._link import Link
-from bgclient._many import ordered
+from bgclient._many import Source, ordered
 from bgclient._retry import Deadline
 from bgclient._served import Seen, Served, ServerInfo
 from bgclient.errors import (
     AccessDenied,
     BgError,
     CallCancelled,
+    DeadlineExceeded,
     InternalError,
     ModelMissing,
     ServerUnavailable,
@@ -69,8 +71,8 @@ class Client(BaseClient):
             None: BGCLIENT_ENGINE, else "onnxruntime". Given, it goes before BGCLIENT_URL.
         model: another network of the same server, whose ensembles are called ``matte_MODEL`` and
             ``cutout_MODEL``.
-        timeout_s: seconds for a whole call, retries included; loading the network, or starting the embedded
-            server, is not counted.
+        timeout_s: seconds for a whole call, retries included, and for the first ones of a process loading the network
+            or starting the embedded server, which goes on for later calls.
         retry: try again on errors whose class is ``retryable``, until the deadline: a busy server, one that restarts. A
             server that has never answered is waited for ten seconds at most. False: every error at once.
         headers: sent with every request.
@@ -93,11 +95,14 @@ class Client(BaseClient):
         self._link: Link | None = None
         self._calls: set[Cancel] = set()
 
-    def _open(self) -> Link:
+    def _open(self, deadline: Deadline) -> Link:
         """The open connections; loading the network or starting the embedded server if that is where they lead."""
+        link = self._link
+        if link is not None and not link.outdated:
+            return link
+        link = self._named() or self._to(waited(self._starting(), deadline))
         with self._opening:
             if self._link is None or self._link.outdated:
-                link = self._found()
                 local = link.local
                 link.transport = local or self._connector.connect(link.endpoints, link.wiring)
                 self._link = link
@@ -146,8 +151,9 @@ class Client(BaseClient):
         self, photo: PhotoLike, options: Options, where: Where, timeout_s: float | None, cancel: Cancel
     ) -> Cutout:
         with self._calling(cancel):
-            link = self._open()
             call = self._call(where, timeout_s, options)
+            link = self._open(call.deadline)
+            call.lap("ask")
             with self._hooks.span("bgclient.cut", where=where, request_id=call.request_id) as span:
                 source = load(photo, self._limits, self._fetcher)
                 call.lap("load")
@@ -250,7 +256,8 @@ class Client(BaseClient):
             timeout_s: as for ``cut``, for each photo.
             changes: as for ``cut``.
 
-        Leaving the loop early (``break``, an exception, Ctrl-C) cancels what is in flight.
+        Leaving the loop early (``break``, an exception, Ctrl-C) cancels what is in flight. What ``photos`` itself
+        raises comes after the outcomes of all that were taken before.
         """
         asked = _of_many(in_flight, options, changes)
         cancel = Cancel()
@@ -271,7 +278,7 @@ class Client(BaseClient):
         """What each server says of itself: versions, models, what runs the network and where. Never raises
         for one that does not answer; ``ServerInfo.error`` says why.
         """
-        link = self._open()
+        link = self._open(self._deadline())
         if link.local is not None:
             return [link.local.info()]
         return [self._described(link, endpoint) for endpoint in link.endpoints]
@@ -297,11 +304,15 @@ class Client(BaseClient):
         finally:
             if transport is not None:
                 transport.close()
-        return ServerInfo(**said)
+        return ServerInfo(**said | link.engine())
 
     def ready(self) -> bool:
         """True when a server takes requests."""
-        link, cancel = self._open(), Cancel()
+        cancel = Cancel()
+        try:
+            link = self._open(self._deadline())
+        except DeadlineExceeded:
+            return False  # it still starts
         if link.local is not None:
             return True
         try:
@@ -317,7 +328,8 @@ class Client(BaseClient):
         Raises:
             TransportError: as for ``cut``.
         """
-        return self._served(self._open(), self._deadline(), Cancel()).contract
+        deadline = self._deadline()
+        return self._served(self._open(deadline), deadline, Cancel()).contract
 
     def close(self) -> None:
         """Cancel calls in flight and give connections back. A later call opens them again."""
@@ -344,32 +356,32 @@ class AsyncClient(BaseClient):
     another.
     """
 
-    _transient = ("_link", "_loop", "_opening", "_calls")
+    _transient = ("_link", "_loop", "_calls")
 
     def _begin(self) -> None:
         self._link: Link | None = None
         self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
-        self._opening = asyncio.Lock()
         self._calls: set[asyncio.Future[Any]] = set()
 
     def _at_home(self) -> bool:
         """True when the connections belong to the running loop."""
         return self._loop is not None and self._loop() is asyncio.get_running_loop()
 
-    async def _open(self) -> Link:
+    async def _open(self, deadline: Deadline) -> Link:
         """The open connections of the running loop; see ``Client._open``."""
         if not self._at_home():
             self._begin()  # connections of an earlier loop ended with it
             self._loop = weakref.ref(asyncio.get_running_loop())
-        async with self._opening:
-            if self._link is None or self._link.outdated:
-                link = await asyncio.to_thread(self._found)
-                if link.local is not None:
-                    link.transport = link.local.asynchronous
-                else:
-                    link.transport = self._connector.aconnect(link.endpoints, link.wiring)
-                self._link = link
+        if self._link is not None and not self._link.outdated:
             return self._link
+        link = self._named() or self._to(await awaited(self._starting(), deadline))
+        if self._link is None or self._link.outdated:  # nobody was faster
+            if link.local is not None:
+                link.transport = link.local.asynchronous
+            else:
+                link.transport = self._connector.aconnect(link.endpoints, link.wiring)
+            self._link = link
+        return self._link
 
     async def _closable(self, work: Coroutine[Any, Any, T]) -> T:
         """Await ``work`` so that ``close`` can cancel it without cancelling the task that waits."""
@@ -399,8 +411,9 @@ class AsyncClient(BaseClient):
         return await self._cut(photo, wanted(options, changes), where, timeout_s)
 
     async def _cut(self, photo: PhotoLike, options: Options, where: Where, timeout_s: float | None) -> Cutout:
-        link = await self._open()
         call = self._call(where, timeout_s, options)
+        link = await self._open(call.deadline)
+        call.lap("ask")
         with self._hooks.span("bgclient.cut", where=where, request_id=call.request_id) as span:
             source = await asyncio.to_thread(load, photo, self._limits, self._fetcher)
             call.lap("load")
@@ -524,7 +537,7 @@ class AsyncClient(BaseClient):
             return outcome
 
         queue: deque[asyncio.Task[Outcome[P]]] = deque()
-        source = enumerate(photos)
+        source = Source(enumerate(photos))
         try:
             while True:
                 while len(queue) < in_flight:
@@ -533,6 +546,7 @@ class AsyncClient(BaseClient):
                         break
                     queue.append(asyncio.create_task(one(*taken)))
                 if not queue:
+                    source.check()
                     return
                 yield await queue[0]
                 queue.popleft()
@@ -543,7 +557,7 @@ class AsyncClient(BaseClient):
 
     @_twin(Client.info)
     async def info(self) -> list[ServerInfo]:  # noqa: D102
-        link = await self._open()
+        link = await self._open(self._deadline())
         if link.local is not None:
             return [link.local.info()]
         return [await self._described(link, endpoint) for endpoint in link.endpoints]
@@ -569,11 +583,14 @@ class AsyncClient(BaseClient):
         finally:
             if transport is not None:
                 await transport.close()
-        return ServerInfo(**said)
+        return ServerInfo(**said | link.engine())
 
     @_twin(Client.ready)
     async def ready(self) -> bool:  # noqa: D102
-        link = await self._open()
+        try:
+            link = await self._open(self._deadline())
+        except DeadlineExceeded:
+            return False  # it still starts
         if link.local is not None:
             return True
         try:
@@ -585,7 +602,8 @@ class AsyncClient(BaseClient):
 
     @_twin(Client.contract)
     async def contract(self) -> Contract:  # noqa: D102
-        return (await self._served(await self._open(), self._deadline())).contract
+        deadline = self._deadline()
+        return (await self._served(await self._open(deadline), deadline)).contract
 
     @_twin(Client.close)
     async def close(self) -> None:  # noqa: D102

@@ -5,22 +5,31 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING
 
+from bgclient._begun import begun, done
 from bgclient.errors import BgError, NoServer
 
 if TYPE_CHECKING:
     from bgserver import Server
 
 _lock = threading.Lock()
+_start: Future[str] | None = None
+"""Of the server, under way or over; its gRPC address."""
+_beginner: Server | None = None
+"""The one that is starting."""
 _server: Server | None = None
 _owner: int | None = None
 _replaced: Server | None = None
 """The one that gave up before ``_server``."""
+_stops = 0
+"""How often ``stop`` was called."""
 
 
-def url() -> str:
-    """gRPC address of the embedded server; starts it the first time. Safe from any thread.
+def starting() -> Future[str]:
+    """gRPC address of the embedded server, once it is ready; starts it the first time. Safe from any thread.
 
     Its watchdog restarts it on the same address. When that gives up, one other server is started; should that give up
     too, it is the machine's fault or the models', and another start would change nothing.
@@ -28,23 +37,28 @@ def url() -> str:
     A forked child uses its parent's server and leaves it running.
 
     Raises:
-        NoServer: the extra ``server`` is not installed, or two servers gave up.
-        BgError: what ``bgserver`` says when it cannot start.
+        NoServer: two servers gave up. The future's: the extra ``server`` is not installed.
+        BgError: of the future: what ``bgserver`` says when it cannot start.
     """
-    global _server, _owner, _replaced
+    global _start, _owner
     with _lock:
-        if _server is not None and _server.state == "failed":
-            if _replaced is not None:
+        gave_up = _server is not None and _server.state == "failed"
+        if _start is None or (_start.done() and (gave_up or _start.exception() is not None)):
+            if _server is not None and _replaced is not None and gave_up:
                 raise NoServer(
                     f"two servers that this process started gave up ({_reason(_replaced)}; {_reason(_server)}); "
                     'see with "bgclient serve" what is wrong, or set BGCLIENT_URL to where one runs'
                 )
-            _server.stop()
-            _server, _replaced = _started(), _server
-        if _server is None:
-            _server, _owner = _started(), os.getpid()
+            _owner = os.getpid()
             atexit.register(stop)
-        return str(_server.grpc_url)
+            # A daemon: its keeper notices the end of the process.
+            _start = begun(partial(_started, _stops), daemon=True)
+        return _start
+
+
+def url() -> str:
+    """gRPC address of the embedded server; see ``starting``."""
+    return starting().result()
 
 
 def admin_headers() -> dict[str, str]:
@@ -52,7 +66,14 @@ def admin_headers() -> dict[str, str]:
     return {} if _server is None else _server.admin_headers
 
 
-def _started() -> Server:
+def engines() -> list[str]:
+    """What runs the networks of the server that ``url`` gave, and why."""
+    return [] if _server is None else list(dict.fromkeys(_server.facts.get("engines", ())))
+
+
+def _started(stops: int) -> str:
+    """Its address, unless ``stop`` is called meanwhile."""
+    global _beginner, _server, _replaced
     try:
         from bgserver import Server
     except ImportError as error:
@@ -61,7 +82,22 @@ def _started() -> Server:
             "set BGCLIENT_URL=host:8001, or pip install 'bgclient[server]', or run the network in this process: "
             "pip install 'bgclient[local]', engine='onnxruntime'"
         ) from error
-    return Server().start()
+    with _lock:
+        wanted, former, server = stops == _stops, _server, Server()
+        if wanted:
+            _beginner = server
+    if wanted:
+        if former is not None:
+            former.stop()
+        server.start()
+        with _lock:
+            wanted = stops == _stops
+            if wanted:
+                _beginner, _server, _replaced = None, server, former
+    if not wanted:
+        server.stop()
+        raise NoServer("the embedded server was stopped while it started")
+    return str(server.grpc_url)
 
 
 def _reason(server: Server) -> str:
@@ -80,17 +116,22 @@ def answers_at(address: str) -> bool:
 
 def stop() -> None:
     """Stop the embedded server, if this process started one. The next ``url()`` starts another."""
-    global _server, _owner, _replaced
+    global _start, _beginner, _server, _owner, _replaced, _stops
     with _lock:
-        server, owner = _server, _owner
-        _server, _owner, _replaced = None, None, None
-    if server is not None and owner == os.getpid():
-        server.stop()
+        servers, owner = (_beginner, _server), _owner
+        _start, _beginner, _server, _owner, _replaced = None, None, None, None, None
+        _stops += 1
+    for server in servers:
+        if server is not None and owner == os.getpid():
+            server.stop()
 
 
 def _after_fork() -> None:
-    global _lock
+    global _lock, _start, _beginner
     _lock = threading.Lock()  # another thread of the parent may have held it
+    _start = _beginner = None  # the parent's, whose thread is not here
+    if _server is not None and _server.state != "failed":
+        _start = done(str(_server.grpc_url))
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

@@ -6,8 +6,11 @@ import asyncio
 import importlib.util
 import os
 import threading
+from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING
 
+from bgclient._begun import begun, done
 from bgclient._cancel import Cancel
 from bgclient._served import ServerInfo
 from bgclient._wire import Answer, Request, Tensor
@@ -94,10 +97,22 @@ class AsyncLocal:
         """Nothing."""
 
 
+_lock = threading.Lock()
+_loads: dict[str, Future[LocalNetwork]] = {}
 _loading = threading.Lock()
 _networks: dict[str, LocalNetwork] = {}
 _of_the_parent: list[object] = []
 """What a forked child inherited: its threads are not there, and ending it would wait for them."""
+
+
+def loading(engine: str) -> Future[LocalNetwork]:
+    """What ``network`` gives, once it is loaded; for those who wait no longer than their deadline."""
+    with _lock:
+        if engine in _networks:
+            return done(_networks[engine])
+        if engine not in _loads or _loads[engine].done():
+            _loads[engine] = begun(partial(network, engine), daemon=False)
+        return _loads[engine]
 
 
 def network(engine: str) -> LocalNetwork:
@@ -128,6 +143,7 @@ def _loaded(engine: str) -> Engine:
 
 def _before_fork() -> None:
     """Let nobody be inside an engine, whose locks the child could never get."""
+    _lock.acquire()
     _loading.acquire()
     for one in _networks.values():
         one._turn.acquire()
@@ -137,10 +153,13 @@ def _after_fork_in_parent() -> None:
     for one in _networks.values():
         one._turn.release()
     _loading.release()
+    _lock.release()
 
 
 def _after_fork_in_child() -> None:
-    global _loading
+    global _lock, _loading
+    _lock = threading.Lock()
+    _loads.clear()
     _of_the_parent.extend(_networks.values())
     _networks.clear()
     _loading = threading.Lock()

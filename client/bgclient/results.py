@@ -42,7 +42,7 @@ class Timings:
     shrink_ms: float
     """Making what is sent."""
     ask_ms: float
-    """Server and network, tries and pauses included."""
+    """Server and network, tries and pauses included; for the first call of a process its start, too."""
     finish_ms: float
     """Bringing the matte to full resolution and composing; 0 where the server did it."""
     total_ms: float

@@ -128,6 +128,24 @@ def test_a_photo_whose_turn_does_not_come_is_past_its_deadline(portrait):
         client.cut(portrait, timeout_s=0.2)
 
 
+def test_the_deadline_of_a_call_covers_loading_the_network_which_goes_on(twin, portrait, monkeypatch):
+    go_on, loads, load = threading.Event(), [], local._loaded
+
+    def slow(engine):
+        loads.append(engine)
+        go_on.wait(60)
+        return load(engine)
+
+    monkeypatch.setattr(local, "_networks", {})
+    monkeypatch.setattr(local, "_loaded", slow)
+    client = twin.client(None)
+    with pytest.raises(DeadlineExceeded, match=r"not ready within 0\.2 s, and goes on starting"):
+        twin.do(client.cut(portrait, timeout_s=0.2))
+    go_on.set()
+    assert twin.do(client.cut(portrait, timeout_s=300.0)).timings.server == "this process"
+    assert loads == ["onnxruntime"]
+
+
 @pytest.mark.parametrize("engine", ["cuda", "coreml", "directml"])
 def test_an_accelerator_that_is_not_here_is_an_error_and_not_the_cpu(twin, portrait, engine):
     from bgimage import runtimes

@@ -13,7 +13,7 @@ import pytest
 import bgclient
 from bgclient import embedded
 from bgclient.client import AsyncClient, Client
-from bgclient.errors import NoServer, ServerFault, ServerUnavailable
+from bgclient.errors import DeadlineExceeded, NoServer, ServerFault, ServerUnavailable
 from bgclient.testing import FakeServer
 
 HEAVY = [
@@ -137,6 +137,7 @@ class Counted:
         self.state = "ready"
         self.grpc_url = f"127.0.0.1:{len(Counted.made)}"
         self.admin_headers = {}
+        self.facts = {"engines": ["OpenVINO 2025.3.0 on CPU, FP32, 2 threads (asked for)"]}
 
     def start(self):
         return self
@@ -176,6 +177,39 @@ def test_the_embedded_server_is_started_by_the_first_call_and_not_by_making_a_cl
     client.ready()
     client.ready()
     assert len(counted) == 1
+
+
+def test_the_deadline_of_a_call_covers_the_start_of_the_embedded_server_which_goes_on(
+    counted, twin, photo, monkeypatch
+):
+    ready = threading.Event()
+    monkeypatch.setattr(Counted, "start", lambda self: ready.wait(60) and self)
+    client = twin.client(None, engine="triton", timeout_s=0.2, connector=FakeServer())
+    with pytest.raises(DeadlineExceeded, match=r"not ready within 0\.2 s, and goes on starting"):
+        twin.do(client.cut(photo))
+    assert not twin.do(client.ready())
+    ready.set()
+    assert twin.do(client.cut(photo, timeout_s=60.0)).timings.server == "127.0.0.1:1"
+    assert len(counted) == 1
+
+
+def test_a_server_that_is_stopped_while_it_starts_does_not_come_up_later(counted, monkeypatch):
+    began, go_on = threading.Event(), threading.Event()
+    monkeypatch.setattr(Counted, "start", lambda self: began.set() or go_on.wait(60))
+    start = embedded.starting()
+    assert began.wait(60)
+    embedded.stop()
+    go_on.set()
+    with pytest.raises(NoServer, match="stopped while it started"):
+        start.result(60)
+    assert counted[0].stopped
+    assert embedded.url() == "127.0.0.1:2"
+
+
+def test_info_names_the_engine_that_the_embedded_server_really_runs(counted, twin):
+    client = twin.client(None, engine="triton", connector=FakeServer())
+    (info,) = twin.do(client.info())
+    assert info.backend == "OpenVINO 2025.3.0 on CPU, FP32, 2 threads (asked for)"
 
 
 def test_after_it_was_stopped_another_one_is_started(counted):

@@ -346,6 +346,36 @@ def test_outcomes_come_in_order_with_each_photo_s_own_error(twin, fake, photo):
     assert told[-1].failed == 3
 
 
+def test_a_source_that_raises_loses_no_photo_that_was_taken_before(twin, fake, photo):
+    def photos():
+        yield from (photo, b"", photo)
+        raise OSError("the disk was pulled out")
+
+    kept = []
+
+    async def kept_of(outcomes):
+        async for outcome in outcomes:
+            kept.append(outcome)  # noqa: PERF401 - also where the loop ends with an error
+
+    def keep():
+        outcomes = twin.client(connector=fake).cut_many(photos(), in_flight=8)
+        return twin.do(kept_of(outcomes)) if twin.name == "AsyncClient" else kept.extend(outcomes)
+
+    with pytest.raises(OSError, match="pulled out"):
+        keep()
+    assert [outcome.ok for outcome in kept] == [True, False, True]
+
+
+def test_an_error_of_no_kind_is_that_photo_s_error(twin, fake, photo):
+    class Broken:
+        def read(self, size):
+            raise RuntimeError("no bytes today")
+
+    outcomes = twin.many(twin.client(connector=fake).cut_many([photo, Broken(), photo]))
+    assert [outcome.error and outcome.error.code for outcome in outcomes] == [None, "internal_error", None]
+    assert "no bytes today" in str(outcomes[1].error)
+
+
 def test_many_photos_are_bounded_in_flight_and_taken_only_as_results_are_fetched(twin, photo):
     fake = FakeServer(delay_s=0.02)
     taken = []
