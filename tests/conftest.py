@@ -67,8 +67,8 @@ def server_log(tmp_path_factory):
 def server(server_log):
     """The real tritonserver over the repository's models, once for the whole run."""
     bgserver = pytest.importorskip("bgserver")
-    settings = {"threads": 2, "canary_timeout_s": 60.0, "start_timeout_s": 300.0}
-    with bgserver.Server("cpu", log=server_log, **settings) as running:
+    settings = bgserver.Settings(variant="cpu", threads=2, canary_timeout_s=60.0, start_timeout_s=300.0)
+    with bgserver.Server(settings, log=server_log) as running:
         yield running
 
 

@@ -47,7 +47,7 @@ from bgclient import AsyncClient
 from bgclient.errors import BgError
 from bgimage import heap
 from bgimage.codec import decode
-from bgserver import Server, canary
+from bgserver import Server, Settings, canary
 
 SIZES_HW = {"tiny": (150, 200), "small": (548, 730), "medium": (866, 1155), "large": (1500, 2000)}
 """0.03, 0.4, 1 and 3 megapixels."""
@@ -660,7 +660,8 @@ async def run(seconds: float, *, seed: int, tell: Callable[[str], object]) -> Re
     regions = _regions()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "server.log"
-        with Server("cpu", canary_timeout_s=CANARY_TIMEOUT_S, start_timeout_s=300.0, log=log) as server:
+        settings = Settings(variant="cpu", canary_timeout_s=CANARY_TIMEOUT_S, start_timeout_s=300.0)
+        with Server(settings, log=log) as server:
             proxy = Proxy(server.grpc_url)
             async with contextlib.AsyncExitStack() as stack:
                 relayed = await stack.enter_async_context(proxy.listening())

@@ -15,7 +15,8 @@ from typing import Any
 from bgbench.environment import served_backends
 from bgexport import repository
 from bgexport.graph import contract_of
-from bgserver import Server, default_variant, model_repository
+from bgserver import Server, Settings, model_repository
+from bgserver.settings import default_variant
 
 NS_MS = 1e-6
 
@@ -93,17 +94,16 @@ def serving(setting: Setting | None = None, model: str = "") -> Iterator[Served]
         if setting._changes_repository:
             models = _changed_repository(models, setting, Path(folder) / "models", names)
         log = Path(folder) / "server.log"
-        server = Server(
-            setting.variant or default_variant(),
-            models,
+        settings = Settings(
+            variant=setting.variant or default_variant(),
+            repository=models,
             engine=setting.engine,
             threads=setting.threads,
-            log=log,
             canary_every_s=0.0,  # no test photos in the figures, and a server loaded on purpose is not a stuck one
             canary_timeout_s=60.0,
             start_timeout_s=300.0,
         )
-        with server:
+        with Server(settings, log=log) as server:
             yield Served(server, log, names)
 
 

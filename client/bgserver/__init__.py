@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from bgserver.errors import ServerError
     from bgserver.installation import Installation, find_tritonserver, install
     from bgserver.repository import model_repository
-    from bgserver.server import Server, Tls, default_variant
+    from bgserver.server import Server
+    from bgserver.settings import Settings
 
 __all__ = [
     "Installation",
     "Server",
     "ServerError",
-    "Tls",
-    "default_variant",
+    "Settings",
     "find_tritonserver",
     "install",
     "model_repository",
@@ -29,7 +29,8 @@ _HOME = {
     "ServerError": "bgserver.errors",
     **dict.fromkeys(("Installation", "find_tritonserver", "install"), "bgserver.installation"),
     "model_repository": "bgserver.repository",
-    **dict.fromkeys(("Server", "Tls", "default_variant"), "bgserver.server"),
+    "Server": "bgserver.server",
+    "Settings": "bgserver.settings",
 }
 
 

@@ -7,6 +7,7 @@ BgError
     ├── PortBusy                 somebody else listens there
     ├── DiskFull                 no room for the server's folder
     ├── SharedMemoryTooSmall     /dev/shm cannot hold the tensors
+    ├── TooFewOpenFiles          the limit of open files is too low for a server
     ├── NetworkMissing           a model without a version that could be served
     ├── EngineMissing            an engine was asked for that is not installed here
     ├── PlanRefused              a TensorRT plan that must not be loaded here
@@ -18,7 +19,7 @@ BgError
     ├── StartTimeout             not ready in time
     ├── CanaryFailed             ready by its own word, but a test photo does not come back
     │   └── NoAnswer             nothing came back in time
-    └── ServerDied               died while starting, gave up after repeated restarts, or was killed
+    └── ServerDied               died while starting, gave up after repeated restarts, was killed or told to end
 """
 
 from __future__ import annotations
@@ -63,6 +64,12 @@ class SharedMemoryTooSmall(ServerError):
     """/dev/shm has no room; every tensor between the server and its Python models passes through it."""
 
     code = "shared_memory_too_small"
+
+
+class TooFewOpenFiles(ServerError):
+    """The limit of open files (RLIMIT_NOFILE) cannot hold a server."""
+
+    code = "too_few_open_files"
 
 
 class NetworkMissing(ServerError):

@@ -8,7 +8,7 @@ kept the pipe open), and the keeper drains the server, kills what is left and re
 memory. Should the keeper itself be killed, the kernel ends the server (PR_SET_PDEATHSIG), and the application starts
 another keeper, whose first act is to end and remove what is left. So does the next start of anybody's.
 
-It reads one line of JSON from stdin (``Spec``) and writes one line of JSON an event to stdout; the server's
+It reads one line of JSON from stdin (``Settings``) and writes one line of JSON an event to stdout; the server's
 log goes to stderr. SIGTERM, SIGINT or the end of stdin stop it.
 """
 
@@ -43,11 +43,12 @@ from bgserver.errors import (
     ServerError,
     SharedMemoryTooSmall,
     StartTimeout,
+    TooFewOpenFiles,
     WrongPython,
 )
 from bgserver.installation import Installation, find_tritonserver
 from bgserver.rundir import RunDir, served, sweep_environments
-from bgserver.spec import Spec
+from bgserver.settings import Settings
 
 TICK_S = 0.25
 """How often the models' processes are looked at, seconds."""
@@ -79,6 +80,12 @@ QUIET_S = 0.2
 """Without a byte on its way to a client, until an idle server is killed. Triton's own end takes three seconds, in which
 it unloads its models. (While an idle HTTP connection is kept alive, it says nothing, and takes its whole timeout.)"""
 
+MIN_OPEN_FILES = 128
+"""A server with our models holds about 70 at rest; each connection takes one more."""
+
+MAX_OPEN_FILES = 65_536
+"""As many are asked for at most; some systems allow a thousand million, and programs have counted through them."""
+
 ADMIN_INTERFACES = "model-repository,shared-memory,statistics,trace,logging"
 """Closed by ``admin_key``; photos, metadata, health, and the configurations with the contract that clients read stay
 open."""
@@ -98,12 +105,12 @@ class Ports:
     cannot share its metrics port: that one is only tried.)
     """
 
-    def __init__(self, spec: Spec) -> None:
-        self.host = spec.host
+    def __init__(self, settings: Settings) -> None:
+        self.host = settings.host
         self._held: list[socket.socket] = []
-        self.grpc = self._hold("grpc", spec.grpc_port)
-        self.http = self._hold("http", spec.http_port)
-        self.metrics = self._try("metrics", spec.metrics_port)
+        self.grpc = self._hold("grpc", settings.grpc_port)
+        self.http = self._hold("http", settings.http_port)
+        self.metrics = self._try("metrics", settings.metrics_port)
 
     def _bind(self, what: str, port: int, option: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
@@ -183,10 +190,10 @@ def cause(log: str, default: str) -> ServerError:
 class Triton:
     """One life of one tritonserver."""
 
-    def __init__(self, spec: Spec, run: RunDir, ports: Ports) -> None:
-        self._spec, self._run, self._ports = spec, run, ports
+    def __init__(self, settings: Settings, run: RunDir, ports: Ports) -> None:
+        self._settings, self._run, self._ports = settings, run, ports
         self._began = time.time()
-        self._exit_s = max(1, round(spec.drain_s))
+        self._exit_s = max(1, round(settings.drain_s))
         self._first_look = f"Timeout {self._exit_s}: Found 0 model versions that have in-flight"
         self._idle = threading.Event()
         """Set when Triton, told to end, has said that nothing was in flight."""
@@ -203,7 +210,7 @@ class Triton:
         self.process = subprocess.Popen(
             [str(installation.binary), *self._arguments(installation)],
             cwd=run.path / "work",
-            env=run.environment(),
+            env=run.environment() | settings.of_the_models(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -220,26 +227,25 @@ class Triton:
         """``dead`` found that a signal had ended tritonserver."""
 
     def _arguments(self, installation: Installation) -> Iterator[str]:
-        spec, ports, prefix = self._spec, self._ports, self._run.shared_memory_prefix
+        settings, ports, prefix = self._settings, self._ports, self._run.shared_memory_prefix
         yield f"--model-repository={self._run.path / 'models'}"
         yield "--model-control-mode=none"  # all that lies there, once: nobody loads or changes a model later
-        if spec.variant:
-            yield f"--model-config-name={spec.variant}"
+        yield f"--model-config-name={settings.configuration}"
         if installation.wheel is not None:
             yield f"--backend-directory={self._run.path / 'backends'}"
             yield f"--cache-directory={self._run.path / 'caches'}"
         yield f"--backend-config=python,shm-region-prefix-name={prefix}"
         yield f"--exit-timeout-secs={self._exit_s}"
         for name, port in (("grpc", ports.grpc), ("http", ports.http), ("metrics", ports.metrics)):
-            yield f"--{name}-address={spec.host}"
+            yield f"--{name}-address={settings.host}"
             yield f"--{name}-port={port}"
         yield "--reuse-grpc-port=true"
         yield "--reuse-http-port=true"
-        yield f"--http-restricted-api={ADMIN_INTERFACES}:{canary.ADMIN_HEADER}={spec.admin_key}"
-        yield f"--grpc-restricted-protocol={ADMIN_INTERFACES}:{canary.ADMIN_HEADER}={spec.admin_key}"
-        yield from versions.arguments(versions.of(installation), trace_url=spec.trace_url)
-        yield from spec.grpc_args
-        yield from spec.extra_args
+        yield f"--http-restricted-api={ADMIN_INTERFACES}:{canary.ADMIN_HEADER}={settings.admin_key}"
+        yield f"--grpc-restricted-protocol={ADMIN_INTERFACES}:{canary.ADMIN_HEADER}={settings.admin_key}"
+        yield from versions.arguments(versions.of(installation), trace_url=settings.trace_url)
+        yield from settings.tls_arguments()
+        yield from settings.extra_args
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -310,7 +316,7 @@ class Triton:
         """After SIGTERM: until it has ended, or nothing was in flight and every answer has been sent."""
         finalized = (path.read_text(errors="replace") for path in self._run.path.glob("models/*/*/model.py"))
         # Spans are sent at the end, and a model of somebody else's may have last words.
-        whole = bool(self._spec.trace_url) or any("def finalize" in text for text in finalized)
+        whole = bool(self._settings.trace_url) or any("def finalize" in text for text in finalized)
         until, quiet_since = time.monotonic() + drain_s, None
         while self.process.poll() is None and (now := time.monotonic()) < until:
             idle = self._idle.is_set() and not whole and not _unsent({self._ports.grpc, self._ports.http})
@@ -359,10 +365,11 @@ def _reap() -> None:
 class Keeper:
     """The loop: start, tell, watch, restart, end."""
 
-    def __init__(self, spec: Spec) -> None:
-        self._spec = spec
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._parent = os.getppid()
         self._stop = False
+        self._signal: str | None = None
         self._selector = selectors.DefaultSelector()
         self._selector.register(sys.stdin, selectors.EVENT_READ)
         self._wake, wake = os.pipe()
@@ -374,8 +381,8 @@ class Keeper:
         self._restarts: list[float] = []
         self._failed_starts = 0
 
-    def _on_signal(self, *_: object) -> None:
-        self._stop = True
+    def _on_signal(self, number: int, _: object) -> None:
+        self._stop, self._signal = True, signal.Signals(number).name
 
     def _stopping(self, wait_s: float) -> bool:
         """Wait; True once somebody wants the server to end."""
@@ -387,24 +394,25 @@ class Keeper:
     def run(self) -> int:
         """Until told to stop: 0. Where the server cannot be kept up: 1, and a last event that says why."""
         try:
-            models = served(Path(self._spec.repository), self._spec.models, self._spec.variant)
+            models = served(self._settings.repository, self._settings.models, self._settings.configuration)
             run = RunDir.create(find_tritonserver(), models)
         except ServerError as error:
-            return self._give_up(error)
+            return self.give_up(error)
         try:
-            ports = Ports(self._spec)
+            ports = Ports(self._settings)
             try:
                 return self._lives(run, ports)
             finally:
                 ports.close()
         except ServerError as error:
-            return self._give_up(error)
+            return self.give_up(error)
         finally:
             run.remove()
-            tell("stopped")
+            tell("stopped", signal=self._signal)
 
     @staticmethod
-    def _give_up(error: ServerError) -> int:
+    def give_up(error: ServerError) -> int:
+        """Say why there will be no server; the exit status."""
         tell("failed", code=error.code, message=str(error))
         return 1
 
@@ -416,7 +424,7 @@ class Keeper:
                 if self._stopping(left_s):
                     return 0
             began = time.monotonic()
-            triton = Triton(self._spec, run, ports)
+            triton = Triton(self._settings, run, ports)
             drain_s = HURRIED_DRAIN_S
             try:
                 try:
@@ -445,7 +453,7 @@ class Keeper:
                 )
                 why = self._watch(triton, ports)
                 if why is None:
-                    drain_s = self._spec.drain_s + 1
+                    drain_s = self._settings.drain_s + 1
                     return 0
                 pause_s = self._restart(why)
             finally:
@@ -462,7 +470,7 @@ class Keeper:
 
     def _until_ready(self, triton: Triton, ports: Ports) -> bool:
         """False once the canary came back; True when told to stop meanwhile."""
-        deadline = time.monotonic() + self._spec.start_timeout_s
+        deadline = time.monotonic() + self._settings.start_timeout_s
         dead_since: float | None = None
         while not self._stopping(TICK_S / 2):
             now = time.monotonic()
@@ -478,20 +486,20 @@ class Keeper:
                 raise cause(triton.log(), broken)
             if now > deadline:
                 raise StartTimeout(
-                    f"not ready after {self._spec.start_timeout_s:g} s; its last words: {triton.log()[-300:]}"
+                    f"not ready after {self._settings.start_timeout_s:g} s; its last words: {triton.log()[-300:]}"
                 )
             if _says_ready(ports.http_url):
                 triton.hide_shared_memory()
                 # The first photo warms everything up, on a machine that may be busy starting other things.
-                slow_s = max(30.0, self._spec.canary_timeout_s)
-                canary.check(ports.http_url, self._spec.models, timeout_s=slow_s)
+                slow_s = max(30.0, self._settings.canary_timeout_s)
+                canary.check(ports.http_url, self._settings.models, timeout_s=slow_s)
                 triton.stubs = {p for p, state in triton.children().items() if state != "Z"}
                 return False
         return True
 
     def _watch(self, triton: Triton, ports: Ports) -> str | None:
         """Why the server must be restarted; None when told to stop."""
-        probe = Probe(self._spec, ports, triton)
+        probe = Probe(self._settings, ports, triton)
         stopped_since: float | None = None
         while not self._stopping(TICK_S):
             why = triton.dead() or probe.verdict()
@@ -500,8 +508,8 @@ class Keeper:
             # A stopped process (SIGSTOP, a debugger) takes a request and keeps it.
             stopped = any(triton.state(stub) in ("T", "t") for stub in triton.stubs)
             stopped_since = (stopped_since or time.monotonic()) if stopped else None
-            if stopped_since and time.monotonic() - stopped_since > self._spec.canary_timeout_s:
-                return f"a model's process has been stopped for {self._spec.canary_timeout_s:g} s"
+            if stopped_since and time.monotonic() - stopped_since > self._settings.canary_timeout_s:
+                return f"a model's process has been stopped for {self._settings.canary_timeout_s:g} s"
         return None
 
 
@@ -515,10 +523,10 @@ def _says_ready(url: str) -> bool:
 class Probe:
     """The canary while serving, in a thread: real requests that come back make it unnecessary."""
 
-    def __init__(self, spec: Spec, ports: Ports, triton: Triton) -> None:
-        self._spec, self._url, self._triton = spec, ports.http_url, triton
-        self._headers = canary.admin_headers(spec.admin_key)
-        self._next = time.monotonic() + spec.canary_every_s
+    def __init__(self, settings: Settings, ports: Ports, triton: Triton) -> None:
+        self._settings, self._url, self._triton = settings, ports.http_url, triton
+        self._headers = canary.admin_headers(settings.admin_key)
+        self._next = time.monotonic() + settings.canary_every_s
         self._thread: threading.Thread | None = None
         self._why: str | None = None
         self._unanswered = 0
@@ -526,23 +534,23 @@ class Probe:
 
     def verdict(self) -> str | None:
         """Why the server is ill; None while it is well, or not asked yet."""
-        if self._spec.canary_every_s > 0 and self._thread is None and time.monotonic() >= self._next:
+        if self._settings.canary_every_s > 0 and self._thread is None and time.monotonic() >= self._next:
             self._thread = threading.Thread(target=self._ask, daemon=True)
             self._thread.start()
         if self._thread and not self._thread.is_alive():
             self._thread = None
-            self._next = time.monotonic() + (0 if self._unanswered else self._spec.canary_every_s)
+            self._next = time.monotonic() + (0 if self._unanswered else self._settings.canary_every_s)
         return self._why
 
     def _served(self) -> int:
-        return canary.served(self._url, self._spec.models, headers=self._headers)
+        return canary.served(self._url, self._settings.models, headers=self._headers)
 
     def _ask(self) -> None:
         before, began, worked_s = self._last, time.monotonic(), self._triton.models_cpu_s()
         try:
             now = self._served()
             if now == before:
-                canary.check(self._url, self._spec.models[:1], timeout_s=self._spec.canary_timeout_s)
+                canary.check(self._url, self._settings.models[:1], timeout_s=self._settings.canary_timeout_s)
                 now = self._served()
             self._last, self._unanswered = now, 0
         except NoAnswer as error:
@@ -568,7 +576,25 @@ def main() -> int:
     """``python -m bgserver.keeper``, started by ``bgserver.Server``."""
     pr_set_child_subreaper = 36  # models whose server was killed come to us
     ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
-    return Keeper(Spec.from_json(sys.stdin.readline())).run()
+    try:
+        _allow_open_files()
+        settings = Settings.from_json(sys.stdin.readline())
+    except ServerError as error:  # the models can have gone since the application looked
+        return Keeper.give_up(error)
+    return Keeper(settings).run()
+
+
+def _allow_open_files() -> None:
+    """Raise the soft limit of open files to the hard one. Without a descriptor Triton says that a port is taken."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < enough:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
+    if enough < MIN_OPEN_FILES:
+        raise TooFewOpenFiles(
+            f"{enough} open files allowed, {MIN_OPEN_FILES} needed; raise the limit (ulimit -Hn, LimitNOFILE= of "
+            "systemd, --ulimit nofile= of a container)"
+        )
 
 
 if __name__ == "__main__":

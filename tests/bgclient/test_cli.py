@@ -647,21 +647,47 @@ def test_doctor_tells_when_photos_do_not_come_back(bgclient, grpc_server):
     assert re.search(r"^WRONG +canary +client: server_fault", done.out.decode(), re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "admin_key"),
-    [([], None), (["--admin-key", "k"], "k")],
-)
-def test_serve_hands_its_certificates_and_its_key_to_the_server(bgclient, monkeypatch, arguments, admin_key):
-    bgserver = pytest.importorskip("bgserver")
+def test_serve_takes_each_setting_from_its_option_before_the_environment(bgclient, monkeypatch):
+    import bgserver
 
-    def refused(*_, **settings):
-        assert settings["tls"] == bgserver.Tls(certificate=Path("c.pem"), key=Path("k.pem"))
-        assert settings["admin_key"] == admin_key
-        raise ValueError("seen")
+    seen = []
+
+    def refused(settings, **_):
+        seen.append(settings)
+        raise bgserver.ServerError("seen")
 
     monkeypatch.setattr(bgserver, "Server", refused)
-    done = bgclient("serve", "--tls-cert", "c.pem", "--tls-key", "k.pem", *arguments)
-    assert (done.status, done.err.strip()) == (2, "bgclient: seen")
+    monkeypatch.setenv("BGSERVER_DRAIN_S", "7")
+    monkeypatch.setenv("BGSERVER_GRPC_PORT", "9001")
+    monkeypatch.setenv("BGSERVER_TLS_KEY", "k.pem")
+    monkeypatch.setenv("BGSERVER_ADMIN_KEY", "")  # as Compose hands on what is not set
+    bgclient("serve", "--tls-cert", "c.pem", "--grpc-port", "9002")
+    done = bgclient("serve", "--tls-cert", "c.pem", "--admin-key", "k", "--threads", "3")
+    assert (done.status, done.err.strip().splitlines()[-1]) == (3, "bgclient: server_error: seen")
+    first, second = seen
+    assert (first.grpc_port, first.http_port, first.metrics_port, first.drain_s) == (9002, 8000, 8002, 7.0)
+    assert (first.tls_cert, first.tls_key) == (Path("c.pem").absolute(), Path("k.pem").absolute())
+    assert (second.grpc_port, second.admin_key, second.threads) == (9001, "k", 3)
+    assert len(first.admin_key) >= 32
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--threads", "0"], ["--drain-s", "inf"], ["--http-port", "70000"], ["--canary-timeout-s", "nan"]],
+)
+def test_serve_refuses_a_setting_outside_its_range_with_one_line(bgclient, arguments):
+    done = bgclient("serve", *arguments)
+    assert done.status == 2
+    assert re.fullmatch(r"bgclient: bad_option: \w+=\S+: use a number from \S+( to \d+)?", done.err.strip())
+
+
+def test_both_commands_that_serve_have_the_same_options(bgclient, run_python):
+    ours = set(re.findall(r"--[a-z-]+", bgclient("serve", "--help").out.decode()))
+    script = "import sys; sys.argv[1:] = ['serve', '--help']; from bgserver.__main__ import main; main()"
+    theirs = set(re.findall(r"--[a-z-]+", run_python(script, COLUMNS="200", TERM="dumb").stdout))
+    assert ours - theirs == {"--log"}
+    assert not theirs - ours
+    assert {"--variant", "--tls-cert", "--drain-s", "--admin-key", "--canary-every-s"} <= ours
 
 
 def test_serve_refuses_half_a_certificate(bgclient):

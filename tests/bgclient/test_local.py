@@ -208,9 +208,9 @@ print([name for name in ("numpy", "cv2", "onnxruntime", "bgserver") if name in s
 
 @pytest.mark.server
 def test_the_server_gives_the_very_same_bytes(portrait, expected):
-    from bgserver import Server
+    from bgserver import Server, Settings
 
-    settings = {"engine": "onnxruntime", "canary_timeout_s": 60.0, "start_timeout_s": 300.0}
-    with Server("cpu", **settings) as server, Client(server.grpc_url, timeout_s=120.0) as client:
+    settings = Settings(variant="cpu", engine="onnxruntime", canary_timeout_s=60.0, start_timeout_s=300.0)
+    with Server(settings) as server, Client(server.grpc_url, timeout_s=120.0) as client:
         for where in ("client", "server"):
             assert client.cut(portrait, where=where, format="png").png() == expected

@@ -1,6 +1,7 @@
 """The client and the command line against the real tritonserver."""
 
 import asyncio
+import dataclasses
 import json
 import os
 import re
@@ -220,14 +221,14 @@ def test_doctor_finds_the_real_server_well(root, server):
 
 def test_a_client_survives_the_restart_of_its_server(server, portrait, tmp_path):
     """The connection breaks and comes back under the same address."""
-    from bgserver import Server
+    from bgserver import Server, Settings
 
-    settings = {"threads": 2, "canary_timeout_s": 60.0, "start_timeout_s": 300.0, "admin_key": "of both"}
-    with Server("cpu", **settings) as first:
+    settings = Settings(variant="cpu", threads=2, canary_timeout_s=60.0, start_timeout_s=300.0)
+    with Server(settings) as first:
         ports = {"grpc_port": first.facts["grpc"], "http_port": first.facts["http"]}
         client = Client(first.grpc_url, timeout_s=TIMEOUT_S)
         expected = client.cut(portrait)
-    second = Server("cpu", **settings, **ports)
+    second = Server(dataclasses.replace(settings, **ports))
     threading.Thread(target=second.start).start()
     try:
         time.sleep(0.2)
@@ -315,7 +316,7 @@ ensemble_scheduling {
 def old_server(tmp_path_factory):
     """A Triton with a ``cutout`` of an older day, which says no facts, and a network "alone" without a ``cutout``."""
     from bgimage.contract import Contract
-    from bgserver import Server
+    from bgserver import Server, Settings
 
     contract, repository = Contract(), tmp_path_factory.mktemp("models")
     photo, image = ("photo", "TYPE_STRING", [1]), ("image", "TYPE_UINT8", [3, *contract.size_hw])
@@ -334,7 +335,8 @@ def old_server(tmp_path_factory):
         config = OLD_ENSEMBLE % (alpha[2], json.dumps(contract.to_json()))
         (repository / name / "config.pbtxt").write_text(config)
     models = ("cutout", "matte", "matte_alone")
-    with Server("cpu", repository, models=models, canary_timeout_s=60.0, start_timeout_s=300.0) as running:
+    waits = {"canary_timeout_s": 60.0, "start_timeout_s": 300.0}
+    with Server(Settings(variant="cpu", repository=repository, models=models, **waits)) as running:
         yield running
 
 

@@ -199,13 +199,14 @@ def test_the_client_asks_for_it_by_name_and_finishes_or_lets_finish_alike(
     bare: Path, models: Path, examples: dict[str, Path], fit: str
 ) -> None:
     from bgclient import Client
-    from bgserver import Server
+    from bgserver import Server, Settings
 
     theirs = dataclasses.replace(THEIRS, fit=fit)
     put(bare, models, theirs)
     photo = examples["grace_hopper"]
+    settings = Settings(variant="cpu", repository=models, start_timeout_s=300.0, canary_timeout_s=60.0)
     with (
-        Server("cpu", models, start_timeout_s=300.0, canary_timeout_s=60.0) as server,
+        Server(settings) as server,
         Client(server.grpc_url, model="tiny", timeout_s=120.0) as client,
     ):
         assert client.contract().fit == fit

@@ -2,7 +2,9 @@
 
 import importlib
 import io
+import os
 import struct
+import subprocess
 import sys
 import threading
 import warnings
@@ -142,6 +144,29 @@ def test_existing_transparency_is_kept_in_every_form(saved, corners):
     keyed = Image.fromarray(corners)
     photo = decode(saved(keyed, "PNG", transparency=(0, 255, 0)))
     np.testing.assert_array_equal(photo.alpha == 0, (corners == (0, 255, 0)).all(-1))
+
+
+@pytest.mark.parametrize(("level", "silent"), [(None, True), ("WARNING", False)])
+def test_opencv_writes_nothing_about_a_broken_photo_unless_it_was_asked_to(root, tmp_path, level, silent):
+    deep = np.arange(8 * 8 * 3).reshape(8, 8, 3).astype(np.uint16)
+    (tmp_path / "cut.png").write_bytes(cv2.imencode(".png", deep)[1].tobytes()[:46])
+    code = "import sys; from bgimage.codec import decode; decode(open(sys.argv[1], 'rb').read())"
+    environment = {name: value for name, value in os.environ.items() if name != "OPENCV_LOG_LEVEL"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "cut.png")],
+        env=environment
+        | ({"OPENCV_LOG_LEVEL": level} if level else {})
+        | {"PYTHONPATH": str(root / "client")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (
+        done.stderr.strip()
+        .splitlines()[-1]
+        .startswith("bgimage.errors.BrokenPhoto: 16-bit photo of 46 bytes")
+    )
+    assert ("grfmt_png" not in done.stderr) == silent
 
 
 def test_sixteen_bits_stay_sixteen_bits(saved):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bgserver import Server
+from bgserver import Server, Settings
 
 CONFIG = """
 backend: "python"
@@ -54,8 +54,14 @@ def tiny(tiny_repository, tmp_path):
     with contextlib.ExitStack() as stack:
 
         def make(**settings):
-            settings = {"models": ("cutout",), "canary_timeout_s": 30.0, "log": tmp_path / "log", **settings}
-            server = Server("cpu", settings.pop("repository", tiny_repository), **settings)
+            on_event, log = settings.pop("on_event", None), settings.pop("log", tmp_path / "log")
+            settings = {
+                "models": ("cutout",),
+                "canary_timeout_s": 30.0,
+                "repository": tiny_repository,
+                **settings,
+            }
+            server = Server(Settings(variant="cpu", **settings), log=log, on_event=on_event)
             stack.callback(server.stop)
             return server
 

@@ -203,7 +203,7 @@ FAILS_ONCE = {
 @pytest.mark.parametrize("how", FAILS_ONCE)
 def test_a_restarted_server_that_fails_once_is_started_once_more(tiny, eventually, tmp_path, how):
     server, bad = tiny(start_timeout_s=10.0).start(), tmp_path / "bad"
-    model = Path(server.repository) / "cutout" / "1" / "model.py"
+    model = server.settings.repository / "cutout" / "1" / "model.py"
     head, fails = FAILS_ONCE[how]
     fails_once = f"""    {head}
         import os, time
@@ -223,7 +223,7 @@ def test_a_restarted_server_that_fails_once_is_started_once_more(tiny, eventuall
 def test_a_server_that_dies_again_and_again_is_given_up_with_a_sentence(tiny, eventually, tmp_path):
     gone = tmp_path / "gone"
     server = tiny(start_timeout_s=60.0).start()
-    model = Path(server.repository) / "cutout" / "1" / "model.py"
+    model = server.settings.repository / "cutout" / "1" / "model.py"
     os.rename(model, gone)
     os.kill(server.facts["pid"], signal.SIGKILL)
     with pytest.raises(errors.ServerError):
@@ -231,12 +231,26 @@ def test_a_server_that_dies_again_and_again_is_given_up_with_a_sentence(tiny, ev
     assert server.state == "failed"
 
 
+def test_a_keeper_that_somebody_ends_takes_its_server_along_and_the_application_is_told(
+    tiny, traces, eventually
+):
+    server = tiny().start()
+    left = traces(server.facts["pid"])
+    os.kill(server._keeper.pid, signal.SIGTERM)
+    with pytest.raises(errors.ServerDied, match=r"somebody ended its keeper \(SIGTERM\)"):
+        server.wait(60.0)
+    assert server.state == "failed"
+    eventually(lambda: not left())
+
+
 APPLICATION = """
 import os, signal, sys, time
-from bgserver import Server
+from bgserver import Server, Settings
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit an ignored one
-server = Server("cpu", sys.argv[1], models=("cutout",), drain_s=5.0, canary_timeout_s=30.0)
-with server:
+settings = Settings(
+    variant="cpu", repository=sys.argv[1], models=("cutout",), drain_s=5.0, canary_timeout_s=30.0
+)
+with Server(settings) as server:
     print(server.facts["pid"], server._keeper.pid, flush=True)
     if len(sys.argv) > 2 and os.fork() == 0:
         time.sleep(60)  # a child that keeps the pipe open
@@ -343,7 +357,7 @@ def test_no_web_page_loads_a_model_into_a_server_of_this_machine(tiny, chromium,
 
 def test_administrative_interfaces_ask_for_the_key(tiny):
     server = tiny().start()
-    assert len(server.admin_key) >= 32
+    assert len(server.settings.admin_key) >= 32
     statistics = "/v2/models/cutout/stats"
     assert canary.request(server.http_url, "GET", statistics)[0] == 403
     key = server.admin_headers

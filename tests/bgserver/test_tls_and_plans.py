@@ -7,7 +7,7 @@ import pytest
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from bgserver import Tls, errors
+from bgserver import errors
 
 pytestmark = pytest.mark.server
 
@@ -24,9 +24,10 @@ def certificate(tmp_path_factory):
     return pem, key
 
 
-def test_grpc_speaks_tls_and_nothing_else(tiny, certificate):
+def test_grpc_speaks_tls_and_nothing_else(tiny, certificate, monkeypatch):
     pem, key = certificate
-    server = tiny(tls=Tls(certificate=pem, key=key)).start()
+    monkeypatch.chdir(pem.parent)
+    server = tiny(tls_cert=pem.name, tls_key=key.name).start()
     with triton.InferenceServerClient(server.grpc_url, ssl=True, root_certificates=str(pem)) as client:
         assert client.is_server_live(client_timeout=30)
     with (
@@ -38,7 +39,7 @@ def test_grpc_speaks_tls_and_nothing_else(tiny, certificate):
 
 def test_clients_without_a_certificate_stay_outside_where_one_is_asked_for(tiny, certificate):
     pem, key = certificate
-    server = tiny(tls=Tls(certificate=pem, key=key, clients=pem)).start()
+    server = tiny(tls_cert=pem, tls_key=key, tls_clients=pem).start()
     known = {"private_key": str(key), "certificate_chain": str(pem)}
     with triton.InferenceServerClient(
         server.grpc_url, ssl=True, root_certificates=str(pem), **known

@@ -1,5 +1,6 @@
 """The Helm chart: valid for Kubernetes, hardened, and of one piece."""
 
+import dataclasses
 import functools
 import inspect
 import json
@@ -377,9 +378,10 @@ def test_a_digest_wins_over_the_tag(render):
 
 def test_every_setting_of_the_pods_is_one_that_the_software_reads(render, deploy):
     from bgclient.web.settings import Settings
-    from bgserver.__main__ import SETTINGS
+    from bgserver.options import variable
+    from bgserver.settings import Settings as ServerSettings
 
-    server = {f"BGSERVER_{name.upper().replace('-', '_')}" for name in SETTINGS}
+    server = {variable(field.name) for field in dataclasses.fields(ServerSettings)}
     server |= set(re.findall(r"BGSERVER_\w+", (deploy / "image/entrypoint").read_text()))
     web = {f"BGCLIENT_WEB_{name.upper()}" for name in inspect.signature(Settings).parameters}
     for variant in VARIANTS:

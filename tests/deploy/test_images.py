@@ -157,6 +157,14 @@ def test_the_compose_file_lets_nobody_in_from_outside_and_nothing_write(compose)
         assert service["security_opt"] == ["no-new-privileges:true"]
 
 
+def test_no_service_of_the_compose_file_can_take_the_whole_machine_unless_it_is_triton_or_the_front(compose):
+    for name, service in compose["services"].items():
+        assert service["pids_limit"] <= 1024
+        assert name == "triton-gpu" or service["mem_limit"] in ("1g", "4g", "6g")
+        cpus = {"triton": "${TRITON_CPUS:-0}", "web": "${WEB_CPUS:-0}"}.get(name.partition("-")[0], 1)
+        assert service["cpus"] == cpus
+
+
 def test_each_profile_of_the_compose_file_is_whole(compose, deploy):
     for kind in ("cpu", "gpu"):
         services = {name: s for name, s in compose["services"].items() if kind in s["profiles"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import requests
@@ -121,6 +123,64 @@ def test_what_takes_longer_than_the_drain_is_given_up(started):
         assert process.wait(20) in (0, -signal.SIGTERM)
         ended = [answer.exception() is None and answer.result().status_code == 200 for answer in answers]
     assert not all(ended)
+
+
+def processes():
+    """Every process of this machine that has not ended: its id, to its parent's and its name."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                name, _, rest = (entry / "stat").read_text().partition(" (")[2].rpartition(") ")
+                if not rest.startswith("Z"):
+                    found[int(entry.name)] = int(rest.split()[1]), name
+    return found
+
+
+def descendants(pid):
+    """Process ids of a process's children and theirs, to their names."""
+    everybody, found, more = processes(), {}, {pid}
+    while more := {one for one, (parent, _) in everybody.items() if parent in more}:
+        found |= {one: everybody[one][1] for one in more}
+    return found
+
+
+def until(condition, within_s=60):
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, condition
+        time.sleep(0.05)
+
+
+def test_workers_whose_parent_is_killed_end_and_give_the_port_back(started, port):
+    process, _ = started("--workers", "2")
+    workers = descendants(process.pid)
+    assert len(workers) >= 2
+    process.kill()
+    process.wait()
+    until(lambda: not workers.keys() & processes().keys())
+    check_free("127.0.0.1", port)
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_workers_share_one_server_which_ends_with_them(root, port, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(root / "client"), "NO_PROXY": "*"}
+    environment.pop("BGCLIENT_URL", None)
+    with (tmp_path / "log").open("wb") as log:
+        command = [sys.executable, "-m", "bgclient", "web", "--port", str(port), "--workers", "2"]
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        until(lambda: takes_requests(f"http://127.0.0.1:{port}"), 180)
+        until(lambda: requests.get(f"http://127.0.0.1:{port}/healthz", timeout=60).ok, 120)
+        started = descendants(process.pid)
+        assert list(started.values()).count("tritonserver") == 1
+        process.terminate()
+        process.wait(60)
+        until(lambda: not started.keys() & processes().keys())
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_port_that_is_taken_is_one_sentence_and_no_log(root):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hmac
 import logging
 import math
+import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import AsyncIterator, Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -22,6 +26,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from bgclient import embedded
 from bgclient.client import AsyncClient
 from bgclient.errors import BgError, TransportError
 from bgclient.fetch import Fetcher
@@ -388,12 +393,26 @@ def _describe(app: FastAPI) -> None:
     app.openapi = described  # type: ignore[method-assign]
 
 
+def worker_app() -> FastAPI:
+    """The app of one of several processes: it ends with its parent, however that ends, and gives the port back."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_it() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=end_with_it, daemon=True, name="bgclient-parent").start()
+    return create_app()
+
+
 def serve(
     settings: Settings | None = None, *, host: str = "127.0.0.1", port: int = 8080, workers: int = 1
 ) -> None:
     """Run the app until it is told to stop. Behind a proxy on this machine, its X-Forwarded-For is believed.
 
-    With several ``workers`` each process makes its own app; rates and concurrency count for each.
+    With several ``workers`` each process makes its own app, whose rates and concurrency are its own; they share one
+    server.
     """
     import uvicorn
 
@@ -402,8 +421,10 @@ def serve(
     settings = settings or Settings.from_environment()
     connections, backlog = room_for(settings.connections)
     if workers > 1:
+        if _url(settings) is None and settings.engine == "triton":
+            settings = dataclasses.replace(settings, url=embedded.url())
         os.environ.update(settings.to_environment())  # the only way into the processes that uvicorn starts
-    app: Any = "bgclient.web:create_app" if workers > 1 else create_app(settings)
+    app: Any = "bgclient.web.app:worker_app" if workers > 1 else create_app(settings)
     uvicorn.run(
         app,
         factory=workers > 1,
