@@ -15,12 +15,6 @@ Version = tuple[int, int]
 
 SINCE: dict[str, Version] = {
     "histogram_latencies": (2, 65),  # 26.01, server#8580
-    "is_ready": (
-        2,
-        67,
-    ),  # 26.03, python_backend#430: called where it is there, so nothing asks for its version
-    "no_client_shared_memory": (2, 68),  # 26.04, server#8721: off unless --allow-client-shm
-    "tells_dead_models": (2, 68),  # 26.04, core#473, python_backend#423
     "max_inflight_requests": (2, 73),  # core#455: 26.09 is the oldest whose configuration was looked at
 }
 """Names to the first version; the issues are NVIDIA's."""

@@ -35,7 +35,8 @@ class Teacher:
     pool: str
     """Photos that it looks at: those of the training split of this pool."""
     command: tuple[str, ...]
-    """Program that writes ``OUT/KEY.png`` for each ``PHOTOS/KEY.jpg``; both folders are appended."""
+    """Program that writes ``OUT/KEY.png`` for each ``PHOTOS/KEY.jpg``; both folders are appended. ``python`` is the
+    interpreter that makes the chain."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ def taught(teacher: Teacher, data: Path, out: Path) -> Path:
     with Shards(data, split="train", pools=[teacher.pool]) as shards:
         for row in shards.rows:
             (photos / f"{row.key}.jpg").write_bytes(shards.photo(row.key))
-    if subprocess.run([*teacher.command, str(photos), str(mattes)], stdout=sys.stderr).returncode:
+    program = [sys.executable if part == "python" else part for part in teacher.command]
+    if subprocess.run([*program, str(photos), str(mattes)], stdout=sys.stderr).returncode:
         raise DataError(f"the teacher failed: {' '.join(teacher.command)}")
     relabel.main([str(mattes), str(made), "--data", str(data)])
     return made
@@ -133,7 +135,7 @@ def trained(recipe: Recipe, out: Path, data: Path, start: Path | None, workers: 
 
 
 def record(stage: Stage, out: Path) -> dict[str, Any]:
-    """What the log of a stage says: steps, crops, seconds, threads' worth of time, the last validation."""
+    """What the log of a stage says: steps, crops, seconds, the last validation."""
     if stage.recipe is None:
         return {"name": stage.name, "average": list(stage.average)}
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
