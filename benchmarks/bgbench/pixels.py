@@ -212,13 +212,11 @@ def quality(count: int = COMPOSITES) -> Iterator[Case]:
         for name, value in values.items():
             found.setdefault((alpha, method), {}).setdefault(name, []).append(value)
 
-    compiled = photo_from(np.zeros((64, 64, 3), np.uint8))  # numba compiles at its first call
-    matte.refined(compiled, np.tile(np.linspace(-1, 2, 16, dtype=np.float32).clip(0, 1), (16, 1)), "fine")
     for exact in composites(count):
         picture = photo_from(exact.image)
         for alpha, make in (("shrunk", shrunk), ("uncertain", uncertain)):
             small = make(exact.alpha)
-            for edges in ("none", "fast", "fine"):
+            for edges in ("none", "fast"):
                 clock = time.process_time()
                 full = matte.refined(picture, small, edges)
                 spent = 1e3 * (time.process_time() - clock)
@@ -298,7 +296,7 @@ def _speed_table(result: Result) -> str:
 
 
 def _quality_table(result: Result) -> str:
-    names = {"none": "bilinear", "fast": '`edges="fast"`', "fine": '`edges="fine"`'}
+    names = {"none": "bilinear", "fast": '`edges="fast"`'}
     lines = [
         "| small alpha | refinement | SAD | gradient error | ms | composites |",
         "|---|---|---|---|---|---|",
@@ -341,7 +339,7 @@ CROPS = {"astronaut": (140, 0, 360, 165), "grace_hopper": (290, 40, 510, 205)}
 
 
 def write_crops(folder: Path) -> None:
-    """One strip a photo: photo, bilinear, fast, fine, each but the first on one plain colour."""
+    """One strip a photo: photo, bilinear, fast, each but the first on one plain colour."""
     import matplotlib.cbook
     from skimage import data
 
@@ -356,7 +354,7 @@ def write_crops(folder: Path) -> None:
         small = served_alpha(pixels)
         left, top, right, bottom = CROPS[name]
         strip = [pixels[top:bottom, left:right]]
-        for edges, clean in (("none", False), ("fast", True), ("fine", True)):
+        for edges, clean in (("none", False), ("fast", True)):
             whole = photo_from(pixels)
             cut = foreground.cutout(whole, matte.refined(whole, small, edges), clean)
             strip.append(over(cut, (60, 170, 120))[top:bottom, left:right])

@@ -16,7 +16,7 @@ class CutOptions(TypedDict, total=False):
     output: Literal["cutout", "matte", "inverse"]
     people: str | tuple[int, ...]
     region: tuple[int, int, int, int] | None
-    edges: Literal["none", "fast", "fine"]
+    edges: Literal["none", "fast"]
     decontaminate: bool
     clean: bool
     background: str | tuple[int, ...] | bytes | None

@@ -150,22 +150,15 @@ def refined(photo: Photo, alpha: Floats, edges: str = "fast") -> Matte:
     Args:
         photo: at its full resolution.
         alpha: float32 (h, w) in [0, 1], small, without letterbox.
-        edges: "none" (bilinear), "fast", or "fine" (``bgimage.fine`` instead of the first stage).
+        edges: "none" (bilinear) or "fast".
 
     Returns:
         uint8 (H, W).
-
-    Raises:
-        OptionError: "fine" without pymatting.
     """
     size_hw = (photo.pixels.shape[0], photo.pixels.shape[1])
     if edges == "none" or min(alpha.shape) < 2:
         return bilinear(alpha, size_hw)
     alpha = np.ascontiguousarray(alpha, np.float32)
-    if edges == "fine":
-        from bgimage.fine import closed_form
-
-        return _enlarged(photo, closed_form(photo.middle, alpha))
     return _enlarged(photo, _at_middle(photo, alpha))
 
 

@@ -18,7 +18,7 @@ Colour = tuple[int, int, int, int]
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "output": ("cutout", "matte", "inverse"),
-    "edges": ("none", "fast", "fine"),
+    "edges": ("none", "fast"),
     "colors": ("keep", "srgb"),
     "format": (None, *ENCODERS),
 }
@@ -46,7 +46,7 @@ class Options:
     region: tuple[int, int, int, int] | None = None
     """Left, top, right, bottom, pixels of the upright photo: everything outside is background, even half a person."""
     edges: str = "fast"
-    """"none" (bilinear), "fast" (guided by the photo) or "fine" (matting in the uncertain band, slower)."""
+    """"none" (bilinear) or "fast" (guided by the photo)."""
     decontaminate: bool = True
     """Take the old background's tint out of half-transparent pixels."""
     clean: bool = True

@@ -140,7 +140,7 @@ def test_a_picture_may_lie_behind_the_people(bgclient, me, tmp_path):
         (["ME", "out.jpg"], "JPEG has no transparency; give --bgcolor"),
         (["ME", "out.xyz"], "out.xyz: unknown suffix"),
         (["ME", "--format", "gif"], "format='gif': use one of"),
-        (["ME", "--edges", "soft"], "edges='soft': use one of"),
+        (["ME", "--edges", "fine"], "edges='fine': use one of none, fast"),
         (["ME", "--people", "1,2,3"], "people=(1, 2, 3)"),
         (["ME", "--bgcolor", "nocolour"], "background='nocolour'"),
         (["ME", "--bgcolor", "1;2"], "write numbers separated by commas"),
@@ -363,18 +363,6 @@ def test_a_folder_without_write_permission_ends_the_run_with_one_line(
     assert done.status == 1
     assert done.err == f"bgclient: cannot_write: {out}: no permission to write there; name another folder\n"
     assert grpc_server.fake.requests == []
-
-
-@pytest.mark.parametrize(("compiled", "says"), [(False, True), (True, False)])
-def test_fine_edges_say_that_their_first_use_compiles(compiled, says, tmp_path, monkeypatch, capsys):
-    package = tmp_path / "pymatting"
-    (package / "__pycache__").mkdir(parents=True)
-    if compiled:
-        (package / "__pycache__" / "boxfilter.py311.nbi").touch()
-    spec = types.SimpleNamespace(origin=str(package / "__init__.py"))
-    monkeypatch.setattr(_cut.importlib.util, "find_spec", lambda name: spec)
-    _cut._tell_of_compiling(quiet=False)
-    assert ("compiled at its first use" in capsys.readouterr().err) == says
 
 
 def test_a_target_that_is_no_folder_ends_the_run_with_one_line(bgclient, album, tmp_path):
@@ -721,8 +709,6 @@ def test_a_part_that_is_not_installed_is_status_4_and_how_to_install_it(
 
 
 def test_a_fault_of_our_own_is_a_sentence_and_never_a_traceback(bgclient, me, monkeypatch):
-    from bgclient.cli import _cut
-
     def broken(*_):
         raise ZeroDivisionError("oops")
 

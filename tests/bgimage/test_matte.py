@@ -1,22 +1,15 @@
 """Mattes at full resolution: what must hold for any photo."""
 
-import importlib.util
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bgimage import fine, matte
+from bgimage import matte
 from bgimage._cv import set_threads
 from bgimage.codec import photo_from
-from bgimage.errors import OptionError
 from bgimage.tiles import block_means, boxes, enlarged, squares
 
-NEEDS_PYMATTING = pytest.mark.skipif(
-    importlib.util.find_spec("pymatting") is None, reason='needs pymatting: pip install "bgclient[fine]"'
-)
 RED, GREEN = np.array((254.0, 0, 0)), np.array((0, 255.0, 0))
 
 
@@ -67,12 +60,10 @@ def test_a_slope_stays_a_slope_when_it_is_enlarged(k, across, down):
     np.testing.assert_allclose(large, across * place_x + down * place_y, atol=1e-3)
 
 
-@pytest.mark.parametrize("edges", ["none", "fast", "fine"])
+@pytest.mark.parametrize("edges", ["none", "fast"])
 @pytest.mark.parametrize("level", [0.0, 1.0])
 @pytest.mark.parametrize("size_hw", [(1, 1), (3, 500), (37, 41), (900, 700), (1500, 2100)])
 def test_a_matte_of_one_value_stays_that_value(edges, level, size_hw):
-    if edges == "fine":
-        pytest.importorskip("pymatting")
     noise = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), np.uint8)
     found = matte.refined(photo_from(noise), np.full((24, 32), level, np.float32), edges)
     assert found.shape == size_hw
@@ -107,62 +98,17 @@ def test_edges_stand_where_the_photo_has_them(size_hw):
     assert np.abs(width_found - truth[20:-20].sum(1)).max() < 0.5
 
 
-@pytest.mark.parametrize("edges", ["fast", pytest.param("fine", marks=NEEDS_PYMATTING)])
-def test_the_answer_does_not_depend_on_threads_and_repeats_exactly(edges):
+def test_the_answer_does_not_depend_on_threads_and_repeats_exactly():
     y, x = np.mgrid[:1100, :1300]
     truth = np.clip((400 - np.hypot(y - 500, x - 600)) / 4, 0, 1).astype(np.float32)
     photo, small = scene(truth), truth[::4, ::4].copy()
     found = []
     for threads in (1, 2, 2):
         set_threads(threads)
-        found.append(matte.refined(photo, small, edges))
+        found.append(matte.refined(photo, small))
     set_threads(-1)
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[1], found[2])
-
-
-def doubtful_disc():
-    """A disc in fine grain, and a small alpha whose contour lies one and a half of its pixels too far out."""
-    y, x = np.mgrid[:600, :700]
-    truth = np.clip((200 - np.hypot(y - 300, x - 350)) / 3 + 0.5, 0, 1).astype(np.float32)
-    y, x = np.mgrid[:150, :175] * 4 + 1.5
-    small = np.clip((206 - np.hypot(y - 300, x - 350)) / 20 + 0.5, 0, 1).astype(np.float32)
-    return scene(truth), small, truth
-
-
-@NEEDS_PYMATTING
-@pytest.mark.parametrize("most", [fine.MOST, 5000])
-def test_fine_edges_find_a_contour_that_the_small_alpha_missed(most, monkeypatch):
-    monkeypatch.setattr(fine, "MOST", most)  # the smaller one has the picture halved
-    photo, small, truth = doubtful_disc()
-    error = {
-        edges: np.abs(matte.refined(photo, small, edges) / 255 - truth).sum() for edges in ("fast", "fine")
-    }
-    assert error["fine"] < error["fast"] / 2
-
-
-@NEEDS_PYMATTING
-def test_fine_edges_of_a_matte_that_is_nowhere_sure_are_those_it_had():
-    photo, small, _ = doubtful_disc()
-    found = matte.refined(photo, small * np.float32(0.5), "fine")
-    assert 100 < found.max() < 200
-
-
-@NEEDS_PYMATTING
-def test_fine_edges_write_nothing_to_stdout(monkeypatch, capsys):
-    monkeypatch.setattr(
-        fine, "SHIFTS", (-2.0, *fine.SHIFTS)
-    )  # a preconditioner that cannot be, and a second try
-    photo, small, truth = doubtful_disc()
-    assert np.abs(matte.refined(photo, small, "fine") / 255 - truth).mean() < 0.01
-    assert capsys.readouterr().out == ""
-
-
-def test_fine_edges_without_their_extra_say_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pymatting", None)
-    photo, small, _ = doubtful_disc()
-    with pytest.raises(OptionError, match=r"bgclient\[fine\]"):
-        matte.refined(photo, small, "fine")
 
 
 def test_sixteen_bits_refine_like_eight():

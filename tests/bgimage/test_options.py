@@ -42,7 +42,7 @@ def test_options_come_back_from_json(values):
         ({"people": "first"}, "people='first'"),
         ({"people": (1, 2, 3)}, "2 or 4 whole numbers"),
         ({"people": (9, 2, 3, 8)}, "empty box"),
-        ({"edges": "finest"}, "edges='finest'"),
+        ({"edges": "fine"}, "edges='fine': use one of none, fast"),
         ({"background": "no colour"}, "background='no colour'"),
         ({"background": (1, 2, 300)}, "each number 0..255"),
         ({"background": "blur:0"}, "radius"),

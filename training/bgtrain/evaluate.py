@@ -37,7 +37,7 @@ MARKED_LIMIT = 0.01
 SMALLEST = 0.02
 """Share of the photo below which people are no subject to be cut out."""
 PERSON_LABELS = ("pixel", "polygon", "pseudo")
-EDGES = ("none", "fast", "fine")
+EDGES = ("none", "fast")
 
 
 class Matter(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shlex
 import sys
@@ -64,7 +63,7 @@ def cut(
         ),
     ] = "subjects",
     edges: Annotated[
-        str, typer.Option("--edges", help="none, fast or fine (slower).", rich_help_panel=_PICTURE)
+        str, typer.Option("--edges", help="none or fast (along the photo's edges).", rich_help_panel=_PICTURE)
     ] = "fast",
     crop: Annotated[
         bool, typer.Option("--crop", help="Crop to the people.", rich_help_panel=_PICTURE)
@@ -192,8 +191,6 @@ def cut(
     if not allow_urls and any(is_url(job.source) for job in planned.jobs):
         raise Ending(Status.USAGE, "URLs are fetched only with --allow-urls, and from public addresses")
     _make_folder(planned, force=force)
-    if edges == "fine" and where == "client" and planned.jobs:
-        _tell_of_compiling(quiet)
     with server.client_of(
         url,
         engine=engine,
@@ -264,15 +261,6 @@ def _first_there(folder: Path) -> Path:
 
 def _may_write(folder: Path) -> bool:
     return os.access(folder, os.W_OK | os.X_OK)
-
-
-def _tell_of_compiling(quiet: bool) -> None:
-    """The first use of edges="fine" is a long one."""
-    found = importlib.util.find_spec("pymatting")
-    if quiet or found is None or found.origin is None:
-        return
-    if not any(Path(found.origin).parent.rglob("*.nbi")):  # numba's index of what it compiled
-        say("--edges fine is compiled at its first use, which can take a minute ...")
 
 
 def _read(picture: Path) -> bytes:

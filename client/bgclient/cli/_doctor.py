@@ -40,7 +40,6 @@ _EXTRAS = {
     "ray": ("ray",),
     "otel": ("opentelemetry-api",),
     "heif": ("pillow-heif",),
-    "fine": ("pymatting",),
 }
 
 
