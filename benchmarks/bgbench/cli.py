@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,21 +16,34 @@ from bgbench.errors import BenchError, BrokenResult, ToolMissing
 from bgbench.results import Case, Result
 from bgimage.errors import BgError
 
-app = command.application(__doc__)
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+pixels = typer.Typer(no_args_is_help=True, help="What finishing a cut-out costs and gains (docs/pixels.md).")
+app.add_typer(pixels, name="pixels")
+Out = Annotated[Path | None, typer.Option(help="result file; default: a file named after the machine")]
 Cache = Annotated[Path, typer.Option(help="where tools, photos and rivals are kept")]
 Results = Annotated[Path, typer.Option(help="folder of result files")]
 Only = Annotated[list[str] | None, typer.Option(help="run only this one (may be given several times)")]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; its exit status."""
-    return command.run(app, argv)
+    """Run one command; the exit status, with a sentence on stderr where it fails."""
+    try:
+        status = app(argv, standalone_mode=False)
+    except BgError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if type(error).__module__.startswith(("click", "typer")):  # a wrong argument
+            print(error, file=sys.stderr)
+            return 2
+        raise
+    return int(status or 0)  # typer gives 130 after Ctrl-C
 
 
 @app.command()
 def install(cache: Cache = command.CACHE) -> None:
     """Fetch perf_analyzer from the registry, without root."""
-    from bgbench.perf import PerfAnalyzer
+    from bgbench.measure.perf import PerfAnalyzer
 
     print(PerfAnalyzer.install(cache).binary)
 
@@ -49,7 +63,7 @@ def run(
     ] = None,
 ) -> None:
     """Measure, and write one result file."""
-    from bgbench.scenarios import OF_OUR_NETWORK, SETS, WITHOUT_SERVER, Bench
+    from bgbench.measure.scenarios import OF_OUR_NETWORK, SETS, WITHOUT_SERVER, Bench
 
     theirs = [one for one in SETS[_known(set, SETS)] if not model or one.__name__ not in OF_OUR_NETWORK]
     scenarios = [one for one in theirs if not only or one.__name__ in only]
@@ -141,15 +155,18 @@ def mattes(
 @app.command()
 def report(
     results: Results = command.RESULTS,
-    out: Annotated[Path, typer.Option(help="Markdown file to write, plots beside it")] = command.BENCHMARKS
-    / "RESULTS.md",
+    out: Annotated[
+        Path, typer.Option(help="folder for RESULTS.md, CHAOS.md and their plots")
+    ] = command.BENCHMARKS,
     core_hour_usd: Annotated[float, typer.Option(help="price of a processor core for an hour")] = 0.05,
     gpu_hour_usd: Annotated[float, typer.Option(help="price of a GPU for an hour")] = 4.0,
 ) -> None:
-    """Make RESULTS.md and its plots from the result files."""
-    from bgbench.report import Prices, write
+    """Make RESULTS.md, CHAOS.md and their plots from the result files."""
+    from bgbench.report import chaos
+    from bgbench.report import results as measured
 
-    print(write(results, out, Prices(core_hour_usd, gpu_hour_usd)))
+    print(measured.write(results, out / "RESULTS.md", measured.Prices(core_hour_usd, gpu_hour_usd)))
+    print(chaos.write(results, out / "CHAOS.md"))
 
 
 @app.command()
@@ -158,12 +175,137 @@ def compare(
     after: Annotated[Path, typer.Argument(help="result file of the same set")],
 ) -> None:
     """Say what became faster or slower between two runs, and what is within the noise."""
-    from bgbench.compare import compare, strangers, table
+    from bgbench.report.compare import compare, strangers, table
 
     old, new = Result.read(before), Result.read(after)
     if warning := strangers(old, new):
         print(warning, file=sys.stderr)
     print(table(compare(old, new)))
+
+
+@app.command()
+def chaos(
+    seconds: Annotated[
+        float, typer.Option(help="of load; above 300 every fault comes, again and again")
+    ] = 120.0,
+    seed: Annotated[int, typer.Option(help="of the order of photos")] = 0,
+    out: Out = None,
+) -> None:
+    """Kill, stop and cut off a server under load; fails where a request was lost or a cut-out wrong."""
+    from bgbench.chaos import run
+    from bgimage import heap
+
+    heap.tune()  # as docs/client.md tells services
+    result = asyncio.run(run.run(seconds, seed=seed, tell=command.say))
+    target = out or command.RESULTS / "chaos" / f"{result.environment['device']}-{seconds:.0f}s.json"
+    conclude(result, target, run.verdicts(result))
+
+
+@app.command()
+def overload(
+    seconds: Annotated[float, typer.Option(help="of load, shared by the peak and the four levels")] = 125.0,
+    cache: Cache = command.CACHE,
+    out: Out = None,
+) -> None:
+    """Ask the REST front for up to four times its peak; fails where it gives way."""
+    from bgbench.load import overload
+
+    result = overload.run(seconds, cache=cache, tell=command.say)
+    target = out or command.RESULTS / "overload" / f"{result.environment['device']}.json"
+    conclude(result, target, overload.verdicts(result))
+
+
+@app.command()
+def fuzz(
+    seconds: Annotated[float, typer.Option(help="of fuzzing")] = 120.0,
+    out: Out = None,
+) -> None:
+    """Send broken photos through the decoder; fails where it crashes."""
+    from bgbench import fuzz
+
+    result = fuzz.run(seconds)
+    (case,) = result.cases
+    command.say(f"{case.value('executions'):.0f} executions, {case.value('crashes'):.0f} crashes")
+    target = out or command.RESULTS / "fuzz" / f"{result.environment['device']}.json"
+    conclude(result, target, case.notes)
+
+
+@app.command()
+def engines(
+    checkpoint: Annotated[Path, typer.Argument(help="checkpoint of bgtrain", exists=True, dir_okay=False)],
+    photos: Annotated[int, typer.Option(help="labelled test photos to compare on")] = 50,
+    rounds: Annotated[int, typer.Option(help="timed runs of each engine and batch size")] = 12,
+    document: Annotated[Path, typer.Option(help="document to put the table in")] = environment.ROOT
+    / "docs/export.md",
+    out: Out = None,
+) -> None:
+    """Measure every precision in every engine of this machine: size, time, distance from PyTorch, IoU."""
+    import tempfile
+
+    from bgbench.measure import engines
+    from bgexport import precision
+    from bgexport.photos import labelled
+    from bgtrain import checkpoint as checkpoints
+
+    source = checkpoints.load(checkpoint)
+    calibration = labelled(source.contract, split="train", count=precision.CALIBRATION_PHOTOS)
+    pictures = labelled(source.contract, split="test", count=photos)
+    with tempfile.TemporaryDirectory() as folder:
+        files = engines.write_precisions(source, calibration, Path(folder))
+        result = engines.measure(source, files, pictures, rounds=rounds)
+    result.write(out or command.RESULTS / "engines" / f"{environment.device()}.json")
+    engines.update(document, result)
+    print(engines.table(result))
+
+
+@pixels.command()
+def speed() -> None:
+    """Time of one core and peak memory per stage for JPEGs of 1, 12 and 48 megapixels, beside plain Pillow."""
+    from bgbench.measure import pixels
+
+    folder = command.CACHE / "pixels"
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels.measured("speed", pixels.speed(folder))
+
+
+@pixels.command()
+def quality() -> None:
+    """Error of alpha and colours on composites with exact mattes; needs the training photos."""
+    from bgbench.measure import pixels
+
+    pixels.measured("quality", pixels.quality())
+
+
+@pixels.command()
+def table() -> None:
+    """Write the tables of docs/pixels.md from the newest result files."""
+    from bgbench.measure import pixels
+
+    pixels.write_tables()
+
+
+@pixels.command()
+def crops() -> None:
+    """Write the pictures of docs/pixels.md."""
+    from bgbench.measure import pixels
+
+    pixels.write_crops(environment.ROOT / "docs" / "images")
+
+
+@pixels.command(hidden=True)
+def alone(pipeline: str, megapixels: int, photo: str) -> None:
+    """One pipeline in this process; a line of JSON."""
+    from bgbench.measure import pixels
+
+    pixels.alone(pipeline, megapixels, photo)
+
+
+def conclude(result: Result, target: Path, wrong: Sequence[str]) -> None:
+    """Write the result, print where it is; exit status 1 with a line for each thing that is ``wrong``."""
+    result.write(target)
+    print(target)
+    if wrong:
+        raise SystemExit("\n".join(wrong))
 
 
 def _known(name: str, sets: dict[str, Any]) -> str:

@@ -1,46 +1,20 @@
-"""What every command line of the benches shares. stdout is the product (paths and tables), stderr the talk."""
+"""What every bench shares: where things are, and the result to begin with."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-
-import typer
 
 from bgbench import environment
 from bgbench.errors import ToolMissing
 from bgbench.results import Result
 from bgexport import repository
-from bgimage.errors import BgError
 from bgserver import model_repository
 
 BENCHMARKS = Path(__file__).parents[1]
 RESULTS = BENCHMARKS / "results"
 CACHE = environment.ROOT / ".cache" / "bench"
-
-
-def application(help: str | None) -> typer.Typer:
-    """A program of commands, of which there may be one alone."""
-    app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=help)
-    app.callback()(lambda: None)  # without it a command alone would lose its name
-    return app
-
-
-def run(app: typer.Typer, argv: list[str] | None = None) -> int:
-    """Run one command; the exit status, with a sentence on stderr where it fails."""
-    try:
-        status = app(argv, standalone_mode=False)
-    except BgError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    except Exception as error:
-        if type(error).__module__.startswith(("click", "typer")):  # a wrong argument
-            print(error, file=sys.stderr)
-            return 2
-        raise
-    return int(status or 0)  # typer gives 130 after Ctrl-C
 
 
 def say(line: str) -> None:
@@ -69,11 +43,3 @@ def begun(set: str, network: Path | None = None) -> Result:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     exists = network if network and network.exists() else None
     return Result(set=set, started=now, environment=environment.record(exists))
-
-
-def conclude(result: Result, target: Path, wrong: Sequence[str]) -> None:
-    """Write the result, print where it is; exit status 1 with a line for each thing that is ``wrong``."""
-    result.write(target)
-    print(target)
-    if wrong:
-        raise SystemExit("\n".join(wrong))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import os
@@ -14,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = (
@@ -163,28 +166,18 @@ def watching() -> Iterator[Watch]:
 
 
 def _busy_s() -> float:
-    """Seconds that the cores have worked since boot: user, nice, system, interrupts, stolen (proc(5))."""
-    user, nice, system, _idle, _wait, irq, soft, stolen = map(
-        int, Path("/proc/stat").read_text().split()[1:9]
-    )
-    return (user + nice + system + irq + soft + stolen) / _TICKS_S
+    """Seconds that the cores have worked since boot: user, nice, system, interrupts, stolen."""
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - times.iowait - times.guest - times.guest_nice  # guests count as user
 
 
 def _own_s() -> float:
     """Seconds of this process and everything below it, children that have ended included."""
-    times: dict[int, tuple[int, float]] = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # ended between listing and reading
-            times[int(folder.name)] = int(fields[1]), sum(map(int, fields[11:15])) / _TICKS_S
-    family, size = {os.getpid()}, 0
-    while len(family) != size:
-        size = len(family)
-        family |= {pid for pid, (parent, _) in times.items() if parent in family}
-    return sum(times[pid][1] for pid in family if pid in times)
+    total = 0.0
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):  # ended between listing and reading
+            total += sum(process.cpu_times()[:4])  # user and system, own and of ended children
+    return total
 
 
 def versions_line() -> str:

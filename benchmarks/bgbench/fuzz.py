@@ -5,7 +5,7 @@ its own. Coverage guides it through our Python; the C libraries below are not in
 Whatever is neither a sound photo nor a ``PhotoError`` counts as a crash: another exception, a signal, an answer that
 takes longer than ``TIMEOUT_S``, more memory than ``MEMORY_MB``.
 
-    python -m bgbench.fuzz run --seconds 120       writes results/fuzz/DEVICE.json; exit status 1 where it crashed
+    python -m bgbench fuzz --seconds 120       writes results/fuzz/DEVICE.json; exit status 1 where it crashed
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import typer
 from PIL import Image
 
 from bgbench import command
@@ -211,23 +210,3 @@ def run(seconds: float) -> Result:
     result.cases.append(case)
     result.seconds = round(time.monotonic() - began, 1)
     return result
-
-
-app = command.application(__doc__)
-
-
-@app.command(name="run")
-def _run(
-    seconds: Annotated[float, typer.Option(help="of fuzzing")] = 120.0,
-    out: Annotated[Path | None, typer.Option(help="result file; default: results/fuzz/DEVICE.json")] = None,
-) -> None:
-    """Fuzz, write the result, exit with 1 where something crashed."""
-    result = run(seconds)
-    (case,) = result.cases
-    command.say(f"{case.value('executions'):.0f} executions, {case.value('crashes'):.0f} crashes")
-    target = out or command.RESULTS / "fuzz" / f"{result.environment['device']}.json"
-    command.conclude(result, target, case.notes)
-
-
-if __name__ == "__main__":
-    sys.exit(command.run(app))

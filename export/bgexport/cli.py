@@ -337,31 +337,3 @@ def release(
     say(done.checks)
     for path in (done.model, *done.configs, done.card, done.page):
         print(path)
-
-
-@app.command()
-def engines(
-    checkpoint: CheckpointPath,
-    photos: Annotated[int, typer.Option(help="labelled test photos to compare on")] = 50,
-    rounds: Annotated[int, typer.Option(help="timed runs of each engine and batch size")] = 12,
-    document: Annotated[Path, typer.Option(help="document to put the table in")] = ROOT
-    / "docs"
-    / "export.md",
-    results: Annotated[Path, typer.Option(help="folder of the raw values")] = ROOT
-    / "benchmarks/results/engines",
-) -> None:
-    """Measure every precision in every engine of this machine: size, time, distance from PyTorch, IoU."""
-    import tempfile
-
-    from bgbench.environment import device
-    from bgexport import precision, table
-
-    source = loaded(checkpoint)
-    calibration = labelled(source.contract, split="train", count=precision.CALIBRATION_PHOTOS)
-    pictures = labelled(source.contract, split="test", count=photos)
-    with tempfile.TemporaryDirectory() as folder:
-        files = table.write_precisions(source, calibration, Path(folder))
-        result = table.measure(source, files, pictures, rounds=rounds)
-    result.write(results / f"{device()}.json")
-    table.update(document, result)
-    print(table.table(result))

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bgbench.budget import Probe, search
+from bgbench.measure.budget import Probe, search
 
 
 def queue(capacity, service_ms=50.0):

@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from bgbench import chaos
-from bgbench.chaos import Expected, Outcome, Proxy, growth, jobs, verdicts
-from bgbench.chaos_report import write
+from bgbench.chaos import photos
+from bgbench.chaos import run as chaos
+from bgbench.chaos.run import Expected, Outcome, Proxy, growth, jobs, verdicts
+from bgbench.report.chaos import write
 from bgbench.results import Case, Result, Series
 from bgimage.codec import decode
 from bgimage.errors import PhotoError
@@ -70,7 +71,7 @@ def test_bad_photos_are_refused_for_the_reason_that_is_written_down():
 def test_good_photos_come_in_many_sizes_formats_and_ways():
     good = [job for job in jobs() if job.refusal is None]
     sizes = {decode(job.data).size_hw for job in good}
-    assert sizes == set(chaos.SIZES_HW.values())
+    assert sizes == set(photos.SIZES_HW.values())
     assert {decode(job.data).format for job in good} == {"jpeg", "png", "webp"}
     assert {job.where for job in good} == {"server", "client"}
 

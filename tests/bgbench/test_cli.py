@@ -49,8 +49,8 @@ def test_the_gpu_set_refuses_a_machine_without_a_gpu(tmp_path, capsys):
 
 
 def test_a_scenario_that_fails_is_told_and_the_others_are_measured(tmp_path, monkeypatch, capsys):
-    from bgbench import scenarios
     from bgbench.errors import ToolFailed
+    from bgbench.measure import scenarios
     from bgbench.results import Case, Result, Series
 
     def broken(bench):

@@ -1,4 +1,4 @@
-from bgbench.compare import compare, strangers, table
+from bgbench.report.compare import compare, strangers, table
 from bgbench.results import Case, Result, Series
 
 

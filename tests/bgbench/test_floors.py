@@ -5,8 +5,8 @@ onnx = pytest.importorskip("onnx")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from bgbench import floors  # noqa: E402
 from bgbench.errors import Unreadable  # noqa: E402
+from bgbench.measure import floors  # noqa: E402
 
 
 def network():

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from bgbench import fuzz
-from bgbench.chaos_report import write
 from bgbench.errors import ToolMissing
+from bgbench.report.chaos import write
 from bgbench.results import Result
 
 from .test_chaos import result as chaos_result

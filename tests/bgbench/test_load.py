@@ -4,7 +4,7 @@ import selectors
 import numpy as np
 import pytest
 
-from bgbench import load
+from bgbench.load import arrivals as load
 
 
 class _Jumping(selectors.SelectSelector):

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from bgbench import overload
-from bgbench.chaos_report import draw_overload, write
+from bgbench.load import overload
 from bgbench.photos import jpegs
+from bgbench.report.chaos import draw_overload, write
 from bgbench.results import Case, Result, Series
 
 from .test_chaos import result as chaos_result

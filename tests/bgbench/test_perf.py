@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bgbench import perf
 from bgbench.errors import ToolFailed, ToolMissing, Unreadable
+from bgbench.measure import perf
 
 CAPTURED = Path(__file__).with_name("captured")
 

@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 
 from bgbench.errors import BrokenResult
-from bgbench.plots import stage_ms
-from bgbench.report import PARETO_GROUPS, Prices, write
+from bgbench.report.plots import stage_ms
+from bgbench.report.results import PARETO_GROUPS, Prices, write
 from bgbench.results import Case, Result, Series
 
 ENVIRONMENT = {

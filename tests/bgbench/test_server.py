@@ -9,10 +9,11 @@ import pytest
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
-from bgbench import command, scenarios, serving  # noqa: E402
+from bgbench import command, serving  # noqa: E402
 from bgbench.command import CACHE  # noqa: E402
 from bgbench.errors import ToolFailed, ToolMissing  # noqa: E402
-from bgbench.perf import PerfAnalyzer, write_photos  # noqa: E402
+from bgbench.measure import scenarios  # noqa: E402
+from bgbench.measure.perf import PerfAnalyzer, write_photos  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ import onnx
 import pytest
 import torch
 
-from bgbench.results import Result
-from bgexport import graph, release, table
+from bgexport import graph, release
 from bgexport.card import BEGIN, END
 from bgexport.errors import NoPhotos, RepositoryDiffers, TooLarge
 from bgexport.photos import from_folder, labelled
@@ -18,7 +17,6 @@ from bgimage.contract import Contract
 from bgtrain.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[2]
-RESULTS = sorted((ROOT / "benchmarks" / "results" / "engines").glob("*.json"))
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +124,3 @@ def test_labelled_photos_come_from_every_pool_and_not_from_another_split(
         assert picture.truth.shape == contract.size_hw
         assert picture.truth[picture.inside].max() > 0.5
         assert 0 <= picture.truth.min() <= picture.truth.max() <= 1
-
-
-@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
-def test_the_table_in_the_docs_is_made_from_the_committed_values(path: Path) -> None:
-    assert table.table(Result.read(path)) in (ROOT / "docs" / "export.md").read_text()

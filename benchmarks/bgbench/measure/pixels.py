@@ -1,4 +1,4 @@
-"""What finishing costs and what it gains: `python -m bgbench.pixels speed | quality | table | crops`.
+"""What finishing costs and what it gains: `python -m bgbench pixels speed | quality | table | crops`.
 
 speed    ms of one core and peak memory per stage for JPEGs of 1, 12 and 48 megapixels, beside plain Pillow
 quality  refinement and decontamination on composites with exact mattes (``composites``; needs the training photos)
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bgbench import command, environment
-from bgbench.composites import Composite, composites
+from bgbench.measure.composites import Composite, composites
 from bgbench.photos import SIZES_HW, photo
 from bgbench.results import Case, Result, Series
 from bgimage import foreground, heap, matte, runtimes
@@ -36,9 +36,8 @@ from bgimage.compose import over
 from bgimage.contract import Contract
 from bgimage.geometry import Letterbox, crop_letterbox, network_input
 
-ROOT = Path(__file__).parents[2]
 RESULTS = command.RESULTS / "pixels"
-DOCUMENT = ROOT / "docs" / "pixels.md"
+DOCUMENT = environment.ROOT / "docs" / "pixels.md"
 REPEATS = {1: 7, 12: 5, 48: 2}
 COMPOSITES = 12
 BAND = (0.05, 0.95)
@@ -147,7 +146,7 @@ def speed(folder: Path) -> Iterator[Case]:
             path.write_bytes(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
         np.save(f"{path}.npy", served_alpha(decode(path.read_bytes()).pixels))
         for name in PIPELINES:
-            program = [sys.executable, "-m", "bgbench.pixels", "alone", name, str(megapixels), str(path)]
+            program = [sys.executable, "-m", "bgbench", "pixels", "alone", name, str(megapixels), str(path)]
             with environment.watching() as watch:
                 done = subprocess.run(program, check=True, capture_output=True, text=True)
             found = json.loads(done.stdout)
@@ -363,7 +362,8 @@ def write_crops(folder: Path) -> None:
         (folder / f"pixels-{name}.webp").write_bytes(encode(large, "webp", quality=88))
 
 
-def _measure(name: str, cases: Iterator[Case]) -> None:
+def measured(name: str, cases: Iterator[Case]) -> None:
+    """Run ``cases`` with one OpenCV thread; writes results/pixels/NAME-DEVICE.json."""
     cv2.setNumThreads(1)
     clock = time.monotonic()
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -377,27 +377,3 @@ def _measure(name: str, cases: Iterator[Case]) -> None:
         result.cases.append(case)
     result.seconds = round(time.monotonic() - clock, 1)
     result.write(RESULTS / f"{name}-{environment.device()}.json")
-
-
-def main(words: list[str]) -> int:
-    """Run one command."""
-    if words[:1] == ["alone"]:
-        alone(words[1], int(words[2]), words[3])
-    elif words == ["speed"]:
-        folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "bgbench" / "pixels"
-        folder.mkdir(parents=True, exist_ok=True)
-        _measure("speed", speed(folder))
-    elif words == ["quality"]:
-        _measure("quality", quality())
-    elif words == ["crops"]:
-        write_crops(DOCUMENT.parent / "images")
-    elif words == ["table"]:
-        write_tables()
-    else:
-        print(__doc__, file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

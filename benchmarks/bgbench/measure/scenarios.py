@@ -22,12 +22,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bgbench import command, floors, load, photos
-from bgbench.budget import Probe, search
+from bgbench import command, photos
 from bgbench.environment import watching
 from bgbench.errors import ToolFailed
-from bgbench.gpu import gpu_ensemble, gpu_networks
-from bgbench.perf import PerfAnalyzer, write_photos
+from bgbench.load import arrivals as load
+from bgbench.measure import floors
+from bgbench.measure.budget import Probe, search
+from bgbench.measure.gpu import gpu_ensemble, gpu_networks
+from bgbench.measure.perf import PerfAnalyzer, write_photos
 from bgbench.results import Case, Series
 from bgbench.serving import Served, Setting, Stage, serving
 from bgbench.statistics import knee

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from bgbench import plots
 from bgbench.errors import BrokenResult
+from bgbench.report import plots
 from bgbench.results import OTHERS_LIMIT, Case, Result, Series
 from bgbench.rivals import OURS, RIVALS
 from bgbench.statistics import knee

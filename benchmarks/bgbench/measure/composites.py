@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bgbench import environment
+
 ENLARGE = 3
 """The labelled photos are small (0.2 megapixels); they are enlarged before edges are drawn at the final resolution."""
 
@@ -34,7 +36,7 @@ class Composite:
 
 def data_root() -> Path:
     """Folder of the training photos: ``BGCLIENT_DATA``, else beside the checkout."""
-    default = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
+    default = environment.ROOT / ".." / "shared" / "data"
     return Path(os.environ.get("BGCLIENT_DATA", default)).resolve()
 
 

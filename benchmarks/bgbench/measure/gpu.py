@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from bgbench import floors
 from bgbench.errors import ToolMissing
+from bgbench.measure import floors
 from bgbench.results import Case, Series
 
 if TYPE_CHECKING:
     import torch
 
-    from bgbench.scenarios import Bench
+    from bgbench.measure.scenarios import Bench
 
 LARGE = "fc-densenet103"
 """Measured beside every Tiramisu that is trained here."""
@@ -56,7 +56,7 @@ def gpu_networks(bench: Bench) -> Iterator[Case]:
 
 def gpu_ensemble(bench: Bench) -> Iterator[Case]:
     """The server with the network on the GPU: requests in flight, arrivals by chance, one user."""
-    from bgbench import scenarios
+    from bgbench.measure import scenarios
     from bgexport.repository import Names
     from bgserver import model_repository
 

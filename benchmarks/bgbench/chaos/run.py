@@ -5,9 +5,9 @@
     soak      mixed sizes and ways in, bad photos among them, callers that cancel: after all that, memory must stay flat
     stop      SIGTERM with requests in flight: each gets an answer or an error, and nothing is left on the machine
 
-    python -m bgbench.chaos run                      two minutes
-    python -m bgbench.chaos run --seconds 1800       half an hour, every fault several times
-    python -m bgbench.chaos report                   benchmarks/CHAOS.md and its plots, from the result files
+    python -m bgbench chaos                      two minutes
+    python -m bgbench chaos --seconds 1800       half an hour, every fault several times
+    python -m bgbench report                     benchmarks/CHAOS.md and its plots, from the result files
 
 A request is lost when its caller gets neither a cut-out nor an error of ours before the deadline; it is wrong when the
 cut-out is not that of the quiet run. Either fails the run.
@@ -23,34 +23,26 @@ import os
 import random
 import signal
 import socket
-import struct
-import sys
 import tempfile
 import time
-import zlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import cv2
 import numpy as np
-import typer
-from numpy.typing import NDArray
+import psutil
 
 from bgbench import command
-from bgbench.errors import BenchError
-from bgbench.photos import photo
+from bgbench.chaos.photos import Expected, Job, jobs, pixels_of
+from bgbench.chaos.proxy import Proxy
+from bgbench.chaos.watched import ChaosFailed, Watched, memory_mb, unused_regions
 from bgbench.results import Case, Result, Series
 from bgclient import AsyncClient
 from bgclient.errors import BgError
-from bgimage import heap
-from bgimage.codec import decode
 from bgserver import Server, Settings, canary
 
-SIZES_HW = {"tiny": (150, 200), "small": (548, 730), "medium": (866, 1155), "large": (1500, 2000)}
-"""0.03, 0.4, 1 and 3 megapixels."""
 SHARES = {"good": 0.8, "bad": 0.1, "cancelled": 0.1}
 """Of the requests."""
 USERS = 4
@@ -59,8 +51,6 @@ TIMEOUT_S = 120.0
 """Of one request, tries included: longer than a restart on a busy machine."""
 GRACE_S = 10.0
 """After ``TIMEOUT_S`` without an answer a request is lost."""
-LEVELS = 2
-"""Of 255 by which a cut-out may differ from the quiet run's: float sums depend on the batch they are computed in."""
 ANSWERS = (
     *("cut-out", "close", "refused", "cancelled"),
     *("error:server_unavailable", "error:server_busy", "error:deadline_exceeded"),
@@ -84,216 +74,6 @@ CANARY_TIMEOUT_S = 15.0
 """Three times the default: under this load a healthy test photo may wait for longer than that."""
 LONG_S = 300.0
 """Longer runs go through all faults, again and again."""
-
-
-class ChaosFailed(BenchError):
-    """A request was lost, or a cut-out wrong, or something was left behind."""
-
-    code = "chaos_failed"
-
-
-# --- photos ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Job:
-    """A photo, the way it goes, and what must come back."""
-
-    name: str
-    data: bytes = field(repr=False)
-    where: str = "server"
-    refusal: str | None = None
-    """Code of the error that is the right answer; None: a cut-out is."""
-
-
-def jobs() -> list[Job]:
-    """Good and bad photos; always the same."""
-    made = []
-    for number, (name, (height, width)) in enumerate(SIZES_HW.items()):
-        bgr = cv2.cvtColor(
-            cv2.resize(photo(1, number), (width, height), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR
-        )
-        jpeg = cv2.imencode(".jpg", bgr)[1].tobytes()
-        made += [Job(f"{name} jpeg", jpeg), Job(f"{name} jpeg", jpeg, where="client")]
-        if name == "small":
-            made += [Job("small png", cv2.imencode(".png", bgr)[1].tobytes())]
-            made += [Job("small webp", cv2.imencode(".webp", bgr)[1].tobytes())]
-            bad = {
-                "no bytes": b"",
-                "text": b"<html>not found</html>" * 10,
-                "head of a jpeg": jpeg[:200],
-                "half a png": made[-2].data[: len(made[-2].data) // 2],
-                "bomb": _bomb(),
-            }
-    return made + [Job(name, data, refusal=_refusal(data)) for name, data in bad.items()]
-
-
-def _refusal(data: bytes) -> str:
-    try:
-        decode(data)
-    except BgError as error:
-        return error.code
-    raise AssertionError("a bad photo that the decoder takes")
-
-
-def _bomb() -> bytes:
-    """A PNG that announces 900 megapixels."""
-    chunks = [
-        (b"IHDR", struct.pack(">2I5B", 30_000, 30_000, 8, 2, 0, 0, 0)),
-        (b"IDAT", zlib.compress(bytes(1000))),
-    ]
-    framed = (
-        struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d))
-        for n, d in [*chunks, (b"IEND", b"")]
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
-
-
-@dataclass(frozen=True)
-class Expected:
-    """A cut-out of the quiet run."""
-
-    digest: str
-    pixels: NDArray[Any]
-
-    def verdict(self, encoded: bytes) -> str:
-        """ "same" to the byte, "close" (within ``LEVELS`` where one would see it), or "wrong"."""
-        if hashlib.sha256(encoded).hexdigest() == self.digest:
-            return "same"
-        pixels = _pixels(encoded)
-        if pixels.shape != self.pixels.shape:
-            return "wrong"
-        # in strips: what is measured is the memory of the client, not that of this comparison
-        strips = (slice(top, top + 64) for top in range(0, len(pixels), 64))
-        same = all(np.abs(_visible(pixels[s]) - _visible(self.pixels[s])).max() <= LEVELS for s in strips)
-        return "close" if same else "wrong"
-
-
-def _pixels(encoded: bytes) -> NDArray[Any]:
-    return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
-
-
-def _visible(pixels: NDArray[Any]) -> NDArray[np.float32]:
-    """float32 (H, W, 4), 0..255: colour times alpha, and alpha; the colour of what is transparent does not matter."""
-    wide = pixels.astype(np.float32)
-    return np.dstack([wide[..., :3] * wide[..., 3:] / 255, wide[..., 3]])
-
-
-# --- what is watched ---------------------------------------------------------------------------------------------
-
-
-def descendants(pid: int) -> dict[int, str]:
-    """Process ids below ``pid``, and itself, to their command lines."""
-    parents, lines = {}, {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                lines[int(entry.name)] = (
-                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                )
-    family = {pid}
-    while more := {p for p, parent in parents.items() if parent in family} - family:
-        family |= more
-    return {p: lines[p] for p in family if p in lines}
-
-
-def memory_mb(pids: list[int]) -> float:
-    """Proportional set size: pages that processes share are counted once."""
-    total_kb = 0
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    total_kb += int(line.split()[1])
-    return total_kb / 1024
-
-
-class Watched:
-    """The running server, seen from outside."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.folder = Path(os.readlink(f"/proc/{self.triton}/cwd")).parent
-        self.keeper = int(Path(f"/proc/{self.triton}/stat").read_text().rpartition(")")[2].split()[1])
-
-    @property
-    def triton(self) -> int:
-        """Process id of tritonserver; another one after a restart."""
-        return int(self.server.facts["pid"])
-
-    def family(self) -> list[int]:
-        """Keeper, tritonserver, models."""
-        return list(descendants(self.keeper))
-
-    def model(self, name: str) -> int:
-        """Process id of an instance of a model."""
-        found = [
-            pid for pid, line in descendants(self.triton).items() if "stub" in line and f"/{name}/" in line
-        ]
-        if not found:
-            raise ChaosFailed(f"no process of model {name} below tritonserver")
-        return found[0]
-
-    def shared_memory_mb(self) -> float:
-        """What the server has in /dev/shm."""
-        sizes = []
-        for region in Path("/dev/shm").glob(f"{self.folder.name}-*"):
-            with contextlib.suppress(OSError):
-                sizes.append(region.stat().st_size)
-        return sum(sizes) / 1e6
-
-
-class Proxy:
-    """A TCP relay on loopback that can cut every connection with a reset, as a failing load balancer does."""
-
-    def __init__(self, target: str) -> None:
-        self._host, _, port = target.rpartition(":")
-        self._port = int(port)
-        self._open: set[asyncio.StreamWriter] = set()
-
-    @contextlib.asynccontextmanager
-    async def listening(self) -> AsyncIterator[str]:
-        """Its address."""
-        server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
-        try:
-            yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        finally:
-            server.close()
-            self.cut()
-
-    def cut(self) -> int:
-        """Reset what is open; the number of connections."""
-        cut = list(self._open)
-        for writer in cut:
-            raw = writer.get_extra_info("socket")
-            with contextlib.suppress(OSError):
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            writer.transport.abort()
-        return len(cut)
-
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            beyond_reader, beyond = await asyncio.open_connection(self._host, self._port)
-        except OSError:
-            writer.transport.abort()  # nobody behind: as if nobody were here
-            return
-        self._open.add(writer)
-        try:
-            await asyncio.gather(self._copy(reader, beyond), self._copy(beyond_reader, writer))
-        finally:
-            self._open.discard(writer)
-
-    @staticmethod
-    async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        try:
-            while data := await source.read(65536):
-                sink.write(data)
-                await sink.drain()
-        except OSError:
-            pass  # cut: the other direction notices by itself
-        finally:
-            sink.close()
 
 
 # --- faults ------------------------------------------------------------------------------------------------------
@@ -410,7 +190,7 @@ class Bench:
             ms.append(1e3 * (time.perf_counter() - began))
             if turn == 0:
                 self.expected[job.name, job.where] = Expected(
-                    hashlib.sha256(encoded).hexdigest(), _pixels(encoded)
+                    hashlib.sha256(encoded).hexdigest(), pixels_of(encoded)
                 )
             else:
                 same += self.expected[job.name, job.where].verdict(encoded) == "same"
@@ -486,7 +266,12 @@ class Bench:
 
     def _sample(self) -> tuple[float, float, float, float]:
         watched = self.watched
-        return self.now_s(), memory_mb(watched.family()), memory_mb([os.getpid()]), watched.shared_memory_mb()
+        return (
+            self.now_s(),
+            memory_mb(watched.family()),
+            memory_mb([psutil.Process()]),
+            watched.shared_memory_mb(),
+        )
 
     def between(self, start_s: float, end_s: float) -> list[Outcome]:
         """Requests that were under way in this time."""
@@ -585,8 +370,12 @@ class Bench:
         stopped_s = time.perf_counter() - began
         await asyncio.gather(*requests)
         await impatient.close()
-        left = [f"process {pid}" for pid in family if _alive(pid)]
-        left += [str(path) for path in [folder, *sorted(_regions() - self.regions)] if path.exists()]
+        left = [
+            f"process {one.pid}"
+            for one in family
+            if one.is_running() and one.status() != psutil.STATUS_ZOMBIE
+        ]
+        left += [str(path) for path in [folder, *sorted(unused_regions() - self.regions)] if path.exists()]
         return Case(
             scenario="stop",
             setting={
@@ -598,22 +387,6 @@ class Bench:
             series={"stop": Series(unit="s", values=[round(stopped_s, 2)])},
             notes=[f"left behind: {what}" for what in left],
         )
-
-
-def _regions() -> set[Path]:
-    """What lies in /dev/shm, under whatever name, and no living process uses."""
-    mapped: set[str] = set()
-    for maps in Path("/proc").glob("[0-9]*/maps"):
-        with contextlib.suppress(OSError):  # ended meanwhile, or another user's
-            mapped.update(line.split()[-1] for line in maps.read_text().splitlines() if "/dev/shm/" in line)
-    return {path for path in Path("/dev/shm").iterdir() if str(path) not in mapped}
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def _counts(outcomes: list[Outcome]) -> dict[str, int]:
@@ -657,7 +430,7 @@ async def run(seconds: float, *, seed: int, tell: Callable[[str], object]) -> Re
     """The whole bench against a server of its own, on loopback."""
     began = time.monotonic()
     result = command.begun("chaos", command.served_network())
-    regions = _regions()
+    regions = unused_regions()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "server.log"
         settings = Settings(variant="cpu", canary_timeout_s=CANARY_TIMEOUT_S, start_timeout_s=300.0)
@@ -706,43 +479,3 @@ async def run(seconds: float, *, seed: int, tell: Callable[[str], object]) -> Re
                 add(await bench.stop())
     result.seconds = round(time.monotonic() - began, 1)
     return result
-
-
-app = command.application(__doc__)
-
-
-@app.command(name="run")
-def _run(
-    seconds: Annotated[
-        float, typer.Option(help="of load; above 300 every fault comes, again and again")
-    ] = 120.0,
-    seed: Annotated[int, typer.Option(help="of the order of photos")] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="result file; default: results/chaos/DEVICE-SECONDS.json")
-    ] = None,
-) -> None:
-    """Run, write the result, exit with 1 where a request was lost, a cut-out wrong, or memory (from ten minutes on) not
-    flat.
-    """
-    heap.tune()  # as docs/client.md tells services
-    result = asyncio.run(run(seconds, seed=seed, tell=command.say))
-    target = out or command.RESULTS / "chaos" / f"{result.environment['device']}-{seconds:.0f}s.json"
-    command.conclude(result, target, verdicts(result))
-
-
-@app.command(name="report")
-def _report(
-    results: Annotated[
-        Path, typer.Option(help="folder whose chaos, overload and fuzz hold result files")
-    ] = command.RESULTS,
-    out: Annotated[Path, typer.Option(help="Markdown file to write, plots beside it")] = command.BENCHMARKS
-    / "CHAOS.md",
-) -> None:
-    """Make CHAOS.md and its plots from the result files, with those of ``bgbench.overload`` and ``bgbench.fuzz``."""
-    from bgbench.chaos_report import write
-
-    print(write(results, out))
-
-
-if __name__ == "__main__":
-    sys.exit(command.run(app))

@@ -26,7 +26,7 @@ from bgtrain.checkpoint import Checkpoint
 BATCHES = (1, 8)
 ROUNDS = 12
 """Engines take turns, round after round, so that a busy minute of the machine falls on all of them."""
-BEGIN, END = "<!-- table: written by python -m bgexport engines -->", "<!-- end of table -->"
+BEGIN, END = "<!-- table: written by python -m bgbench engines -->", "<!-- end of table -->"
 
 
 def write_precisions(checkpoint: Checkpoint, calibration: Sequence[Picture], folder: Path) -> dict[str, Path]:

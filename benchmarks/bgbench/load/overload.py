@@ -6,8 +6,8 @@
 Beyond the peak somebody must be turned away. What is asked of the front: it goes on cutting at no less than 80 % of the
 peak, who is let in is answered within a known time, and who is not hears 429 or 503 and when to come back.
 
-    python -m bgbench.overload run                 under three minutes
-    python -m bgbench.chaos report                 draws it into benchmarks/CHAOS.md
+    python -m bgbench overload                 under three minutes
+    python -m bgbench report                 draws it into benchmarks/CHAOS.md
 """
 
 from __future__ import annotations
@@ -24,15 +24,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
 
 import httpx
 import numpy as np
-import typer
 
 from bgbench import command
 from bgbench.errors import BenchError, ToolFailed
-from bgbench.load import closed_loop, open_loop, poisson_arrivals
+from bgbench.load.arrivals import closed_loop, open_loop, poisson_arrivals
 from bgbench.photos import jpegs
 from bgbench.results import Case, Result, Series
 from bgbench.serving import serving
@@ -241,24 +239,3 @@ def run(seconds: float, *, cache: Path, tell: Callable[[str], object]) -> Result
         tell(f"{case.scenario} {case.setting}: {case.value('throughput'):.2f} photos/s, {p99}")
     result.seconds = round(time.monotonic() - began, 1)
     return result
-
-
-app = command.application(__doc__)
-
-
-@app.command(name="run")
-def _run(
-    seconds: Annotated[float, typer.Option(help="of load, shared by the peak and the four levels")] = 125.0,
-    cache: Annotated[Path, typer.Option(help="where photos are kept")] = command.CACHE,
-    out: Annotated[
-        Path | None, typer.Option(help="result file; default: results/overload/DEVICE.json")
-    ] = None,
-) -> None:
-    """Run, write the result, exit with 1 where the front gave way."""
-    result = run(seconds, cache=cache, tell=command.say)
-    target = out or command.RESULTS / "overload" / f"{result.environment['device']}.json"
-    command.conclude(result, target, verdicts(result))
-
-
-if __name__ == "__main__":
-    sys.exit(command.run(app))

@@ -1,0 +1,1 @@
+"""Load on a server: arrivals at a rate, and more of them than it can answer."""
