@@ -349,12 +349,22 @@ def _jpeg(data: bytes, format: str, limits: Limits) -> _Header:
     return _Header(format, size_hw, turned, read, icc, parts.exif, dpi, scans=parts.scans)
 
 
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""By colour type (PNG, third edition, table 8)."""
+
+_MOST_INFLATED = 1032
+"""Bytes that deflate can make of one: at least two bits stand for at most 258 bytes (RFC 1951)."""
+
+
 def _png(data: bytes, format: str, limits: Limits) -> _Header:
     parts = Png.of(data)
     image = _open(parts.bare, format, limits)
     turned, icc = metadata.orientation(parts.exif), parts.icc
 
     def read(_: int | None) -> tuple[Pixels, Pixels | None, int]:
+        row_bytes = image.width * parts.depth * _PNG_CHANNELS[parts.colour_type] // 8
+        if image.height * row_bytes > _MOST_INFLATED * len(data):
+            raise ValueError("the pixels are not in it")  # before memory is made for them
         if parts.depth == 16 and parts.colour_type in (2, 4, 6):
             pixels, alpha = _decode_deep(parts.bare)
         elif parts.colour_type == 0:

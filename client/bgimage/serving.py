@@ -6,7 +6,8 @@ import base64
 import json
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from bgimage.codec import check_batch, decode
 from bgimage.contract import Contract
 from bgimage.errors import BgError, InternalError
 from bgimage.meters import Meters
-from bgimage.stuck import ends_when_stuck
+from bgimage.stuck import ends_when_computing_on, ends_when_stuck
 
 _DOT = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
@@ -81,6 +82,12 @@ class PhotoModel:
         assert photos is not None  # Triton refuses a request without it
         check_batch(photos.ravel().tolist())
         return photos
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Around a stage that hostile bytes may keep busy: metered, and bounded in processor time."""
+        with self.meters.stage(name), ends_when_computing_on():
+            yield
 
     def _response(self, request: Any) -> Any:
         began = time.perf_counter()

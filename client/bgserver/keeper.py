@@ -31,7 +31,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bgserver import canary, versions
+from bgserver import canary, sockets, versions
 from bgserver.errors import (
     CanaryFailed,
     EngineMissing,
@@ -78,7 +78,7 @@ HURRIED_DRAIN_S = 2.0
 
 QUIET_S = 0.2
 """Without a byte on its way to a client, until an idle server is killed. Triton's own end takes three seconds, in which
-it unloads its models. (While an idle HTTP connection is kept alive, it says nothing, and takes its whole timeout.)"""
+it unloads its models, and its whole timeout while an HTTP connection is kept alive."""
 
 MIN_OPEN_FILES = 128
 """A server with our models holds about 70 at rest; each connection takes one more."""
@@ -197,6 +197,8 @@ class Triton:
         self._first_look = f"Timeout {self._exit_s}: Found 0 model versions that have in-flight"
         self._idle = threading.Event()
         """Set when Triton, told to end, has said that nothing was in flight."""
+        self._holds = threading.Event()
+        """Set when it has said that HTTP connections are what it waits for."""
         installation = find_tritonserver()
         self._log: collections.deque[str] = collections.deque(maxlen=400)
         # Single-threaded here, apart from readers of other lives: safe to run one prctl between fork and
@@ -253,6 +255,8 @@ class Triton:
             self._log.append(line)
             if self._first_look in line:
                 self._idle.set()
+            if "HTTP service connections" in line:
+                self._holds.set()
             with contextlib.suppress(BrokenPipeError):
                 sys.stderr.write(line)
                 sys.stderr.flush()
@@ -319,17 +323,30 @@ class Triton:
         whole = bool(self._settings.trace_url) or any("def finalize" in text for text in finalized)
         until, quiet_since = time.monotonic() + drain_s, None
         while self.process.poll() is None and (now := time.monotonic()) < until:
-            idle = self._idle.is_set() and not whole and not _unsent({self._ports.grpc, self._ports.http})
+            idle = not whole and (self._idle.is_set() or self._held_by_idle_clients())
+            idle = idle and not sockets.unsent({self._ports.grpc, self._ports.http})
             quiet_since = (quiet_since or now) if idle else None
             if quiet_since and now - quiet_since > QUIET_S:
                 return
             time.sleep(0.02)
+
+    def _held_by_idle_clients(self) -> bool:
+        """Every HTTP connection was answered and is only kept alive. Of a gRPC one nobody can tell."""
+        try:
+            return (
+                self._holds.is_set()
+                and all(sockets.answered(self._ports.http))
+                and not sockets.answered(self._ports.grpc)
+            )
+        except OSError:
+            return False
 
     def end(self, drain_s: float) -> None:
         """SIGTERM, time to finish what was accepted, SIGKILL for the rest; then nothing of it remains."""
         unnamed = self._unnamed_regions()
         if self.process.poll() is None:
             self._idle.clear()  # whatever was in the log before
+            self._holds.clear()
             self.process.terminate()
             self._wait_for_end(drain_s)
         with contextlib.suppress(ProcessLookupError):
@@ -341,16 +358,6 @@ class Triton:
         self._run.sweep_shared_memory()
         for region in unnamed:
             region.unlink(missing_ok=True)
-
-
-def _unsent(ports: set[int]) -> bool:
-    """True while bytes that were written to a connection of these local ports have not arrived."""
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with contextlib.suppress(OSError):  # no IPv6
-            for _, local, _, _, queues, *_ in map(str.split, Path(table).read_text().splitlines()[1:]):
-                if int(local.rpartition(":")[2], 16) in ports and int(queues.partition(":")[0], 16):
-                    return True
-    return False
 
 
 def _reap() -> None:

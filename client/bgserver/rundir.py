@@ -80,7 +80,7 @@ class RunDir:
         """Lay the folder out, with these model folders and no others to be served.
 
         Raises:
-            DiskFull: no room for it, or no inode.
+            DiskFull: no room for it, or no inode, or none in /tmp.
             SharedMemoryTooSmall: less than ``MIN_SHARED_MEMORY_BYTES`` free in /dev/shm.
             WrongPython: the Python backend cannot load this Python's library.
         """
@@ -96,6 +96,7 @@ class RunDir:
                 f"{free >> 20} MiB free in {SHARED_MEMORY}, {MIN_SHARED_MEMORY_BYTES >> 20} MiB needed; "
                 "give the container more (--shm-size=1g, or an emptyDir with medium: Memory)"
             )
+        _try_environments()
         base = _base()
         try:
             path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
@@ -206,6 +207,17 @@ def _working_in(folder: Path) -> Iterator[int]:
             with contextlib.suppress(OSError):  # gone, or another user's
                 if Path(os.readlink(entry / "cwd")).is_relative_to(folder):
                     yield int(entry.name)
+
+
+def _try_environments() -> None:
+    """``DiskFull`` where Triton's Python backend could not make its folders, which lie in /tmp whatever TMPDIR says."""
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix="python_env_", dir="/tmp"))
+    except OSError as error:
+        raise DiskFull(
+            f"/tmp takes no folder ({os.strerror(error.errno or 0).lower()}), and Triton's Python backend makes "
+            "its own there, whatever TMPDIR says; free some room, or let it be written to"
+        ) from error
 
 
 def sweep_environments(since: float) -> None:

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
 from bgclient._served import ServerInfo
 from bgclient.cli import _cut, _doctor, _run, app
 from bgclient.cli._info import lines
-from bgclient.cli._plan import Job, plan
+from bgclient.cli._plan import Job, Plan, plan
 from bgclient.cli._talk import Ending, guarded
 from bgclient.errors import ServerBusy, ServerFault, ServerUnavailable, TargetError
 from bgclient.results import Cutout
@@ -560,6 +561,30 @@ def test_watching_cuts_what_is_there_and_what_comes_and_ends_with_ctrl_c(root, g
     assert running.returncode == 0  # what failed half-copied was cut in the end
     assert "3 cut, 0 failed" in err
     assert err.count("broken_photo") == 1
+
+
+def test_watching_tells_once_of_a_folder_that_cannot_be_looked_into(monkeypatch, tmp_path, capsys):
+    closed = tmp_path / "in" / "closed"
+    closed.mkdir(parents=True)
+    scan, may_read = os.scandir, iter([False, False, True, False, True])
+
+    def scandir(path):
+        if Path(path) == closed and not next(may_read):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    def look(client, cutter, list_jobs, **_):
+        for _ in range(5):
+            assert list_jobs() == []
+        return _run.Summary()
+
+    monkeypatch.setattr(_cut, "watch", look)
+    planned = Plan([], many=True, folder=closed.parent, target=tmp_path / "out")
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(typer.Exit):
+        _cut._watch(None, None, planned, None, jobs=1, as_json=False)
+    told = f"{closed}: Permission denied; its photos are left out until it can be read\n"
+    assert capsys.readouterr().err.count(told) == 2  # it was open in between
 
 
 def test_a_reader_of_stdout_that_goes_away_is_no_traceback(root, grpc_server, album):

@@ -8,7 +8,9 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
+from bgimage import codec
 from bgimage.codec import Limits, decode, probe
 from bgimage.errors import BrokenPhoto, DecodeTooSlow, PhotoError, TooManyPixels
 from bgimage.jpeg import MAX_SCANS
@@ -194,3 +196,23 @@ def test_a_tiff_s_tables_are_no_longer_than_a_picture_needs():
 def test_limits_still_say_first_that_a_picture_is_too_large():
     with pytest.raises(TooManyPixels, match="megapixels"):
         probe(saved("jpeg", progressive=True), Limits(max_pixels=1000))
+
+
+@pytest.mark.parametrize(("depth", "colour_type"), [(16, 2), (16, 6), (16, 0), (8, 2), (1, 3)])
+def test_a_png_too_short_for_its_pixels_is_broken_before_a_decoder_sees_it(depth, colour_type, monkeypatch):
+    seen = []
+    monkeypatch.setattr(codec.cv2, "imdecode", lambda *_: seen.append("OpenCV"))
+    monkeypatch.setattr(PngImageFile, "load", lambda *_: seen.append("Pillow"))
+    head = chunk(b"IHDR", struct.pack(">2I5B", 8000, 8000, depth, colour_type, 0, 0, 0))
+    body = [head, chunk(b"PLTE", bytes(3)), chunk(b"IDAT", b""), chunk(b"IEND", b"")]
+    with pytest.raises(BrokenPhoto, match="cut short"):
+        decode(b"\x89PNG\r\n\x1a\n" + b"".join(body))
+    assert seen == []
+
+
+def test_a_blank_png_that_is_as_short_as_can_be_is_read():
+    rows = zlib.compress(bytes(2000 * (1 + 2000 * 6)), 9)
+    head = chunk(b"IHDR", struct.pack(">2I5B", 2000, 2000, 16, 2, 0, 0, 0))
+    data = b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    assert len(data) < 2000 * 2000 * 6 / 1000
+    assert decode(data).pixels.shape == (2000, 2000, 3)

@@ -1,12 +1,15 @@
 """The requests of one batch: joined, run once, cut apart, and each answered as it asked."""
 
+import signal
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from bgimage import stuck
 from bgserver import batches
 
 
@@ -114,6 +117,40 @@ PHOTOS = """
 PhotoModel.triton = SimpleNamespace(TritonError=None)
 PhotoModel().execute([request])
 """
+
+
+COMPUTES = """
+import itertools
+from bgimage import meters, stuck
+from bgimage.serving import PhotoModel
+
+class Family:
+    COUNTER = None
+    def __init__(self, **_): pass
+
+stuck.COMPUTED_S = 0.2
+model = PhotoModel()
+model.meters = meters.Meters(Family, "decoder")
+def decoder():
+    with model.stage("decode"):
+        sum(itertools.repeat(0))  # one call of foreign code that never comes back
+decoder()
+"""
+
+
+def test_a_decoder_that_computes_without_end_is_ended_by_the_kernel_and_leaves_its_stack_in_the_log():
+    ended = subprocess.run([sys.executable, "-c", COMPUTES], capture_output=True, text=True, timeout=100)
+    assert ended.returncode == -signal.SIGPROF
+    assert "in decoder" in ended.stderr
+
+
+def test_work_within_its_processor_time_is_left_alone(monkeypatch):
+    monkeypatch.setattr(stuck, "COMPUTED_S", 0.05)
+    with stuck.ends_when_computing_on():
+        pass
+    until = time.process_time() + 0.2  # outside of a decoder's work nothing is counted
+    while time.process_time() < until:
+        pass
 
 
 @pytest.mark.parametrize("model", [NETWORK, PHOTOS], ids=["network", "photos"])

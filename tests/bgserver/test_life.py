@@ -53,6 +53,23 @@ def test_a_stop_with_nothing_in_flight_does_not_wait_for_triton_s_own_end(tiny, 
     assert "Timeout 29" not in log
 
 
+def test_a_stop_does_not_wait_for_clients_that_were_answered_and_keep_their_connection(
+    tiny, traces, tmp_path
+):
+    server = tiny(drain_s=30.0).start()
+    left = traces(server.facts["pid"])
+    idle = http.client.HTTPConnection(server.http_url.removeprefix("http://"))
+    photo = {"name": "photo", "shape": [1, 1], "datatype": "BYTES", "data": ["sleep:0.3"]}
+    idle.request("POST", "/v2/models/cutout/infer", json.dumps({"inputs": [photo]}))
+    assert idle.getresponse().read()
+    server.stop()
+    assert left() == []
+    log = (tmp_path / "log").read_text()
+    assert "Timeout 30: Found 1 HTTP service connections" in log
+    assert "Timeout 15" not in log
+    idle.close()
+
+
 def test_a_model_that_has_last_words_gets_to_say_them(tiny, tiny_repository, tmp_path):
     said = tmp_path / "last words"
     model = tiny_repository / "cutout" / "1" / "model.py"

@@ -67,6 +67,19 @@ def test_a_full_disk_is_said(tiny_repository, namespaces, tmp_path):
     assert ended.stderr.strip().splitlines()[-1].startswith(f"disk_full: no room in {small}")
 
 
+def test_a_tmp_that_takes_no_folder_is_said_also_where_tmpdir_is_elsewhere(tiny_repository, namespaces):
+    ended = serve(
+        tiny_repository,
+        before="mount --bind /tmp /tmp && mount -o remount,bind,ro /tmp",
+        environment={"TMPDIR": "/var/tmp"},
+    )
+    assert ended.returncode == 1
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last.startswith(
+        "disk_full: /tmp takes no folder (read-only file system), and Triton's Python backend"
+    )
+
+
 def test_a_limit_of_open_files_that_is_too_low_is_said_instead_of_a_port_that_is_taken(tiny_repository):
     ended = serve(tiny_repository, open_files=64)
     assert ended.returncode == 1

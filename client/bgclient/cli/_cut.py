@@ -354,17 +354,20 @@ def _watch(
     folder, into = planned.folder, planned.target
     assert folder is not None
     assert into is not None
-    for error in planned.unreadable:
-        say(f"{error.filename}: {error.strerror}; its photos are left out")
     say(f"watching {folder}, cut-outs go to {into}; Ctrl-C ends")
     suffix = SUFFIX_OF[format or "png"]
 
+    told: set[str] = set()
+
     def list_jobs() -> list[Any]:
-        return [
-            job
-            for job in folder_jobs(folder, into, suffix)
-            if job.target is not None and not job.target.exists()
-        ]
+        planned.unreadable.clear()
+        found = folder_jobs(folder, into, suffix, planned)
+        closed = {str(error.filename): error for error in planned.unreadable}
+        for name in closed.keys() - told:
+            say(f"{name}: {closed[name].strerror}; its photos are left out until it can be read")
+        told.intersection_update(closed)  # one that is closed once more is told once more
+        told.update(closed)
+        return [job for job in found if job.target is not None and not job.target.exists()]
 
     summary = watch(client, cutter, list_jobs, in_flight=jobs, as_json=as_json)
     say(f"{summary.cut} cut, {len(summary.failures)} failed")

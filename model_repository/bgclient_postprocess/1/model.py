@@ -31,10 +31,10 @@ class TritonPythonModel(PhotoModel):
 
     def cutout(self, photo, alpha, options):
         asked = Options.from_json(options)
-        with self.meters.stage("decode"):
+        with self.stage("decode"):
             decoded = decode(photo)
         self.meters.photo(decoded.size_hw)
-        with self.meters.stage("finish"):
+        with self.stage("finish"):
             finished = finish(decoded, alpha, self.contract, asked)
         with self.meters.stage("encode"):
             encoded = finished.encode()

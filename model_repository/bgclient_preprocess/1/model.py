@@ -19,7 +19,7 @@ class TritonPythonModel(PhotoModel):
         return {self.contract.input_tensor: np.stack([self.image(photo) for photo in photos])}
 
     def image(self, photo):
-        with self.meters.stage("decode"):
+        with self.stage("decode"):
             decoded = decode(photo, at_least=decode_side(self.contract))
         self.meters.photo(decoded.size_hw)
         with self.meters.stage("fit"):
