@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+if TYPE_CHECKING:
+    from bgimage.strokes import Mark
 
 Where = Literal["client", "server"]
 
@@ -16,6 +20,8 @@ class CutOptions(TypedDict, total=False):
     output: Literal["cutout", "matte", "inverse"]
     people: str | tuple[int, ...]
     region: tuple[int, int, int, int] | None
+    keep: Sequence[Mark | Mapping[str, object]]
+    remove: Sequence[Mark | Mapping[str, object]]
     edges: Literal["none", "fast"]
     decontaminate: bool
     clean: bool

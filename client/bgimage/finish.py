@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bgimage import colour, compose, foreground, metadata, people, transparent
+from bgimage import colour, compose, foreground, metadata, people, strokes, transparent
 from bgimage import matte as mattes
 from bgimage.codec import Limits, Photo, Pixels, decode, encode
 from bgimage.compose import Box, Frame
@@ -85,7 +85,7 @@ def finish(
     small = crop_letterbox(alpha, photo.size_hw, contract).clip(0, 1)
     if options.clean:
         small = people.cleaned(small)
-    small = people.chosen(small, options.people, photo.size_hw)
+    small = strokes.chosen(small, photo, options)
     sure = people.confidence(_inside(small, options.region, photo.size_hw) if options.region else small)
     if sure == 0 or sure < options.min_confidence:
         small, sure = np.zeros_like(small), 0.0

@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import ImageColor
 
+from bgimage import strokes
 from bgimage.encode import ENCODERS
 from bgimage.errors import OptionError
 
@@ -45,6 +46,12 @@ class Options:
     what lies in a box (left, top, right, bottom); pixels of the upright photo."""
     region: tuple[int, int, int, int] | None = None
     """Left, top, right, bottom, pixels of the upright photo: everything outside is background, even half a person."""
+    keep: tuple[strokes.Mark, ...] = ()
+    """Marks on what belongs to the cut-out: points (x, y), boxes (left, top, right, bottom), ``strokes.Stroke`` or
+    {"points": [...], "radius": ...}; pixels of the upright photo, at most ``strokes.MOST`` numbers. The part that a
+    mark touches is decided again."""
+    remove: tuple[strokes.Mark, ...] = ()
+    """Marks on what does not belong to it."""
     edges: str = "fast"
     """"none" (bilinear) or "fast" (guided by the photo)."""
     decontaminate: bool = True
@@ -93,6 +100,8 @@ class Options:
             if not isinstance(getattr(self, field), bool):
                 raise OptionError(f"{field}={_shown(getattr(self, field))}: use true or false")
         self._set("people", self._checked_people())
+        for field in ("keep", "remove"):
+            self._set(field, strokes.checked(field, getattr(self, field)))
         if self.region is not None:
             self._set("region", self._integers("region", self.region, (4,)))
             left, top, right, bottom = self.region
@@ -210,7 +219,7 @@ class Options:
                 values[field.name] = (
                     {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
                 )
-        return json.dumps(values, sort_keys=True, separators=(",", ":"))
+        return json.dumps(values, sort_keys=True, separators=(",", ":"), default=strokes.plain)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Options:

@@ -111,6 +111,7 @@ def test_nothing_is_overwritten_without_force(bgclient, me):
         (["--inverse"], "RGBA"),
         (["--crop", "--margin", "3px"], "RGBA"),
         (["--people", "main", "--edges", "none"], "RGBA"),
+        (["--keep", "5,5", "--remove", '[{"points": [[60, 40]], "radius": 2}]'], "RGBA"),
         (["--canvas", "200x100", "--position", "center"], "RGBA"),
         (["--where", "server"], "RGBA"),
     ],
@@ -134,6 +135,16 @@ def test_a_picture_may_lie_behind_the_people(bgclient, me, tmp_path):
         assert picture.getpixel((0, 0)) == (200, 200, 200)
 
 
+def test_marks_come_from_numbers_json_and_files(bgclient, me, tmp_path):
+    (tmp_path / "marks.json").write_text("[[20, 30]]")
+    made = []
+    for number, given in enumerate(["20,30", "[[20, 30]]", tmp_path / "marks.json"]):
+        target = tmp_path / f"{number}.png"
+        assert bgclient("cut", me, target, "--remove", given).status == 0
+        made.append(target.read_bytes())
+    assert made[0] == made[1] == made[2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
@@ -142,6 +153,9 @@ def test_a_picture_may_lie_behind_the_people(bgclient, me, tmp_path):
         (["ME", "out.xyz"], "out.xyz: unknown suffix"),
         (["ME", "--format", "gif"], "format='gif': use one of"),
         (["ME", "--edges", "fine"], "edges='fine': use one of none, fast"),
+        (["ME", "--keep", "nothing.json"], "--keep nothing.json: neither x,y nor JSON, nor a file"),
+        (["ME", "--keep", "[1"], "--keep [1: not JSON"),
+        (["ME", "--remove", "999,1"], "remove: [999.0, 1.0] is outside the photo"),
         (["ME", "--people", "1,2,3"], "people=(1, 2, 3)"),
         (["ME", "--bgcolor", "nocolour"], "background='nocolour'"),
         (["ME", "--bgcolor", "1;2"], "write numbers separated by commas"),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bgimage.errors import OptionError
 from bgimage.options import Options
+from bgimage.strokes import Stroke
 
 VALID = [
     {},
@@ -20,6 +21,8 @@ VALID = [
     {"background": (1, 2, 3)},
     {"background": "blur:7.5"},
     {"background": b"\x89PNG and so on"},
+    {"keep": ((10, 20), (1, 2, 30.5, 40))},
+    {"remove": (Stroke(((1, 2), (3.5, 4)), 5),)},
     {"crop": True, "margin": "5% 10px"},
     {"canvas": (100, 200), "scale": 0.5, "position": (0.5, 1.0)},
     {"format": "webp", "quality": 80, "max_pixels": 250_000},

@@ -13,6 +13,7 @@ from bgimage.codec import decode
 from bgimage.errors import from_message
 from bgimage.finish import finish
 from bgimage.options import Options
+from bgimage.strokes import Stroke
 
 pytestmark = pytest.mark.server
 
@@ -69,6 +70,24 @@ def test_several_photos_in_one_request_come_back_each_at_its_own_size(photos, as
     assert [Image.open(io.BytesIO(png)).size for png in pngs] == [
         Image.open(io.BytesIO(photo)).size for photo in photos.values()
     ]
+
+
+def test_one_stroke_brings_back_what_the_network_lost_and_the_server_makes_the_same_pixels(
+    photos, ask, in_process, contract
+):
+    """The visor of the helmet, which a network that knows people leaves out."""
+    options = Options(keep=[Stroke(((320, 440), (470, 440)), 8)])
+    photo, alpha = decode(photos["astronaut"]), in_process(photos["astronaut"])
+    visor = np.s_[400:490, 310:480]
+    lost = finish(photo, alpha, contract, Options()).matte[visor]
+    kept = finish(photo, alpha, contract, options)
+    assert lost.mean() < 0.3 * 255
+    assert kept.matte[visor].mean() > 0.97 * 255
+    (png,) = ask.cutout(
+        photos["astronaut"], options={"keep": [{"points": [[320, 440], [470, 440]], "radius": 8}]}
+    )
+    served = np.asarray(Image.open(io.BytesIO(png)))
+    assert np.abs(served[..., 3].astype(float) - kept.pixels[..., 3]).mean() <= 1
 
 
 def test_options_reach_the_server(photos, ask):

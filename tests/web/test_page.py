@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -14,11 +15,12 @@ import pytest
 import requests
 from PIL import Image, ImageDraw
 
+from bgclient import AsyncClient, Client
 from bgclient.errors import InternalError
-from bgclient.web import page
+from bgclient.web import Settings, create_app, page
 
 from .browser import Visit
-from .support import opened, picture
+from .support import listening_on_loopback, opened, picture
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -166,6 +168,10 @@ def test_an_own_background_image_is_behind(visit, photo, tmp_path):
     here.until_done()
     (tmp_path / "sea.png").write_bytes(picture(60, 60, "png", (0, 0, 255)))
     here.one("#background-file").send_keys(str(tmp_path / "sea.png"))
+    here.until(
+        lambda: here.script("return document.querySelector('#image-name').textContent") == "sea.png",
+        "the page has the image",
+    )
     here.click('[name="background"][value="image"]')
     here.until(lambda: here.pixel("#after", 0.02, 0.02) == [0, 0, 255, 255], "the image is behind")
     assert here.complaints() == []
@@ -406,3 +412,115 @@ def test_on_this_device_the_photo_is_cut_in_the_browser_and_nothing_is_sent(
     assert here.one("#facts").text == "900 × 600 pixels, cut on this device"
     assert not here.one("#main-only").is_displayed()
     assert here.complaints() == []
+
+
+def drawn(here, kind, *places):
+    """Draws a stroke by the browser's own input; places in shares of the picture, ``kind`` mouse, pen or touch."""
+    box = here.script(
+        "const b = document.querySelector('#marks').getBoundingClientRect(); return [b.x, b.y, b.width, b.height]"
+    )
+    points = [{"x": box[0] + x * box[2], "y": box[1] + y * box[3]} for x, y in places]
+
+    def send(what, point):
+        if kind == "touch":
+            name = {"Pressed": "touchStart", "Moved": "touchMove", "Released": "touchEnd"}[what]
+            touches = [] if what == "Released" else [point]
+            here.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": name, "touchPoints": touches})
+        else:
+            event = {"type": f"mouse{what}", "button": "left", "clickCount": 1, "pointerType": kind, **point}
+            here.driver.execute_cdp_cmd("Input.dispatchMouseEvent", {"buttons": 1, **event})
+
+    send("Pressed", points[0])
+    for point in points[1:]:
+        send("Moved", point)
+    send("Released", points[-1])
+
+
+SENT = """
+window.sent = [];
+const append = FormData.prototype.append;
+FormData.prototype.append = function (name, ...rest) {
+  if (["keep", "remove"].includes(name)) window.sent.push([name, rest[0]]);
+  return append.call(this, name, ...rest);
+};
+"""
+
+
+@pytest.fixture
+def visit_real(chromium):
+    """Opens the page of an app that runs the real network."""
+    pytest.importorskip("onnxruntime", reason="the extra 'local' is not installed")
+    client = AsyncClient(engine="onnxruntime")
+    with listening_on_loopback(create_app(Settings(requests_per_minute=0), client=client)) as address:
+        yield lambda: Visit(chromium, address)
+
+
+def test_one_stroke_mends_a_real_photo_as_python_does_and_undo_takes_it_back(
+    visit_real, examples, tmp_path, monkeypatch
+):
+    """The network leaves out the helmet in the astronaut's arm; a stroke over its visor brings it back."""
+    monkeypatch.delenv("BGCLIENT_URL", raising=False)
+    here = visit_real()
+    here.script(SENT)
+    visor = (390 / 512, 455 / 512)
+    here.put(examples["astronaut"])
+    here.until_done()
+    assert here.pixel("#after", *visor)[3] == 0
+    here.click("#brush-keep")
+    assert here.one("#brush-keep").get_attribute("aria-pressed") == "true"
+    drawn(here, "mouse", (320 / 512, 440 / 512), (400 / 512, 440 / 512), (470 / 512, 440 / 512))
+    here.until(lambda: here.pixel("#after", *visor)[3] == 255, "the helmet is back")
+    here.until_done()
+    ((name, marks),) = here.script("return window.sent")
+    assert name == "keep"
+    mended = opened(here.downloaded("#download", "astronaut-cutout.png"))
+    with Client(engine="onnxruntime") as client:
+        wanted = client.cut(examples["astronaut"], people="all", keep=json.loads(marks))
+    assert np.array_equal(np.asarray(mended), wanted.pixels)
+    here.click("#undo")
+    here.until(lambda: here.pixel("#after", *visor)[3] == 0, "the stroke is taken back")
+    here.until_done()
+    assert not here.one("#undo").is_enabled()
+    assert here.complaints() == []
+
+
+@pytest.mark.parametrize("kind", ["mouse", "pen", "touch"])
+def test_a_stroke_of_mouse_pen_or_finger_is_sent_in_pixels_of_the_photo(visit, photo, kind):
+    here = visit()
+    here.script(SENT)
+    here.put(photo)
+    here.until_done()
+    here.click("#brush-remove")
+    drawn(here, kind, (0.1, 0.1), (0.15, 0.15))
+    here.until(lambda: here.script("return window.sent.length") == 1, "it is sent")
+    ((name, marks),) = here.script("return window.sent")
+    (stroke,) = json.loads(marks)
+    assert name == "remove"
+    assert stroke["radius"] == 12
+    for (x, y), wanted in zip(
+        (stroke["points"][0], stroke["points"][-1]), ((80, 60), (120, 90)), strict=True
+    ):
+        assert abs(x - wanted[0]) <= 2 >= abs(y - wanted[1])
+    here.until_done()
+    assert here.complaints() == []
+
+
+def test_a_stroke_that_removes_everybody_can_be_taken_back(visit, photo):
+    here = visit()
+    here.put(photo)
+    here.until_done()
+    here.click("#brush-remove")
+    drawn(here, "mouse", (0.5, 0.5), (0.55, 0.55))
+    here.until(lambda: here.state() == "failed", "nobody is left")
+    assert here.one("#veil-text").text == "Nobody was found in this photo."
+    here.click("#undo")
+    here.until_done()
+    here.until(lambda: here.pixel("#after", 0.5, 0.5)[3] == 255, "they are back")
+
+
+def test_the_brush_says_that_it_needs_the_server_where_photos_stay_on_this_device(visit):
+    here = visit()
+    here.script("document.querySelector('#device').click()")
+    here.script("document.querySelector('#work').hidden = false")
+    assert "Switch “On this device” off" in here.one("#brush-note").text
+    assert not here.one("#brush-keep").is_displayed()

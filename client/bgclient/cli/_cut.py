@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -62,6 +63,18 @@ def cut(
             "--people", help="subjects, all, main, a point x,y or a box l,t,r,b.", rich_help_panel=_PICTURE
         ),
     ] = "subjects",
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--keep",
+            help="What belongs to the cut-out: x,y, a box l,t,r,b, JSON of marks, or a file with it. May be repeated.",
+            rich_help_panel=_PICTURE,
+        ),
+    ] = None,
+    remove: Annotated[
+        list[str] | None,
+        typer.Option("--remove", help="What does not belong to it; as --keep.", rich_help_panel=_PICTURE),
+    ] = None,
     edges: Annotated[
         str, typer.Option("--edges", help="none or fast (along the photo's edges).", rich_help_panel=_PICTURE)
     ] = "fast",
@@ -168,6 +181,8 @@ def cut(
     options = checked(
         output="matte" if only_mask else "inverse" if inverse else "cutout",
         people=_numbers(people, int) if people[:1].isdigit() else people,
+        keep=_marks("keep", keep),
+        remove=_marks("remove", remove),
         edges=edges,
         background=_background(bgcolor, background_image, blur),
         format=format,
@@ -219,6 +234,25 @@ def checked(**options: Any) -> dict[str, Any]:
 
     Options.of(**options)
     return options
+
+
+def _marks(field: str, given: list[str] | None) -> list[Any]:
+    """The marks of one option: each is numbers, JSON, or the name of a file with JSON."""
+    marks: list[Any] = []
+    for text in given or []:
+        if text[:1].isdigit() and "," in text:
+            marks.append(_numbers(text, float))
+            continue
+        try:
+            found = json.loads(text if text.lstrip()[:1] in "[{" else Path(text).read_bytes())
+        except OSError as error:
+            raise OptionError(
+                f"--{field} {text[:100]}: neither x,y nor JSON, nor a file that can be read: {error.strerror}"
+            ) from None
+        except (ValueError, RecursionError) as error:
+            raise OptionError(f"--{field} {text[:100]}: not JSON: {error}") from None
+        marks += found if isinstance(found, list) else [found]
+    return marks
 
 
 def _numbers(text: str, kind: type[int] | type[float]) -> tuple[Any, ...]:

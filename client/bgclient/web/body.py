@@ -214,6 +214,8 @@ def _plain(name: str, value: Any) -> str:
             return str(value)
         case float():
             return f"{value:g}"
+        case list() if name in ("keep", "remove"):  # JSON within JSON may do without the quotes
+            return json.dumps(value)
     raise Refusal(
         400, f"invalid_{name}", f"Invalid {name} parameter given", f"{name}: send text, a number or a boolean"
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,10 @@ from typing import Any
 from PIL import ImageColor
 
 from bgclient.web.errors import Refusal
+from bgimage import strokes
+from bgimage.errors import OptionError
 from bgimage.options import Options
+from bgimage.strokes import Mark
 
 Fields = Mapping[str, str | bytes]
 """What was sent: texts, and the bytes of ``FILES``. An empty value counts as not given."""
@@ -67,6 +71,9 @@ class Wanted:
     """Corners x1, y1, x2, y2 of where people may be."""
     people: str = "all"
     """all, or main."""
+    keep: tuple[Mark, ...] = ()
+    remove: tuple[Mark, ...] = ()
+    """Marks on what belongs to the cut-out, and on what does not."""
     crop: bool = False
     crop_margin: str = "0"
     scale: float | None = None
@@ -96,6 +103,8 @@ class Wanted:
             output="matte" if self.channels == "alpha" else "cutout",
             format=format,
             people=self.people,
+            keep=self.keep,
+            remove=self.remove,
             region=None if self.roi is None else self._box(size_hw),
             background=_on_white(behind) if format == "jpeg" else behind,
             max_pixels=MAX_PIXELS[self.size],
@@ -247,6 +256,15 @@ def _opacity(text: str) -> float:
     return int(text) / 100
 
 
+def _marks(text: str) -> tuple[Mark, ...]:
+    try:
+        return strokes.checked("marks", json.loads(text))
+    except RecursionError:
+        raise ValueError("not JSON: nested too deeply") from None
+    except OptionError as error:
+        raise ValueError(str(error)) from None
+
+
 def _text(text: str) -> str:
     return text
 
@@ -263,6 +281,7 @@ class Parameter:
 
 
 _BOOLEAN = {"type": "boolean", "default": False}
+_MARKS = {"contentMediaType": "application/json", "default": "[]"}
 _LENGTH_WORD = r"[0-9]{1,6}(\.[0-9]{1,6})?(px|%)?"
 
 PARAMETERS = (
@@ -307,6 +326,15 @@ PARAMETERS = (
         _one_of("all", "main"),
         {"enum": ["all", "main"], "default": "all"},
     ),
+    Parameter(
+        "keep",
+        "What belongs to the cut-out: JSON of a list of marks, in pixels of the upright photo: [x, y], "
+        '[left, top, right, bottom] or {"points": [[x, y], ...], "radius": 9}. The part that a mark touches is '
+        "decided again. (Not remove.bg's.)",
+        _marks,
+        _MARKS,
+    ),
+    Parameter("remove", "What does not belong to it; as keep. (Not remove.bg's.)", _marks, _MARKS),
     Parameter("crop", "Crop off empty regions.", _boolean, _BOOLEAN),
     Parameter(
         "crop_margin",
@@ -385,6 +413,8 @@ def read(fields: Fields) -> Wanted:
         format=values.get("format", "auto"),
         roi=values.get("roi"),
         people=values.get("people", "all"),
+        keep=values.get("keep", ()),
+        remove=values.get("remove", ()),
         crop=values.get("crop", False),
         crop_margin=values.get("crop_margin", "0"),
         scale=scale,

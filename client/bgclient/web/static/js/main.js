@@ -1,5 +1,6 @@
 // The page: photos come in, are cut one after another, looked at, and taken away.
 
+import { brush, fits, marksOf } from "./brush.js";
 import { camera } from "./camera.js";
 import { dress } from "./chrome.js";
 import { compose, frameOf, isPlain, toBlob } from "./compose.js";
@@ -16,7 +17,7 @@ const MAY_PASS = new Set(["offline", "service_unavailable", "rate_limit_exceeded
 const $ = (id) => document.getElementById(id);
 const stage = $("stage"), split = $("split");
 
-const photos = []; // {id, file, name, thumb, state, share, result, error, abort}
+const photos = []; // {id, file, name, thumb, state, share, strokes, result, error, abort}
 const look = { background: "none", image: null, blur: 4, crop: false, margin: 8, shadow: false };
 let facts = { key_needed: false, on_device: false, max_upload_bytes: 22 * 2 ** 20 };
 let current = null;
@@ -32,7 +33,7 @@ function add(files) {
       toast(t("notImage", { name: file.name }));
       continue;
     }
-    const photo = { id: ++serial, file, name: file.name || `${t("pasted")}.png`, thumb: URL.createObjectURL(file), state: "waiting", share: 0 };
+    const photo = { id: ++serial, file, name: file.name || `${t("pasted")}.png`, thumb: URL.createObjectURL(file), state: "waiting", share: 0, strokes: [] };
     photos.push(photo);
     first ??= photo;
   }
@@ -84,11 +85,13 @@ async function cut(photo) {
   photo.share = 0;
   photo.abort = new AbortController();
   const onDevice = $("device").checked;
+  if (onDevice) photo.strokes = []; // they are the server's to decide
   const way = {
     key: () => sessionStorage.getItem("bgclient.key"),
     signal: photo.abort.signal,
     onProgress: (share) => { photo.share = share; refresh(photo); },
     people: $("main-only").checked && !onDevice ? "main" : "all",
+    marks: marksOf(photo.strokes),
   };
   refresh(photo);
   try {
@@ -117,6 +120,38 @@ const count = (state) => photos.filter((photo) => photo.state === state).length;
 function sentence(error) {
   if (!known(error.code)) return `${t("failed")}. ${error.message}`;
   return t(error.code, { limit: Math.round(facts.max_upload_bytes / 2 ** 20) });
+}
+
+/** Cuts a photo once more, by what is asked now. */
+function again(photo) {
+  if (shown?.of === photo) shown.cutout = null;
+  photo.abort?.abort();
+  photo.state = "waiting";
+  refresh(photo);
+}
+
+// ---- the brush -----------------------------------------------------------------------------------------------------
+
+function takeBrush(kind) {
+  if (kind && stage.dataset.brush !== kind) stage.dataset.brush = kind;
+  else delete stage.dataset.brush;
+  for (const one of ["keep", "remove"]) $(`brush-${one}`).setAttribute("aria-pressed", String(stage.dataset.brush === one));
+  $("size-row").hidden = !stage.dataset.brush;
+}
+
+function draws(stroke) {
+  const strokes = [...current.strokes, stroke];
+  if (!fits(strokes)) return toast(t("brushFull"));
+  current.strokes = strokes;
+  again(current);
+  pump();
+}
+
+function undo() {
+  if (!current?.strokes.length) return;
+  current.strokes = current.strokes.slice(0, -1);
+  again(current);
+  pump();
 }
 
 // ---- the strip -----------------------------------------------------------------------------------------------------
@@ -231,7 +266,7 @@ function place() {
   const canvas = $("before");
   const fit = Math.min(stage.clientWidth / canvas.width, stage.clientHeight / canvas.height);
   const width = canvas.width * fit, height = canvas.height * fit;
-  for (const id of ["before", "after"]) Object.assign($(id).style, { width: `${width}px`, height: `${height}px` });
+  for (const id of ["before", "after", "marks"]) Object.assign($(id).style, { width: `${width}px`, height: `${height}px` });
   const set = (name, value) => stage.style.setProperty(name, value);
   set("--left", `${(stage.clientWidth - width) / 2}px`);
   set("--top", `${(stage.clientHeight - height) / 2}px`);
@@ -273,6 +308,7 @@ function drawActions() {
   const { result, state } = current;
   const ready = state === "done";
   $("download").disabled = !ready;
+  $("undo").disabled = !current.strokes.length;
   $("download-all").hidden = count("done") < 2;
   const { width, height } = ready ? frameOf(result, look) : {};
   $("facts").textContent = ready ? t(current.onDevice ? "factsDevice" : "facts", { width, height }) : "";
@@ -385,14 +421,20 @@ $("crop").addEventListener("change", (event) => wish({ crop: event.target.checke
 $("margin").addEventListener("input", (event) => wish({ margin: Number(event.target.value) }));
 $("jpeg").addEventListener("change", () => { if (current) drawActions(); });
 $("main-only").addEventListener("change", () => {
-  shown = null;
-  for (const photo of photos) {
-    photo.abort?.abort();
-    photo.state = "waiting";
-    dressThumb(photo);
-  }
-  if (current) show();
+  photos.forEach(again);
   pump();
+});
+brush($("marks"), {
+  frame: () => frameOf(current.result, look),
+  share: () => Number($("brush-size").value) / 200,
+  kind: () => stage.dataset.brush ?? null,
+  onStroke: draws,
+});
+for (const kind of ["keep", "remove"]) $(`brush-${kind}`).addEventListener("click", () => takeBrush(kind));
+$("undo").addEventListener("click", undo);
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && stage.dataset.brush) takeBrush(null);
+  if (event.key === "z" && (event.ctrlKey || event.metaKey) && current) { event.preventDefault(); undo(); }
 });
 $("shadow").addEventListener("change", (event) => wish({ shadow: event.target.checked }));
 $("choose-image").addEventListener("click", () => $("background-file").click());
@@ -424,6 +466,9 @@ $("device").addEventListener("change", () => { keep("device", $("device").checke
 function tellWhere() {
   $("privacy").textContent = t($("device").checked ? "privacyDevice" : "privacy");
   $("main-row").hidden = $("device").checked; // the browser's network does not tell people apart
+  $("brush-row").hidden = $("device").checked;
+  $("brush-note").textContent = t($("device").checked ? "brushDevice" : "brushHint");
+  if ($("device").checked) takeBrush(null);
 }
 
 dress(() => {

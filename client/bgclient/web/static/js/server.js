@@ -15,16 +15,17 @@ const pause = (seconds, signal) =>
     signal.addEventListener("abort", () => { clearTimeout(timer); reject(new DOMException("", "AbortError")); }, { once: true });
   });
 
-function post(file, key, people, onProgress, signal) {
+function post(file, { key, people, marks, onProgress, signal }) {
   const body = new FormData();
   body.append("image_file", file, file.name);
   body.append("size", "full");
   body.append("format", "png");
   body.append("people", people);
+  for (const [name, list] of Object.entries(marks)) if (list.length) body.append(name, JSON.stringify(list));
   const request = new XMLHttpRequest(); // fetch cannot tell how far an upload is
   request.open("POST", "v1.0/removebg");
   request.responseType = "blob";
-  if (key) request.setRequestHeader("X-Api-Key", key);
+  if (key()) request.setRequestHeader("X-Api-Key", key());
   request.upload.addEventListener("progress", (event) => event.lengthComputable && onProgress(event.loaded / event.total));
   request.upload.addEventListener("load", () => onProgress(1));
   signal.addEventListener("abort", () => request.abort(), { once: true });
@@ -45,10 +46,10 @@ async function refusal(answer) {
   }
 }
 
-/** {blob, width, height, box} of a file. people: all or main; onProgress: share of the upload, 1 once it is being cut. */
-export async function cutOnServer(file, { key, people, onProgress, signal }) {
+/** {blob, width, height, box} of a file. people: all or main; marks: {keep, remove}; onProgress: share of the upload, 1 once it is being cut. */
+export async function cutOnServer(file, way) {
   for (let tries = 1; ; tries++) {
-    const answer = await post(file, key(), people, onProgress, signal);
+    const answer = await post(file, way);
     const number = (name) => Number(answer.getResponseHeader(name) ?? 0);
     if (answer.status === 200) {
       return {
@@ -61,6 +62,6 @@ export async function cutOnServer(file, { key, people, onProgress, signal }) {
       };
     }
     if (![429, 503].includes(answer.status) || tries === TRIES) throw await refusal(answer);
-    await pause(Math.min(30, number("Retry-After") || 2) * (0.8 + 0.4 * Math.random()), signal);
+    await pause(Math.min(30, number("Retry-After") || 2) * (0.8 + 0.4 * Math.random()), way.signal);
   }
 }

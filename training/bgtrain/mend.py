@@ -1,0 +1,151 @@
+"""What strokes gain on the photos that a network cuts worst: ``python -m bgtrain mend NETWORK``.
+
+Nobody draws: each mark is placed by a rule, at the centre of the largest wrong part of the cut-out as it stands, a dot
+with a radius of a hundredth of the photo's diagonal or the part's own, whichever is less. The worst photos of each pool
+are its worst tenth at the network's own resolution, as the default options leave them; people below ``SMALLEST`` of the
+photo are no subject. ``bgimage.strokes``' own numbers were chosen on ``--split val``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bgimage import codec, finish, geometry, people
+from bgimage.options import Options
+from bgimage.strokes import Mark, Stroke
+from bgtrain import metrics
+from bgtrain.errors import DataError
+from bgtrain.evaluate import PERSON_LABELS, SMALLEST, Mean, Network, true_matte, write_json
+from bgtrain.shards import Row, Shards, data_folder
+
+Mask = NDArray[np.bool_]
+STROKES = 3
+RADIUS = 0.01
+"""Of the brush, over the photo's diagonal."""
+
+
+def next_mark(found: Mask, truth: Mask) -> tuple[str, Mark] | None:
+    """The option and the mark for the largest wrong part, both bool (H, W); None where nothing is wrong."""
+    largest = None
+    for field, wrong in (("keep", truth & ~found), ("remove", found & ~truth)):
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(wrong.astype(np.uint8), connectivity=8)
+        if count > 1:
+            number = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+            area = int(stats[number, cv2.CC_STAT_AREA])
+            if largest is None or area > largest[0]:
+                largest = area, field, labels == number
+    if largest is None:
+        return None
+    _, field, part = largest
+    depth = cv2.distanceTransform(np.pad(part.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    radius = min(float(depth.max()), RADIUS * float(np.hypot(*found.shape)))
+    return field, Stroke(((float(x) + 0.5, float(y) + 0.5),), round(radius, 1))
+
+
+def mended(photo: codec.Photo, alpha: NDArray[np.float32], network: Network, truth: Mask) -> list[float]:
+    """IoU without a mark, after one, two ...; and, last, where the marks had changed only what they cover."""
+    marks: dict[str, list[Any]] = {"keep": [], "remove": []}
+    scores, painted = [], None
+    for _ in range(STROKES + 1):
+        options = Options(output="matte", **marks)
+        found = finish.finish(photo, alpha, network.contract, options).matte > 127
+        painted = found.copy() if painted is None else painted
+        scores.append(metrics.iou(found, truth))
+        marked = next_mark(found, truth)
+        if marked is None:
+            scores += scores[-1:] * (STROKES + 1 - len(scores))
+            break
+        if len(scores) <= STROKES:
+            field, mark = marked
+            marks[field].append(mark)
+            _paint(painted, mark, field == "keep")
+    return [*scores, metrics.iou(painted, truth)]
+
+
+def _paint(found: Mask, mark: Any, value: bool) -> None:
+    ((x, y),) = mark.points
+    rows, columns = np.ogrid[: found.shape[0], : found.shape[1]]
+    found[(rows + 0.5 - y) ** 2 + (columns + 0.5 - x) ** 2 <= mark.radius**2] = value
+
+
+def worst(network: Network, shards: Shards) -> dict[str, list[tuple[Row, NDArray[np.float32]]]]:
+    """The worst tenth of each pool and the network's answers."""
+    pools: dict[str, list[tuple[float, Row, NDArray[np.float32]]]] = defaultdict(list)
+    for row in shards.rows:
+        if row.label not in PERSON_LABELS or row.person_fraction < SMALLEST:
+            continue
+        photo = codec.decode(shards.photo(row.key), at_least=geometry.decode_side(network.contract))
+        alpha = network.network_alpha(photo)
+        small = geometry.crop_letterbox(alpha, photo.size_hw, network.contract).clip(0, 1)
+        small = people.chosen(people.cleaned(small), "subjects", photo.size_hw)
+        truth = cv2.resize(true_matte(shards, row), small.shape[::-1], interpolation=cv2.INTER_AREA)
+        pools[row.pool].append((metrics.iou(small > people.INSIDE, truth > 127), row, alpha))
+    return {
+        pool: [
+            found[1:]
+            for found in sorted(all_of_it, key=lambda one: one[0])[: max(1, round(len(all_of_it) / 10))]
+        ]
+        for pool, all_of_it in sorted(pools.items())
+    }
+
+
+def report(network: Network, shards: Shards, split: str) -> dict[str, Any]:
+    """Mean IoU a pool after each stroke, ready for JSON."""
+    names = [f"{n} strokes" for n in range(STROKES + 1)] + [f"{STROKES} strokes, only what they cover"]
+    result: dict[str, Any] = {**network.describe(), "split": split, "pools": {}, "raw": []}
+    everything = []
+    for pool, photos in worst(network, shards).items():
+        scores = []
+        for row, alpha in photos:
+            photo = codec.decode(shards.photo(row.key))
+            scores.append(mended(photo, alpha, network, true_matte(shards, row) > 127))
+            result["raw"].append([row.key, *(round(score, 5) for score in scores[-1])])
+        everything += scores
+        result["pools"][pool] = _means(names, scores)
+    if not everything:
+        raise DataError("no photo of these pools shows people that are large enough; name other pools")
+    result["all"] = _means(names, everything)
+    return result
+
+
+def _means(names: list[str], scores: list[list[float]]) -> dict[str, Any]:
+    columns = zip(names, zip(*scores, strict=True), strict=True)
+    return {"photos": len(scores)} | {name: dataclasses.asdict(Mean.over(values)) for name, values in columns}
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result as a Markdown table."""
+    names = [name for name in result["all"] if name != "photos"]
+    lines = [f"| worst tenth of | photos | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    for pool, found in [*result["pools"].items(), ("all", result["all"])]:
+        cells = " | ".join(f"{found[name]['mean']:.3f}" for name in names)
+        lines.append(f"| {pool} | {found['photos']} | {cells} |")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """``python -m bgtrain mend``."""
+    parser = argparse.ArgumentParser(prog="python -m bgtrain mend", description=__doc__.partition("\n\n")[0])
+    parser.add_argument("network", type=Path, help="checkpoint or .onnx")
+    parser.add_argument("--split", choices=("train", "val", "test"), default="val")
+    parser.add_argument("--data", type=Path, help="folder of shards; default $BGCLIENT_DATA")
+    parser.add_argument("--pool", action="append", help="only this pool (may be given several times)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="write the result here")
+    args = parser.parse_args(argv)
+    cv2.setNumThreads(args.threads)
+    with Shards(data_folder(args.data), split=args.split, pools=args.pool) as shards:
+        result = report(Network(args.network, threads=args.threads), shards, args.split)
+    print(table(result))
+    if args.json is not None:
+        write_json(args.json, result)
+    return 0
