@@ -47,7 +47,7 @@ from bgserver.errors import (
     WrongPython,
 )
 from bgserver.installation import Installation, find_tritonserver
-from bgserver.rundir import RunDir, served, sweep_environments
+from bgserver.rundir import RunDir, complete, served, sweep_environments
 from bgserver.settings import Settings
 
 TICK_S = 0.25
@@ -237,6 +237,8 @@ class Triton:
             yield f"--backend-directory={self._run.path / 'backends'}"
             yield f"--cache-directory={self._run.path / 'caches'}"
         yield f"--backend-config=python,shm-region-prefix-name={prefix}"
+        if complete(list((self._run.path / "models").iterdir()), settings.configuration):
+            yield "--disable-auto-complete-config"
         yield f"--exit-timeout-secs={self._exit_s}"
         for name, port in (("grpc", ports.grpc), ("http", ports.http), ("metrics", ports.metrics)):
             yield f"--{name}-address={settings.host}"

@@ -93,6 +93,23 @@ def test_auto_takes_what_the_machine_runs_fastest_and_says_why(
     assert why in reason
 
 
+@needs_openvino
+@pytest.mark.parametrize("faster", ["onnxruntime", "openvino"])
+def test_a_restarting_server_takes_the_engine_that_was_faster_without_measuring_again(
+    faster, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(engines, "cpu_flags", set)
+    for name in ("onnxruntime", "openvino"):
+        made = engines.Engine(name, {}, {}, None)
+        monkeypatch.setattr(engines, f"{name}_engine", lambda *_, made=made, **__: made)
+    monkeypatch.setattr(engines, "seconds", lambda engine: 0.01 if engine.name == faster else 0.02)
+    first = engines.load(Path("model.onnx"), "auto", threads=1, measured=tmp_path / "network-1")
+    monkeypatch.delattr(engines, "seconds")
+    again = engines.load(Path("model.onnx"), "auto", threads=1, measured=tmp_path / "network-1")
+    assert again == first
+    assert again[0].name == faster
+
+
 def test_an_engine_that_is_not_installed_is_an_error(monkeypatch, model):
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(

@@ -8,6 +8,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from bgserver import errors
+from bgserver.rundir import complete
 
 onnx = pytest.importorskip("onnx")
 
@@ -181,3 +182,14 @@ def test_a_network_that_fails_tells_its_caller_no_more_than_that_and_goes_on(sta
         assert caught.value.message() == "error: the network could not be run on this batch"
         assert np.allclose(ask(client, 100), 100 / 255, atol=1e-6)
     assert "Traceback" in (tmp_path / "log").read_text()
+
+
+def test_triton_asks_no_model_for_what_its_configuration_says(root, tmp_path):
+    ours = [path for path in (root / "model_repository").iterdir() if path.is_dir()]
+    assert len(ours) >= 5
+    assert all(complete(ours, variant) for variant in ("cpu", "gpu"))
+    for text in ("", FITTING.replace("output", "# output"), FITTING.replace("max_batch_size: 8", "")):
+        (tmp_path / "config.pbtxt").write_text(text)
+        assert not complete([*ours, tmp_path], None)
+    (tmp_path / "config.pbtxt").write_text(FITTING)
+    assert complete([*ours, tmp_path], None)

@@ -41,6 +41,7 @@ class TritonPythonModel:
         parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
         threads = int(os.environ.get("BGSERVER_THREADS") or parameters.get("intra_op_thread_count") or 0)
         folder = Path(args["model_repository"]) / args["model_version"]
+        kept = os.environ.get("BGSERVER_MEASURED")  # a folder; where a keeper may start the server again
         try:
             self.engine, why = engines.load(
                 folder / (config.get("default_model_filename") or "model.onnx"),
@@ -49,6 +50,7 @@ class TritonPythonModel:
                 cuda_device=int(args["model_instance_device_id"])
                 if args["model_instance_kind"] == "GPU"
                 else None,
+                measured=Path(kept, f"{args['model_name']}-{args['model_version']}") if kept else None,
             )
             strict.check(config, self.engine.inputs, self.engine.outputs)
         except (EngineMissing, strict.ConfigError) as error:
