@@ -135,6 +135,12 @@ def test_a_picture_may_lie_behind_the_people(bgclient, me, tmp_path):
         assert picture.getpixel((0, 0)) == (200, 200, 200)
 
 
+def test_a_mark_outside_the_photo_is_named(bgclient, me):
+    done = bgclient("cut", me, "--remove", "999,1")
+    assert done.status == 2
+    assert "remove: [999.0, 1.0] is outside the photo of 120 x 90 pixels" in done.err
+
+
 def test_marks_come_from_numbers_json_and_files(bgclient, me, tmp_path):
     (tmp_path / "marks.json").write_text("[[20, 30]]")
     made = []
@@ -155,7 +161,6 @@ def test_marks_come_from_numbers_json_and_files(bgclient, me, tmp_path):
         (["ME", "--edges", "fine"], "edges='fine': use one of none, fast"),
         (["ME", "--keep", "nothing.json"], "--keep nothing.json: neither x,y nor JSON, nor a file"),
         (["ME", "--keep", "[1"], "--keep [1: not JSON"),
-        (["ME", "--remove", "999,1"], "remove: [999.0, 1.0] is outside the photo"),
         (["ME", "--people", "1,2,3"], "people=(1, 2, 3)"),
         (["ME", "--bgcolor", "nocolour"], "background='nocolour'"),
         (["ME", "--bgcolor", "1;2"], "write numbers separated by commas"),
