@@ -23,7 +23,6 @@ ROOT = Path(__file__).parents[2]
 """The checkout."""
 MODELS = ROOT / "model_repository"
 PAGE = ROOT / "client/bgclient/web/static/network.onnx"
-SMALL = ROOT / "training/weights/tiramisu-fast.pt"
 PARITY_PHOTOS = 25
 """Five of each pool with people."""
 
@@ -34,7 +33,7 @@ class Precision(StrEnum):
     FP16 = "fp16"
     INT8_GPU = "int8-gpu"
     INT8_CPU = "int8-cpu"
-    INT8_WEIGHTS = "int8-weights"
+    FP16_WEIGHTS = "fp16-weights"
 
 
 class Builder(StrEnum):
@@ -139,8 +138,8 @@ def quantize(
     match precision:
         case Precision.FP16:
             made = precisions.fp16(source)
-        case Precision.INT8_WEIGHTS:
-            made = precisions.int8_weights(source)
+        case Precision.FP16_WEIGHTS:
+            made = precisions.fp16_weights(source)
         case _:
             calibration = labelled(contract, split="train", count=precisions.CALIBRATION_PHOTOS)
             made = precisions.int8(source, calibration, target=precision.value.removeprefix("int8-"))
@@ -313,22 +312,19 @@ def add(
 @app.command()
 def release(
     checkpoint: CheckpointPath,
-    browser: Annotated[
-        Path, typer.Option(help="checkpoint of the web page's network", exists=True, dir_okay=False)
-    ] = SMALL,
     photos: Photos = None,
     models: Models = MODELS,
     card: Annotated[Path, typer.Option(help="model card to update")] = ROOT / "docs" / "model-card.md",
     page: Annotated[Path, typer.Option(help="file that the web page loads")] = PAGE,
 ) -> None:
-    """Make a checkpoint the served network, and a small one the browser's: ONNX files, configs, model card."""
+    """Make a checkpoint the served network: ONNX files of server and web page, configs, model card."""
     from bgexport.release import release
     from bgexport.repository import Serving
 
+    source = loaded(checkpoint)
     done = release(
-        loaded(checkpoint),
-        loaded(browser),
-        lambda contract: parity_photos(contract, photos),
+        source,
+        parity_photos(source.contract, photos),
         models=models,
         card=card,
         page=page,

@@ -1,14 +1,13 @@
-"""From two checkpoints to the committed networks, checked on the way.
+"""From a checkpoint to the committed networks, checked on the way.
 
-The server's becomes ``model.onnx``, every config and the model card's facts; the browser's becomes the file that the
-web page loads. They may differ in everything, size included: each file carries its own contract.
+Server and in-process engine load ``model.onnx`` in FP32, the web page the same network with weights in FP16.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +18,9 @@ from bgexport.card import update_card
 from bgexport.checks import Check, require
 from bgexport.engines import CPU_ENGINES, cpu_engine, torch_engine
 from bgexport.errors import TooLarge
-from bgexport.limits import MAX_BROWSER_BYTES, TOLERANCES
+from bgexport.limits import MAX_PAGE_BYTES, TOLERANCES
 from bgexport.photos import Picture, adversarial
 from bgexport.verify import verify
-from bgimage.contract import Contract
 from bgtrain.checkpoint import Checkpoint
 
 LICENCE = "Apache-2.0; trained on photos under mixed terms, see the model card"
@@ -45,10 +43,10 @@ def onnx_bytes(checkpoint: Checkpoint, *, dynamic_size: bool = False) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def browser_bytes(checkpoint: Checkpoint) -> bytes:
-    """What onnxruntime-web loads: the network with INT8 weights, of which it needs no kernels of its own."""
+def page_bytes(checkpoint: Checkpoint) -> bytes:
+    """What onnxruntime-web loads: the network with FP16 weights, of which it needs no kernels of its own."""
     full = onnx.load_from_string(onnx_bytes(checkpoint))
-    return bytes(precision.int8_weights(full).SerializeToString(deterministic=True))
+    return bytes(precision.fp16_weights(full).SerializeToString(deterministic=True))
 
 
 def weights_sha256(checkpoint: Checkpoint) -> str:
@@ -80,30 +78,29 @@ class Release:
 
 
 def release(
-    served: Checkpoint,
-    browser: Checkpoint,
-    photos: Callable[[Contract], Sequence[Picture]],
+    checkpoint: Checkpoint,
+    photos: Sequence[Picture],
     *,
     models: Path,
     card: Path,
     page: Path,
     serving: repository.Serving,
 ) -> Release:
-    """Make ``served`` the repository's network and ``browser`` the page's. Nothing changes where a check fails.
+    """Make ``checkpoint`` the network of repository and web page. Nothing changes where a check fails.
 
-    ``photos`` gives the pictures to compare on, for either contract; ``models`` is the model repository, ``card`` the
-    model card, whose facts are replaced and whose prose is kept, ``page`` the file that the web page loads.
+    ``photos`` are the pictures to compare on; ``models`` is the model repository, ``card`` the model card, whose facts
+    are replaced and whose prose is kept, ``page`` the file that the web page loads.
     """
     path = models / repository.ONNX_NETWORK / "1" / "model.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     new, small = (final.with_suffix(f".{os.getpid()}.new") for final in (path, page))
     try:
-        new.write_bytes(onnx_bytes(served))
-        small.write_bytes(browser_bytes(browser))
+        new.write_bytes(onnx_bytes(checkpoint))
+        small.write_bytes(page_bytes(checkpoint))
         checks = [
-            *parity_with_torch(served, new, photos(served.contract)),
-            *parity_with_torch(browser, small, photos(browser.contract)),
-            Check("browser: bytes", small.stat().st_size, MAX_BROWSER_BYTES, TooLarge),
+            *parity_with_torch(checkpoint, new, photos),
+            *parity_with_torch(checkpoint, small, photos),
+            Check("web page: bytes", small.stat().st_size, MAX_PAGE_BYTES, TooLarge),
         ]
         require(checks)
         new.replace(path)
@@ -111,6 +108,6 @@ def release(
     finally:
         new.unlink(missing_ok=True)
         small.unlink(missing_ok=True)
-    configs = repository.write(models, served.contract, serving)
-    update_card(card, served, path, browser, page)
+    configs = repository.write(models, checkpoint.contract, serving)
+    update_card(card, checkpoint, path, page)
     return Release(path, configs, card, page, checks)

@@ -33,27 +33,17 @@ def contract() -> Contract:
     return Contract(size_hw=(64, 96))
 
 
-def small_checkpoint(contract: Contract, seed: int) -> Checkpoint:
-    torch.manual_seed(seed)
+@pytest.fixture(scope="session")
+def checkpoint(contract: Contract) -> Checkpoint:
+    """A network, as trained."""
+    torch.manual_seed(0)
     net = settled(FastTiramisu(SMALL))
 
     class Small(Checkpoint):
         def model(self) -> torch.nn.Module:
             return net
 
-    return Small("tiramisu-fast", contract, {}, {"score": 0.5}, net.state_dict())
-
-
-@pytest.fixture(scope="session")
-def checkpoint(contract: Contract) -> Checkpoint:
-    """The server's network."""
-    return small_checkpoint(contract, 0)
-
-
-@pytest.fixture(scope="session")
-def browser_checkpoint() -> Checkpoint:
-    """The browser's: other weights, another size."""
-    return small_checkpoint(Contract(size_hw=(64, 64)), 2)
+    return Small("tiramisu-large", contract, {}, {"score": 0.5}, net.state_dict())
 
 
 @pytest.fixture(scope="session")

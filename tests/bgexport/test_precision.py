@@ -17,12 +17,12 @@ from bgimage.contract import Contract
 
 
 def made(name: str, model: onnx.ModelProto, photos: list[Picture]) -> onnx.ModelProto:
-    if name.startswith("int8-") and name != "int8-weights":
+    if name.startswith("int8-"):
         return precision.int8(model, photos, target=name.removeprefix("int8-"))
     return getattr(precision, name.replace("-", "_"))(model)
 
 
-@pytest.mark.parametrize("name", ["fp16", "int8-weights", "int8-cpu", "int8-gpu"])
+@pytest.mark.parametrize("name", ["fp16", "fp16-weights", "int8-cpu", "int8-gpu"])
 def test_a_lower_precision_is_valid_stamped_and_close(
     name: str,
     exported: Path,

@@ -19,30 +19,20 @@ from bgtrain.checkpoint import Checkpoint
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def both(exported: Path, checkpoint: Checkpoint, browser_checkpoint: Checkpoint) -> dict[Contract, bytes]:
-    """An export takes seconds, and ``test_graph`` has shown that it always gives the same bytes."""
-    return {
-        checkpoint.contract: exported.read_bytes(),
-        browser_checkpoint.contract: release.onnx_bytes(browser_checkpoint),
-    }
-
-
 @pytest.fixture
 def released(
-    both: dict[Contract, bytes],
+    exported: Path,
     checkpoint: Checkpoint,
-    browser_checkpoint: Checkpoint,
     examples: dict[str, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[[], release.Release]:
-    monkeypatch.setattr(release, "onnx_bytes", lambda checkpoint: both[checkpoint.contract])
-    photos = next(iter(examples.values())).parent
+    # an export takes seconds, and ``test_graph`` has shown that it always gives the same bytes
+    monkeypatch.setattr(release, "onnx_bytes", lambda checkpoint: exported.read_bytes())
+    photos = from_folder(checkpoint.contract, next(iter(examples.values())).parent)[:3]
     return lambda: release.release(
         checkpoint,
-        browser_checkpoint,
-        lambda contract: from_folder(contract, photos)[:3],
+        photos,
         models=tmp_path / "models",
         card=tmp_path / "docs" / "model-card.md",
         page=tmp_path / "network.onnx",
@@ -50,26 +40,25 @@ def released(
     )
 
 
-def test_a_release_writes_network_configs_card_and_the_browsers_network(
+def test_a_release_writes_network_configs_card_and_the_pages_network(
     released: Callable[[], release.Release],
     checkpoint: Checkpoint,
-    browser_checkpoint: Checkpoint,
     tmp_path: Path,
 ) -> None:
     done = released()
     check(tmp_path / "models", {Names(): (checkpoint.contract, Serving.read())})
     with pytest.raises(RepositoryDiffers):
         check(tmp_path / "models", {Names(): (Contract(), Serving.read())})
-    served, browser = onnx.load(done.model), onnx.load(done.page)
-    assert graph.contract_of(served) == checkpoint.contract
-    graph.check_graph(browser, browser_checkpoint.contract)
-    assert graph.metadata(browser)["precision"] == "int8-weights"
-    assert graph.metadata(browser)["weights_sha256"] == release.weights_sha256(browser_checkpoint)
+    served, page = onnx.load(done.model), onnx.load(done.page)
+    for network, precision in ((served, "fp32"), (page, "fp16-weights")):
+        graph.check_graph(network, checkpoint.contract)
+        assert graph.metadata(network)["precision"] == precision
+        assert graph.metadata(network)["weights_sha256"] == release.weights_sha256(checkpoint)
     assert all(one.passed for one in done.checks)
     card = done.card.read_text()
-    for path, source in ((done.model, checkpoint), (done.page, browser_checkpoint)):
+    assert checkpoint.contract.fingerprint in card
+    for path in (done.model, done.page):
         assert graph.sha256_of(path) in card
-        assert source.contract.fingerprint in card
     assert "| score | 0.5 |" in card
     # people's prose survives the next release, stale facts do not
     head, _, tail = card.partition(BEGIN)
@@ -87,8 +76,8 @@ def test_a_failed_check_leaves_the_served_network_alone(
     served = tmp_path / "models" / "tiramisu_onnx" / "1" / "model.onnx"
     served.parent.mkdir(parents=True)
     served.write_bytes(b"as before")
-    monkeypatch.setattr(release, "MAX_BROWSER_BYTES", 10)
-    with pytest.raises(TooLarge, match="browser: bytes"):
+    monkeypatch.setattr(release, "MAX_PAGE_BYTES", 10)
+    with pytest.raises(TooLarge, match="web page: bytes"):
         released()
     assert served.read_bytes() == b"as before"
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [served]

@@ -2,8 +2,7 @@
 
 The mattes go into a shard as labels of kind ``pseudo``, each with a confidence by which the loss weighs it: how far
 the teacher agrees with itself when the photo is mirrored, which it should not notice. Photos on which it is too
-unsure are left out. A recipe trains on them by naming the pool ``distilled``
-(``training/configs/distilled-tiramisu-fast.toml``).
+unsure are left out. A recipe trains on them by naming the pool ``distilled``.
 """
 
 from __future__ import annotations

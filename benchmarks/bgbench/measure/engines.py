@@ -35,7 +35,7 @@ def write_precisions(checkpoint: Checkpoint, calibration: Sequence[Picture], fol
     made = {
         "fp32": full,
         "fp16": precision.fp16(full),
-        "int8-weights": precision.int8_weights(full),
+        "fp16-weights": precision.fp16_weights(full),
         "int8-cpu": precision.int8(full, calibration, target="cpu"),
         "int8-gpu": precision.int8(full, calibration, target="gpu"),
     }

@@ -115,7 +115,7 @@ def add_network(network: Path, folder: Path = STATIC) -> Path:
 def main(arguments: list[str] | None = None) -> int:
     """0 when everything that was asked for is in place."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--network", type=Path, help="the browser network that bgexport made")
+    parser.add_argument("--network", type=Path, help="the network that bgexport made for the page")
     given = parser.parse_args(arguments)
     try:
         written = fetch_runtime()

@@ -1,4 +1,4 @@
-// The small network in this browser: photos go to a worker of this page and nowhere else.
+// The network in this browser: photos go to a worker of this page and nowhere else.
 
 import { Refused } from "./server.js";
 
