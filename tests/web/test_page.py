@@ -9,7 +9,9 @@ import shutil
 import subprocess
 import tarfile
 import zipfile
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import requests
@@ -18,6 +20,7 @@ from PIL import Image, ImageDraw
 from bgclient import AsyncClient, Client
 from bgclient.errors import InternalError
 from bgclient.web import Settings, create_app, page
+from bgimage import people
 
 from .browser import Visit
 from .support import listening_on_loopback, opened, picture
@@ -29,6 +32,7 @@ from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 
 AXE = "axe-core@4.14.1"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -412,6 +416,62 @@ def test_on_this_device_the_photo_is_cut_in_the_browser_and_nothing_is_sent(
     assert here.one("#facts").text == "900 × 600 pixels, cut on this device"
     assert not here.one("#main-only").is_displayed()
     assert here.complaints() == []
+
+
+def alphas():
+    """Alphas (90, 130) as a network gives them: bodies, passers-by, specks, pinholes, doubt."""
+    rng = np.random.default_rng(5)
+    for number in range(6):
+        noise = cv2.GaussianBlur(rng.normal(0, 1, (90, 130)).astype(np.float32), (0, 0), 3 + 2 * number)
+        yield np.clip(0.5 + 2 * noise / np.abs(noise).max() - 0.4 * (number % 2), 0, 1).astype(np.float32)
+    picture = np.zeros((90, 130), np.float32)
+    cv2.ellipse(picture, (40, 50), (18, 30), 0, 0, 360, 1.0, -1)
+    cv2.ellipse(picture, (115, 45), (6, 12), 0, 0, 360, 1.0, -1)  # a passer-by
+    picture[48:50, 40:42], picture[5:7, 80:82], picture[40:60, 100:104] = (
+        0.2,
+        0.9,
+        0.3,
+    )  # pinhole, speck, doubt
+    yield cv2.GaussianBlur(picture, (0, 0), 0.8)
+
+
+def test_the_page_chooses_and_decides_as_the_server_does(visit):
+    here = visit()
+    for alpha in alphas():
+        height, width = alpha.shape
+        found = here.driver.execute_async_script(
+            """const [values, width, height, done] = arguments;
+            import("/static/js/people.js").then(({ cleaned, subjects, decided }) => {
+              const alpha = Float32Array.from(values);
+              done([cleaned, subjects, decided].map((step) => Array.from(step(alpha, width, height))));
+            });""",
+            alpha.ravel().tolist(),
+            width,
+            height,
+        )
+        subjects = people.chosen(alpha, "subjects", alpha.shape)
+        wanted = people.cleaned(alpha), subjects, people.decided(alpha)
+        for values, right in zip(found, wanted, strict=True):
+            apart = np.abs(np.float32(values).reshape(alpha.shape) - right)
+            # between two parts equally far away, either may be the nearer one
+            assert (apart > 1e-6).mean() < 0.002
+
+
+def test_on_this_device_a_photo_is_cut_as_the_server_cuts_it(visit, monkeypatch, tmp_path):
+    if not (page.STATIC / "vendor" / "ort-wasm-simd-threaded.wasm.gz").is_file():
+        pytest.skip("ONNX Runtime for the browser is not there; make web-assets fetches it from npm")
+    here = visit()
+    here.until(lambda: here.one("#device-switch").is_displayed(), "the switch is offered")
+    here.click("#device")
+    photo = ROOT / "examples" / "astronaut.png"
+    here.put(photo)
+    here.until_done()
+    there = np.asarray(opened(here.downloaded("#download", "astronaut-cutout.png")))[..., 3] / 255
+    with Client(engine="onnxruntime") as client:
+        ours = client.cut(photo).matte / 255
+    found, wanted = there > 0.5, ours > 0.5
+    assert (found & wanted).sum() / (found | wanted).sum() > 0.99
+    assert np.abs(there - ours).mean() < 0.01
 
 
 def drawn(here, kind, *places):

@@ -2,10 +2,11 @@
 // Fast guided filter (He and Sun 2015, arXiv:1505.00996) for the alpha; blurred colours (Forte 2021, arXiv:2006.14970) for
 // what half-transparent pixels show.
 
+import { cleaned, decided, subjects } from "./people.js";
+
 const RADIUS = 3; // pixels of the network's picture that an edge may move
 const EPSILON = 1e-4; // squared contrast below which the photo gives no hint
 const COLOUR_RADIUS = 8;
-const SOFT = 0.003; // of the diagonal: half the width of the band along the outline that may be half-transparent
 
 /** Where the photo lies in the network's square picture. */
 export function letterbox(width, height, side) {
@@ -23,37 +24,6 @@ export function planar(rgba, count) {
     planes[2 * count + i] = rgba[4 * i + 2];
   }
   return planes;
-}
-
-/** Pixels to the nearest pixel whose value in `mask` is not 0: OpenCV's 5 x 5 chamfer distance. */
-function distanceTo(mask, width, height) {
-  const W = width + 4, distance = new Float32Array(W * (height + 4)).fill(1e6); // two pixels of frame: no bounds to check
-  for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) if (mask[y * width + x]) distance[(y + 2) * W + x + 2] = 0;
-  for (const t of [-1, 1]) {
-    for (let y = 0; y < height; y++) {
-      for (let x = 0; x < width; x++) {
-        const i = t < 0 ? (y + 2) * W + x + 2 : (height + 1 - y) * W + width + 1 - x;
-        distance[i] = Math.min(
-          distance[i], distance[i + t] + 1, distance[i + t * W] + 1,
-          Math.min(distance[i + t * (W - 1)], distance[i + t * (W + 1)]) + 1.4,
-          Math.min(distance[i + t * (W - 2)], distance[i + t * (W + 2)], distance[i + t * (2 * W - 1)], distance[i + t * (2 * W + 1)]) + 2.1969,
-        );
-      }
-    }
-  }
-  return (x, y) => distance[(y + 2) * W + x + 2];
-}
-
-/** The alpha soft only along its 0.5 contour, 0 or 1 elsewhere, as `bgimage.people.decided` makes it. */
-export function decided(alpha, width, height) {
-  const person = Uint8Array.from(alpha, (value) => value > 0.5);
-  const toPerson = distanceTo(person, width, height), toRest = distanceTo(person.map((value) => 1 - value), width, height);
-  const reach = SOFT * Math.hypot(width, height);
-  return alpha.map((value, i) => {
-    const x = i % width, y = (i - x) / width;
-    const soft = Math.min(1, Math.max(0, 3 - (Math.min(toPerson(x, y) + toRest(x, y), 4 * reach) - 0.5) / (reach / 2)));
-    return soft * value + (1 - soft) * person[i];
-  });
 }
 
 const grey = (rgba, i) => (0.299 * rgba[i] + 0.587 * rgba[i + 1] + 0.114 * rgba[i + 2]) / 255;
@@ -95,7 +65,7 @@ export function coefficients(rgba, alpha, side, inner) {
       for (let c = 0; c < 3; c++) colours[c][to] = rgba[4 * from + c];
     }
   }
-  matte = decided(matte, width, height);
+  for (const step of [cleaned, subjects, decided]) matte = step(matte, width, height);
   const mean = (values, radius = RADIUS) => boxMean(values, width, height, radius);
   const product = (one, other) => one.map((value, i) => value * other[i]);
   const g = mean(guide), m = mean(matte), gg = mean(product(guide, guide)), gm = mean(product(guide, matte));
