@@ -5,11 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, TypedDict
-
-if TYPE_CHECKING:
-    from bgimage.strokes import Mark
+from collections.abc import Sequence
+from typing import Literal, TypedDict
 
 Where = Literal["client", "server"]
 
@@ -20,8 +17,8 @@ class CutOptions(TypedDict, total=False):
     output: Literal["cutout", "matte", "inverse"]
     people: str | tuple[int, ...]
     region: tuple[int, int, int, int] | None
-    keep: Sequence[Mark | Mapping[str, object]]
-    remove: Sequence[Mark | Mapping[str, object]]
+    keep: Sequence[object]
+    remove: Sequence[object]
     edges: Literal["none", "fast"]
     decontaminate: bool
     clean: bool
