@@ -24,7 +24,10 @@ SPECK = 0.002
 SMALLEST = 9.0
 """Pixels of the network's picture; a hole below it is filled in any case."""
 FAR_AWAY = 0.001
-"""A part below this share of the whole picture is a speck even when it is all there is."""
+"""A part below this share of the whole picture is a speck."""
+NOBODY = 0.003
+"""Where all parts together have less than this share of the picture, nobody is there. Of 73 validation photos without people
+4 fewer are marked; of 551 with people 2 lose a cut-out, of people who cover 2 % of the photo or less."""
 SOFT = 0.003
 """Half the width of the soft band along the outline, over the picture's diagonal; half as much again fades."""
 NECK = 0.45
@@ -40,11 +43,16 @@ NEAR = 0.02
 
 
 def cleaned(alpha: Floats) -> Floats:
-    """``alpha`` (h, w) without specks and pinholes; the soft edges of everything that stays are untouched."""
+    """``alpha`` (h, w) without specks and pinholes; the soft edges of everything that stays are untouched.
+
+    Nothing stays where all parts together are below ``NOBODY``.
+    """
     result = alpha.copy()
     support = (alpha > 0.1).astype(np.uint8)
     count, labels = cv2.connectedComponents(support, connectivity=8)
     mass = np.bincount(labels.ravel(), alpha.ravel(), count)[1:]
+    if mass.sum() < NOBODY * alpha.size:
+        return np.zeros_like(alpha)
     limit = max(SMALLEST, SPECK * float(mass.sum()))
     specks = np.concatenate([[False], mass < max(limit, FAR_AWAY * alpha.size)])
     result[specks[labels]] = 0

@@ -27,6 +27,14 @@ def test_specks_go_and_everything_else_stays(one):
     np.testing.assert_array_equal(people.cleaned(one), one)
 
 
+def test_what_is_smaller_than_any_person_who_is_meant_is_nobody():
+    alpha = np.zeros((200, 300), np.float32)
+    alpha[80:92, 150:162] = 1  # 0.24 % of the picture: a rocket's tip
+    assert people.cleaned(alpha).max() == 0
+    alpha[80:100, 150:162] = 1  # 0.4 %
+    assert people.cleaned(alpha).sum() == 240
+
+
 def test_a_half_transparent_body_is_decided_and_its_rim_stays_soft(one):
     doubtful = one.copy()
     doubtful[40:60, 50:70] = 0.7  # a ghost inside the coat

@@ -433,6 +433,9 @@ def alphas():
         0.3,
     )  # pinhole, speck, doubt
     yield cv2.GaussianBlur(picture, (0, 0), 0.8)
+    picture[:] = 0
+    picture[40:45, 60:66] = 1  # a rocket's tip
+    yield picture
 
 
 def test_the_page_chooses_and_decides_as_the_server_does(visit):

@@ -4,6 +4,7 @@ const INSIDE = 0.5; // alpha above which a pixel belongs to somebody
 const SPECK = 0.002; // share of all people's alpha
 const SMALLEST = 9; // pixels
 const FAR_AWAY = 0.001; // share of the picture
+const NOBODY = 0.003; // share of the picture that all parts have together at least
 const SOFT = 0.003; // of the diagonal: half the width of the band along the outline that may be half-transparent
 const SUBJECT = 0.2; // share of the largest part's area
 const APART = 0.1; // of the diagonal
@@ -72,7 +73,9 @@ function sums({ labels, count }, value) {
 export function cleaned(alpha, width, height) {
   const touched = components(alpha.map((value) => value > Math.fround(0.1)), width, height, true);
   const mass = sums(touched, (i) => alpha[i]);
-  const limit = Math.max(SMALLEST, SPECK * mass.subarray(1).reduce((sum, value) => sum + value, 0));
+  const total = mass.subarray(1).reduce((sum, value) => sum + value, 0);
+  if (total < NOBODY * alpha.length) return alpha.map(() => 0);
+  const limit = Math.max(SMALLEST, SPECK * total);
   const least = Math.max(limit, FAR_AWAY * alpha.length);
   const result = alpha.map((value, i) => (touched.labels[i] && mass[touched.labels[i]] < least ? 0 : value));
 
