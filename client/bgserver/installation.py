@@ -149,6 +149,30 @@ def install() -> Installation:
     return find_tritonserver()
 
 
+def _programs(folder: Path) -> Path:
+    """Where the models find the Python of this environment.
+
+    It reads .pth files as ASCII and would end over one that names a folder with other letters, such as that of an
+    editable install in Jürgen/. Then ``folder`` becomes a second way into the environment, without these.
+    """
+    packages = Path(sysconfig.get_path("purelib"))
+    odd = {path.name for path in packages.glob("*.pth") if not path.read_bytes().isascii()}
+    if not odd or sys.prefix == sys.base_prefix or not packages.is_relative_to(sys.prefix):
+        return Path(sys.executable).parent
+    programs, same = folder / "bin", folder / packages.relative_to(sys.prefix)
+    programs.mkdir(parents=True, exist_ok=True)
+    same.mkdir(parents=True, exist_ok=True)
+    settings = (Path(sys.prefix) / "pyvenv.cfg").read_text(encoding="utf-8").splitlines()
+    kept = [line for line in settings if line.startswith(("home", "include-system-site-packages"))]
+    (folder / "pyvenv.cfg").write_text("\n".join(kept), encoding="utf-8")
+    links = {programs / "python3": Path(sys.executable)}
+    links |= {same / entry.name: entry for entry in packages.iterdir() if entry.name not in odd}
+    for link, target in links.items():
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+    return programs
+
+
 def lay_out_backends(installation: Installation, folder: Path) -> None:
     """Make ``folder`` the ``--backend-directory`` of the wheel's tritonserver: its Python backend, and ours beside it.
 
@@ -174,7 +198,7 @@ def lay_out_backends(installation: Installation, folder: Path) -> None:
     stub.unlink(missing_ok=True)
     stub.write_text(
         "#!/bin/sh\n"
-        f'PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"\n'
+        f'PATH={shlex.quote(str(_programs(python / "environment")))}:"$PATH"\n'
         f'LD_LIBRARY_PATH={shlex.quote(library)}"${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"\n'
         "export PATH LD_LIBRARY_PATH\n"
         f'exec {shlex.quote(str(installation.stub))} "$@"\n'

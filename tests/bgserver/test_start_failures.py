@@ -316,6 +316,7 @@ def test_a_checkout_and_an_environment_in_a_folder_with_other_letters_than_ascii
     (packages,) = (home / ".venv").glob("lib/python3*/site-packages")
     for entry in Path(sysconfig.get_path("purelib")).iterdir():
         (packages / entry.name).symlink_to(entry)
+    (packages / "editable.pth").write_text(f"{home}/client\n", encoding="utf-8")
     for name in ("client", "model_repository"):
         shutil.copytree(root / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
     done = subprocess.run(
