@@ -20,6 +20,7 @@ from bgclient.errors import (
     BgError,
     CallCancelled,
     DeadlineExceeded,
+    Doubtful,
     InternalError,
     ModelMissing,
     NetworkChanged,
@@ -211,7 +212,7 @@ def error_of(status: str, message: str, address: str) -> BgError:
         address: of the server, for the sentence.
     """
     said = from_message(message)
-    if isinstance(said, PhotoError | OptionError | NoPersonFound | InternalError):
+    if isinstance(said, PhotoError | OptionError | NoPersonFound | Doubtful | InternalError):
         return said
     text = message.strip() or status.replace("_", " ").lower()
     if "expecting header" in text:  # Triton's restricted protocols answer UNAVAILABLE over gRPC

@@ -8,6 +8,7 @@ BgError                       base; .code, .retryable, .status
 │       └── DownloadFailed    the other side gave no photo, too much of it, or too late
 ├── OptionError               an option, see ``bgimage.errors``
 ├── NoPersonFound
+├── Doubtful                  the cut-out is expected to be worse than ``at_least``
 ├── InternalError             a fault of this software with one photo; no other photo is affected
 ├── TargetError               a cut-out could not be written where it should go
 └── TransportError            the way to the server
@@ -31,6 +32,7 @@ from bgimage.errors import (
     BgError,
     BrokenPhoto,
     DecodeTooSlow,
+    Doubtful,
     EmptyPhoto,
     InternalError,
     MissingCodec,
@@ -52,6 +54,7 @@ __all__ = [
     "CallCancelled",
     "DeadlineExceeded",
     "DecodeTooSlow",
+    "Doubtful",
     "DownloadFailed",
     "EmptyPhoto",
     "InternalError",

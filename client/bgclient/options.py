@@ -34,6 +34,6 @@ class CutOptions(TypedDict, total=False):
     position: str | tuple[float, float]
     shadow: float
     require_person: bool
-    min_confidence: float
+    at_least: float
     keep_metadata: bool
     drop_gps: bool

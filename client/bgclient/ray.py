@@ -26,7 +26,7 @@ Batch = dict[str, np.ndarray[Any, Any]]
 
 
 class Cutter:
-    """Batch in, batch out: adds ``cutout`` (bytes), ``confidence`` (float32), ``box`` (4 int32) and ``error`` (text).
+    """Batch in, batch out: adds ``cutout`` (bytes), ``expected_iou`` (float32), ``box`` (4 int32) and ``error`` (text).
 
     A photo that cannot be cut has an empty ``cutout`` and "code: sentence" in ``error``; its neighbours are cut. Where
     the server is at fault the batch fails instead, so that Ray retries it or stops the job: a server that is down is
@@ -87,7 +87,9 @@ class Cutter:
         kept = {name: column for name, column in batch.items() if self._keep_photo or name != self._photo}
         return kept | {
             "cutout": _objects([_encoded(outcome) for outcome in outcomes]),
-            "confidence": np.array([o.cutout.confidence if o.cutout else 0.0 for o in outcomes], np.float32),
+            "expected_iou": np.array(
+                [o.cutout.expected_iou if o.cutout else 0.0 for o in outcomes], np.float32
+            ),
             "box": np.array(
                 [(o.cutout and o.cutout.box) or (0, 0, 0, 0) for o in outcomes], np.int32
             ).reshape(-1, 4),

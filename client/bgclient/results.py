@@ -64,7 +64,7 @@ class Encoded:
     data: bytes = field(repr=False)
     """As the server encoded it."""
     box: tuple[int, int, int, int] | None
-    confidence: float
+    expected_iou: float
     holds_matte: bool
     """True when the picture's alpha is the matte: not inverted, cropped, placed, or on a background."""
 
@@ -108,7 +108,7 @@ class Encoded:
             picture=pixels,
             matte=(alpha // 257 if alpha.dtype == np.uint16 else alpha).astype(np.uint8),
             box=self.box,
-            confidence=self.confidence,
+            expected_iou=self.expected_iou,
             format=photo.format or "png",
             icc=photo.icc,
             exif=photo.exif,
@@ -126,17 +126,17 @@ class Cutout:
 
     @cached_property
     def finished(self) -> Finished:
-        """Pixels, matte, box, confidence and metadata."""
+        """Pixels, matte, box, expected IoU and metadata."""
         return self.made.decoded() if isinstance(self.made, Encoded) else self.made
 
     def __repr__(self) -> str:
-        """Size, people, and how sure the network is of them."""
+        """Size, people, and how good the cut-out is expected to be."""
         height, width = self.size_hw
         if self.box is None:
             people = "nobody found"
         else:
             left, top, right, bottom = self.box
-            people = f"people in ({left}, {top}, {right}, {bottom}), confidence {self.confidence:.2f}"
+            people = f"people in ({left}, {top}, {right}, {bottom}), expected IoU {self.expected_iou:.2f}"
         return f"<Cutout {width} x {height}, {people}, {self.timings.total_ms:.0f} ms>"
 
     @property
@@ -172,9 +172,9 @@ class Cutout:
         return self.made.box
 
     @property
-    def confidence(self) -> float:
-        """0..1: how sure the network is of what it found."""
-        return self.made.confidence
+    def expected_iou(self) -> float:
+        """0..1: the intersection over union that such cut-outs had on average (``bgimage.expected``); 0.0: nobody."""
+        return self.made.expected_iou
 
     @cached_property
     def image(self) -> Image.Image:

@@ -13,6 +13,7 @@
     │   └── MissingCodec        the format needs an extra that is not installed
     ├── OptionError             an option that does not exist, or a value outside its range
     ├── NoPersonFound           asked for a person, found none
+    ├── Doubtful                asked for a good cut-out, this one may not be
     └── InternalError           a fault of this software with one photo
 
 The ``code`` travels over the wire ("too_many_pixels: 900 megapixels ..."), and ``from_message`` builds the
@@ -119,6 +120,13 @@ class NoPersonFound(BgError):
 
     code = "no_person_found"
     status = 400
+
+
+class Doubtful(BgError):
+    """The cut-out is expected to be worse than ``at_least``."""
+
+    code = "doubtful"
+    status = 422
 
 
 class InternalError(BgError):

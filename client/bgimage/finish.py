@@ -16,7 +16,8 @@ from bgimage.codec import Limits, Photo, Pixels, decode, encode
 from bgimage.compose import Box, Frame
 from bgimage.contract import Contract
 from bgimage.encode import ENCODERS, Picture
-from bgimage.errors import BgError, NoPersonFound, OptionError
+from bgimage.errors import BgError, Doubtful, NoPersonFound, OptionError
+from bgimage.expected import expected_iou
 from bgimage.geometry import crop_letterbox
 from bgimage.once import cached_property
 from bgimage.options import Options
@@ -36,8 +37,8 @@ class Finished:
     """uint8 (H, W): the alpha of the chosen people at the photo's own resolution, before cropping and placing."""
     box: Box | None
     """Left, top, right, bottom of the people in photo pixels; None where nobody was found."""
-    confidence: float
-    """Mean alpha of the people's pixels: 0.5 (a guess) to 1 (sure); 0.0 where nobody was found."""
+    expected_iou: float
+    """0..1: how good cut-outs with such an answer were on average (``bgimage.expected``); 0.0: nobody was found."""
     placed: Box | None = None
     """Left, top, right, bottom of the people in ``pixels``, after cropping, placing and scaling."""
     format: str = "png"
@@ -63,8 +64,8 @@ class Finished:
         return encode(made, format, quality=quality, icc=self.icc, exif=self.exif, dpi=self.dpi)
 
     def facts(self) -> bytes:
-        """JSON of what a caller cannot see in the picture: ``{"box": [l, t, r, b] or null, "confidence": 0..1}``."""
-        return json.dumps({"box": self.box, "confidence": round(self.confidence, 6)}).encode()
+        """JSON of what a caller cannot see in the picture: ``{"box": [l, t, r, b] or null, "expected_iou": 0..1}``."""
+        return json.dumps({"box": self.box, "expected_iou": round(self.expected_iou, 6)}).encode()
 
 
 def finish(
@@ -78,6 +79,7 @@ def finish(
 
     Raises:
         NoPersonFound: nobody found and ``options.require_person``.
+        Doubtful: the expected IoU is below ``options.at_least``.
         OptionError: an option that does not fit this photo, such as a point outside it or a background that is no
             picture.
     """
@@ -86,13 +88,14 @@ def finish(
     if options.clean:
         small = people.cleaned(small)
     small = strokes.chosen(small, photo, options)
-    sure = people.confidence(_inside(small, options.region, photo.size_hw) if options.region else small)
-    if sure == 0 or sure < options.min_confidence:
-        small, sure = np.zeros_like(small), 0.0
-        if options.require_person:
-            raise NoPersonFound(
-                "nobody was found where you asked; use another photo, point or min_confidence"
-            )
+    hoped = expected_iou(_inside(small, options.region, photo.size_hw) if options.region else small)
+    if options.require_person and hoped == 0:
+        raise NoPersonFound("nobody was found where you asked; use another photo or point")
+    if hoped < options.at_least:
+        raise Doubtful(
+            f"expected IoU {hoped:.2f}, below at_least={options.at_least:g}: look at this photo, "
+            "and mend it with keep= or remove="
+        )
     if options.colors == "srgb":
         photo = _in_srgb(photo)
     small = people.decided(small)
@@ -117,7 +120,7 @@ def finish(
         picture=picture,
         matte=matte,
         box=box,
-        confidence=sure,
+        expected_iou=hoped,
         placed=box and frame.box_in(box),
         format=options.format or _format(picture, photo),
         quality=options.quality,

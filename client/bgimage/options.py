@@ -83,8 +83,8 @@ class Options:
     """Strength of a soft shadow under the people, 0 (none) to 1."""
     require_person: bool = False
     """Raise ``NoPersonFound`` when nobody is found."""
-    min_confidence: float = 0.0
-    """0..1: below this confidence nobody counts as found."""
+    at_least: float = 0.0
+    """0..1: raise ``Doubtful`` where the expected IoU is below it, and so where nobody is found."""
     keep_metadata: bool = True
     """Keep EXIF and resolution. (The colour profile belongs to the colours and always stays.)"""
     drop_gps: bool = False
@@ -119,7 +119,7 @@ class Options:
                 raise OptionError(f"canvas={self.canvas}: each side 1..32767 pixels")
         for field, low, high in (("quality", 1, 100), ("max_pixels", 1, 1 << 31), ("scale", 0.1, 1)):
             self._in_range(field, low, high, optional=True)
-        for field in ("shadow", "min_confidence"):
+        for field in ("shadow", "at_least"):
             self._in_range(field, 0, 1, optional=False)
 
     def _set(self, field: str, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Which people of a matte are meant, and how sure the network is.
+"""Which people of a matte are meant.
 
 People are connected parts of the alpha. Parts that hang together by something narrow (hands, elbows, a shared bag) are
 taken apart at that place; people who overlap or stand shoulder to shoulder stay one part: telling them apart needs a
@@ -203,9 +203,3 @@ def _meant(alpha: Floats, labels: NDArray[np.int32], people: Any, size_hw: tuple
     whole[0], inside[0] = np.inf, 0
     numbers = {int(n) for n in np.flatnonzero(inside >= whole / 2)}
     return numbers or ({int(inside.argmax())} if inside.max() > 0 else set())
-
-
-def confidence(alpha: Floats) -> float:
-    """Mean alpha of the pixels that belong to somebody: 0.5 (a guess) to 1 (sure); 0.0 where nobody is."""
-    inside = alpha[alpha > INSIDE]
-    return float(inside.mean()) if inside.size else 0.0

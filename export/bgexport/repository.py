@@ -309,7 +309,7 @@ def _preprocess(contract: Contract, serving: Serving, names: Names, instances: i
 
 
 def _pictures() -> list[Any]:
-    """The finished picture, and JSON of what is known about it: people's box and confidence."""
+    """The finished picture, and JSON of what is known about it: people's box and the expected IoU."""
     return [_tensor(pb.ModelOutput, name, pb.TYPE_STRING, [1]) for name in ("cutout", "facts")]
 
 

@@ -812,3 +812,33 @@ def test_two_runs_over_one_folder_do_not_disturb_each_other(root, grpc_server, s
     assert [run.returncode for run in runs] == [0, 0]
     assert tree(out) == [f"{number:02}.png" for number in range(30)]
     assert all(decode((out / name).read_bytes()).size_hw == (90, 120) for name in tree(out))
+
+
+def test_a_folder_run_names_the_photos_to_look_at_the_most_doubtful_first(bgclient, tmp_path, grpc_server):
+    """The made-up network is as sure as the photo is bright."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, level in (("sure", 255), ("doubtful", 180), ("worse", 150), ("nobody", 60)):
+        Image.new("L", (96, 96), level).save(folder / f"{name}.png")
+
+    def bright(image):
+        alpha = np.zeros(image.shape[1:], np.float32)
+        alpha[40:-40, 40:-40] = image[0, 40:-40, 40:-40] / 255
+        return alpha
+
+    grpc_server.fake.network = bright
+    done = bgclient("cut", folder, tmp_path / "cut", "--json")
+    assert done.status == 0
+    named = [line for line in done.err.splitlines() if line.startswith("look at: ")]
+    assert [line.split("/")[-1].split(":")[0] for line in named] == ["worse.png", "doubtful.png"]
+    told = {Path(one["photo"]).stem: one["expected_iou"] for one in map(json.loads, done.out.splitlines())}
+    assert told["nobody"] == 0 < told["worse"] < told["doubtful"] < 0.8 < told["sure"]
+    assert f"expected IoU {told['worse']:.2f}" in named[0]
+
+
+def test_a_photo_that_may_be_cut_badly_can_be_refused(bgclient, me, tmp_path):
+    done = bgclient("cut", me, tmp_path / "out.png", "--at-least", "0.99")
+    assert done.status == 1
+    assert "doubtful: expected IoU 0." in done.err
+    assert "mend it with keep= or remove=" in done.err
+    assert not (tmp_path / "out.png").exists()

@@ -36,7 +36,7 @@ def test_cut_finds_the_person_without_a_server(twin, portrait):
     cutout = twin.do(twin.client(None).cut(portrait))
     assert cutout.timings.server == "this process"
     assert cutout.timings.sent_bytes == 0
-    assert cutout.confidence > 0.8
+    assert cutout.expected_iou > 0.8
 
 
 def test_both_places_of_finishing_are_the_same_here(twin, portrait, expected):

@@ -39,13 +39,13 @@ def column(values):
 def test_a_batch_keeps_its_order_and_other_columns_and_names_its_errors():
     batch = {"bytes": column([photo(64), b"no photo", photo(80)]), "path": column(["a", "b", "c"])}
     out = Cutter(client=fake_client)(batch)
-    assert list(out) == ["path", "cutout", "confidence", "box", "error"]
+    assert list(out) == ["path", "cutout", "expected_iou", "box", "error"]
     assert list(out["path"]) == ["a", "b", "c"]
     assert [size(data) for data in out["cutout"][[0, 2]]] == [(64, 48), (80, 48)]
     assert out["cutout"][1] == b""
     assert [bool(e) for e in out["error"]] == [False, True, False]
     assert out["error"][1].startswith("unknown_format: ")
-    assert out["confidence"].dtype == np.float32
+    assert out["expected_iou"].dtype == np.float32
     assert out["box"].shape == (3, 4)
     assert (out["box"][0] > 0).any()
     assert (out["box"][1] == 0).all()
@@ -62,7 +62,7 @@ def test_an_empty_batch_has_the_columns_too():
     out = Cutter(client=fake_client)({"bytes": column([])})
     assert {name: len(values) for name, values in out.items()} == {
         "cutout": 0,
-        "confidence": 0,
+        "expected_iou": 0,
         "box": 0,
         "error": 0,
     }
@@ -178,7 +178,7 @@ def test_two_ray_workers_cut_photos_through_the_real_server(cluster, server, exa
             pixels = np.asarray(Image.open(io.BytesIO(found[name]["cutout"]))).astype(int)
             # the network's last bits depend on the batch that a photo was in
             assert np.abs(pixels - wanted.pixels).max() <= 1, name
-            assert found[name]["confidence"] == pytest.approx(wanted.confidence, abs=1e-3)
+            assert found[name]["expected_iou"] == pytest.approx(wanted.expected_iou, abs=1e-3)
             assert tuple(found[name]["box"]) == pytest.approx(wanted.box or (0, 0, 0, 0), abs=1)
 
 

@@ -67,7 +67,7 @@ def test_both_places_of_finishing_give_the_same_pixels(twin, url, examples, name
         here = twin.do(client.cut(examples[name], format="png", **options))
         there = twin.do(client.cut(examples[name], where="server", format="png", **options))
         assert difference(here.pixels, there.pixels) <= TOLERANCE
-        assert here.confidence == pytest.approx(there.confidence, abs=1e-3)
+        assert here.expected_iou == pytest.approx(there.expected_iou, abs=1e-3)
     twin.do(client.close())
 
 

@@ -357,7 +357,7 @@ def test_a_pipe_by_its_path_is_refused_and_never_waited_for(client, tmp_path):
 def test_a_cut_out_says_what_it_is(client, photo):
     cutout = client.cut(photo)
     assert re.fullmatch(
-        r"<Cutout 120 x 90, people in \(\d+, \d+, \d+, \d+\), confidence [01]\.\d\d, \d+ ms>", repr(cutout)
+        r"<Cutout 120 x 90, people in \(\d+, \d+, \d+, \d+\), expected IoU [01]\.\d\d, \d+ ms>", repr(cutout)
     )
     nobody = Client(
         "any:1", connector=FakeServer(network=lambda image: np.zeros(image.shape[1:], np.float32))

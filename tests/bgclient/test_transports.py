@@ -349,7 +349,7 @@ def test_a_server_that_keeps_its_repository_to_itself_is_described_all_the_same(
     twin.do(client.close())
 
 
-@pytest.mark.parametrize("facts", [b"", b"{}", b"[]", b"no json", b'{"box": 7, "confidence": null}'])
+@pytest.mark.parametrize("facts", [b"", b"{}", b"[]", b"no json", b'{"box": 7, "expected_iou": null}'])
 def test_facts_that_are_nonsense_are_a_fault_of_the_server(twin, fake, photo, monkeypatch, facts):
     from bgimage.finish import Finished
 

@@ -28,7 +28,7 @@ class Rows:
 
 
 def finished(both):
-    return Finished(picture=Rows(both), matte=np.zeros((4, 4), np.uint8), box=None, confidence=0.0)
+    return Finished(picture=Rows(both), matte=np.zeros((4, 4), np.uint8), box=None, expected_iou=0.0)
 
 
 MADE_ONCE = {

@@ -26,7 +26,7 @@ VALID = [
     {"crop": True, "margin": "5% 10px"},
     {"canvas": (100, 200), "scale": 0.5, "position": (0.5, 1.0)},
     {"format": "webp", "quality": 80, "max_pixels": 250_000},
-    {"require_person": True, "min_confidence": 0.7, "drop_gps": True},
+    {"require_person": True, "at_least": 0.7, "drop_gps": True},
 ]
 
 

@@ -67,7 +67,6 @@ def test_pinholes_are_filled_and_real_gaps_are_not(one):
 def test_an_empty_matte_stays_empty():
     assert not people.cleaned(blank()).any()
     assert not people.parts(blank()).any()
-    assert people.confidence(blank()) == 0.0
     assert not people.chosen(blank(), "main", (480, 640)).any()
     assert not people.chosen(blank(), (3, 3), (480, 640)).any()
 
@@ -136,8 +135,3 @@ def test_main_prefers_the_middle_among_equals():
 def test_a_box_that_holds_no_one_whole_takes_who_is_most_in_it(one):
     assert people.chosen(one, (4 * 40, 4 * 20, 4 * 50, 4 * 40), (480, 640)).sum() == one.sum()
     assert people.chosen(one, (4 * 120, 0, 640, 480), (480, 640)).sum() == 0
-
-
-def test_confidence_is_the_mean_of_what_is_inside(one):
-    assert people.confidence(one) == 1.0
-    assert people.confidence(one * np.float32(0.8)) == pytest.approx(0.8)

@@ -11,7 +11,7 @@ from bgimage import foreground
 from bgimage.codec import decode, photo_from
 from bgimage.contract import Contract
 from bgimage.encode import encode
-from bgimage.errors import NoPersonFound, OptionError
+from bgimage.errors import Doubtful, NoPersonFound, OptionError
 from bgimage.finish import finish
 from bgimage.options import Options
 
@@ -233,18 +233,21 @@ def test_nobody_is_a_clear_answer(disc_photo):
     assert not done.matte.any()
     assert not done.pixels.any()
     assert done.box is None
-    assert done.confidence == 0.0
+    assert done.expected_iou == 0.0
     with pytest.raises(NoPersonFound, match="nobody was found"):
         finish(photo_from(disc_photo), nobody, CONTRACT, Options(require_person=True))
 
 
 def test_a_doubtful_person_can_be_refused(disc_photo, disc, answer):
-    doubtful = answer(disc) * np.float32(0.6)
-    done = finish(photo_from(disc_photo), doubtful, CONTRACT)
-    assert done.confidence == pytest.approx(0.6, abs=0.01)
-    assert finish(photo_from(disc_photo), answer(disc), CONTRACT).confidence > 0.97
-    with pytest.raises(NoPersonFound):
-        finish(photo_from(disc_photo), doubtful, CONTRACT, Options(require_person=True, min_confidence=0.8))
+    photo, doubtful = photo_from(disc_photo), answer(disc) * np.float32(0.6)
+    sure = finish(photo, answer(disc), CONTRACT).expected_iou
+    done = finish(photo, doubtful, CONTRACT)
+    assert 0 < done.expected_iou < 0.5 < 0.9 < sure
+    assert finish(photo, answer(disc), CONTRACT, Options(at_least=0.9)).expected_iou == sure
+    with pytest.raises(Doubtful, match=r"expected IoU 0\.\d\d, below at_least=0.8"):
+        finish(photo, doubtful, CONTRACT, Options(at_least=0.8))
+    with pytest.raises(Doubtful, match=r"expected IoU 0.00"):
+        finish(photo, 0 * doubtful, CONTRACT, Options(at_least=0.1))
 
 
 @pytest.fixture

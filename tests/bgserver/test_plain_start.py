@@ -166,7 +166,7 @@ def test_the_readme_s_request_by_tritonclient_is_answered_as_it_says(plain, root
     left, top, right, bottom = facts["box"]
     assert 0 <= left < right <= picture.width
     assert 0 <= top < bottom <= picture.height
-    assert facts["confidence"] > 0.9
+    assert facts["expected_iou"] > 0.9
 
 
 @pytest.mark.server

@@ -95,6 +95,7 @@ async def test_a_good_request_gets_a_picture(http, fields, format, size, kind):
     assert image.size == (size or (320, 240))
     assert (answer.headers["x-width"], answer.headers["x-height"]) == tuple(map(str, image.size))
     assert answer.headers["x-credits-charged"] == "0"
+    assert 0 < float(answer.headers["x-expected-iou"]) <= 1
     assert ("x-type" in answer.headers) == (fields.get("type_level") != "none")
 
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "recalibrate": "measure a trained network's batch statistics anew",
     "calibrate": "make a trained network decisive: sharpen its logits on the validation photos",
     "evaluate": "score a network, or any tool's alphas, on labelled photos",
+    "expected": "measure what IoU to expect of a cut-out, and check it",
     "mend": "what simulated strokes gain on the photos that a network cuts worst",
     "compare": "one table of several evaluations, or of all networks under one equal budget",
     "curves": "plot loss and scores of runs",

@@ -18,12 +18,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bgimage import codec, finish, geometry, people
+from bgimage import codec, finish
 from bgimage.options import Options
 from bgimage.strokes import Mark, Stroke
 from bgtrain import metrics
 from bgtrain.errors import DataError
-from bgtrain.evaluate import PERSON_LABELS, SMALLEST, Mean, Network, true_matte, write_json
+from bgtrain.evaluate import SMALLEST, Mean, Network, true_matte, write_json
+from bgtrain.expected import answers
 from bgtrain.shards import Row, Shards, data_folder
 
 Mask = NDArray[np.bool_]
@@ -80,15 +81,9 @@ def _paint(found: Mask, mark: Any, value: bool) -> None:
 def worst(network: Network, shards: Shards) -> dict[str, list[tuple[Row, NDArray[np.float32]]]]:
     """The worst tenth of each pool and the network's answers."""
     pools: dict[str, list[tuple[float, Row, NDArray[np.float32]]]] = defaultdict(list)
-    for row in shards.rows:
-        if row.label not in PERSON_LABELS or row.person_fraction < SMALLEST:
-            continue
-        photo = codec.decode(shards.photo(row.key), at_least=geometry.decode_side(network.contract))
-        alpha = network.network_alpha(photo)
-        small = geometry.crop_letterbox(alpha, photo.size_hw, network.contract).clip(0, 1)
-        small = people.chosen(people.cleaned(small), "subjects", photo.size_hw)
-        truth = cv2.resize(true_matte(shards, row), small.shape[::-1], interpolation=cv2.INTER_AREA)
-        pools[row.pool].append((metrics.iou(small > people.INSIDE, truth > 127), row, alpha))
+    for row, answer, _, iou in answers(network, shards, empty=False):
+        if row.person_fraction >= SMALLEST:
+            pools[row.pool].append((iou, row, answer))
     return {
         pool: [
             found[1:]

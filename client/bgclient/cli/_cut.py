@@ -102,6 +102,12 @@ def cut(
     require_person: Annotated[
         bool, typer.Option("--require-person", help="Fail where nobody is found.", rich_help_panel=_PICTURE)
     ] = False,
+    at_least: Annotated[
+        float,
+        typer.Option(
+            "--at-least", help="0 to 1: fail where the expected IoU is below it.", rich_help_panel=_PICTURE
+        ),
+    ] = 0.0,
     format: Annotated[
         str | None,
         typer.Option(
@@ -194,6 +200,7 @@ def cut(
         position=_numbers(position, float) if position[:1] in "0123456789." else position,
         shadow=shadow,
         require_person=require_person,
+        at_least=at_least,
         max_pixels=max_pixels,
         colors="srgb" if srgb else "keep",
         drop_gps=drop_gps,

@@ -25,6 +25,11 @@ from bgclient.errors import BgError, CallCancelled, InternalError, SourceError, 
 from bgclient.options import Where
 from bgclient.results import Cutout, format_of
 
+LOOK = 0.8
+"""Expected IoU below which a photo is named at the end of a run: one in five of the test photos."""
+SHOWN = 20
+"""Of those, so that a long run's last lines can be read; the most doubtful come first."""
+
 
 @dataclass(frozen=True)
 class Done:
@@ -49,7 +54,7 @@ class Done:
             fields |= {
                 "status": "cut",
                 "box": self.cutout.box,
-                "confidence": round(self.cutout.confidence, 4),
+                "expected_iou": round(self.cutout.expected_iou, 4),
                 "timings": timings,
             }
         else:
@@ -124,6 +129,8 @@ class Summary:
     nobody: int = 0
     """Of those that were cut: photos in which nobody was found."""
     skipped: int = 0
+    doubtful: list[tuple[float, str]] = dataclasses.field(default_factory=list)
+    """Expected IoU and photo of what was cut and somebody should look at (below ``LOOK``)."""
     failures: list[Done] = dataclasses.field(default_factory=list)
     stopped: bool = False
     gave_up: BgError | None = None
@@ -137,7 +144,10 @@ class Summary:
             self.skipped += 1
         else:
             self.cut += 1
-            self.nobody += done.cutout is not None and done.cutout.box is None
+            assert done.cutout is not None
+            self.nobody += done.cutout.box is None
+            if done.cutout.box is not None and done.cutout.expected_iou < LOOK:
+                self.doubtful.append((done.cutout.expected_iou, done.job.source))
 
     @property
     def status(self) -> Status:
@@ -224,6 +234,12 @@ def _tell(summary: Summary, planned: Plan, seconds: float, command: str, *, quie
         if summary.failures:
             parts.append(f"{len(summary.failures)} failed")
         say(f"{', '.join(parts)}, {seconds:.1f} s; cut-outs are in {planned.target}")
+        for expected, photo in sorted(summary.doubtful)[:SHOWN]:
+            say(f"look at: {photo}: expected IoU {expected:.2f}")
+        if len(summary.doubtful) > SHOWN:
+            say(
+                f"and at {len(summary.doubtful) - SHOWN} more below {LOOK:g}; --json has the figure of every photo"
+            )
     for failure in summary.failures:
         assert failure.error is not None
         say(f"failed: {failure.job.source}: {failure.error.message()}")

@@ -37,6 +37,8 @@ class Rendered:
     size_hw: tuple[int, int]
     box: tuple[int, int, int, int] | None
     """Left, top, right, bottom of the people in the result, pixels."""
+    expected_iou: float
+    """0..1, see ``bgimage.expected``."""
 
     def headers(self, type_level: str) -> dict[str, str]:
         """remove.bg's headers."""
@@ -50,6 +52,7 @@ class Rendered:
             "X-Foreground-Width": right - left,
             "X-Foreground-Height": bottom - top,
             "X-Credits-Charged": 0,
+            "X-Expected-IoU": f"{self.expected_iou:.3f}",
         }
         found = {name: str(value) for name, value in named.items()}
         return found if type_level == "none" else {"X-Type": "person"} | found
@@ -64,6 +67,7 @@ class Rendered:
                 "foreground_left": left,
                 "foreground_width": right - left,
                 "foreground_height": bottom - top,
+                "expected_iou": round(self.expected_iou, 3),
             }
         }
 
@@ -84,7 +88,7 @@ def render(cutout: Cutout, size_hw: tuple[int, int], wanted: Wanted, options: Op
     else:
         format, data = options.format or "png", cutout.encode()
     placed = cutout.box and frame.box_in(cutout.box)
-    return Rendered(data, _MEDIA_TYPES[format], (frame.height, frame.width), placed)
+    return Rendered(data, _MEDIA_TYPES[format], (frame.height, frame.width), placed, cutout.expected_iou)
 
 
 def wants_json(accept: str) -> bool:

@@ -66,6 +66,7 @@ _EXPOSED = (
     "X-Foreground-Width",
     "X-Foreground-Height",
     "X-Credits-Charged",
+    "X-Expected-IoU",
     "X-RateLimit-Limit",
     "X-RateLimit-Remaining",
     "X-RateLimit-Reset",

@@ -38,6 +38,8 @@ ERROR_SCHEMA: dict[str, Any] = {
     },
 }
 
+_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
+
 RESULT_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["data"],
@@ -51,6 +53,7 @@ RESULT_SCHEMA: dict[str, Any] = {
                     f"foreground_{side}": {"type": "integer", "minimum": 0}
                     for side in ("top", "left", "width", "height")
                 },
+                "expected_iou": _SHARE,
             },
         }
     },
@@ -74,6 +77,10 @@ def removebg_responses() -> dict[int | str, dict[str, Any]]:
         "X-Height": ("Height of the result, pixels.", whole),
         **{f"X-Foreground-{side}": ("The people in the result, pixels.", whole) for side in _SIDES},
         "X-Credits-Charged": ("Always 0.", whole),
+        "X-Expected-IoU": (
+            "How good cut-outs with such an answer of the network were on average, as intersection over union.",
+            _SHARE,
+        ),
     }
     picture = {"schema": {"type": "string", "format": "binary"}}
     found = {
