@@ -194,9 +194,10 @@ class BaseClient:
             (picture,) = answer.output("cutout").items()
             facts = json.loads(answer.output("facts").items()[0])
             box, expected = facts["box"] and tuple(facts["box"]), float(facts["expected_iou"])
+            dropped = tuple(map(str, facts["dropped"]))
         except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
             raise ServerFault(f"{server} answers {self._cutout!r} with nonsense: {error}") from error
-        return call.cutout(Encoded(picture, box, expected, _holds_matte(call.options)), server)
+        return call.cutout(Encoded(picture, box, expected, _holds_matte(call.options), dropped), server)
 
     def _finished_here(
         self, call: Call, source: bytes | Photo, photo: Photo, seen: Seen, server: str

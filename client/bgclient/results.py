@@ -67,6 +67,7 @@ class Encoded:
     expected_iou: float
     holds_matte: bool
     """True when the picture's alpha is the matte: not inverted, cropped, placed, or on a background."""
+    dropped: tuple[str, ...] = ()
 
     @property
     def format(self) -> str:
@@ -113,6 +114,7 @@ class Encoded:
             icc=photo.icc,
             exif=photo.exif,
             dpi=photo.dpi,
+            dropped=self.dropped,
         )
 
 
@@ -175,6 +177,11 @@ class Cutout:
     def expected_iou(self) -> float:
         """0..1: the intersection over union that such cut-outs had on average (``bgimage.expected``); 0.0: nobody."""
         return self.made.expected_iou
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """What the photo's file held besides, and the picture does not: "XMP", "C2PA", "HDR gain map"."""
+        return self.made.dropped
 
     @cached_property
     def image(self) -> Image.Image:

@@ -21,6 +21,7 @@ from PIL import Image
 
 from bgimage import colour, metadata
 from bgimage._cv import cv2
+from bgimage.dropped import dropped
 from bgimage.encode import Pixels, encode
 from bgimage.errors import (
     BatchTooLarge,
@@ -134,6 +135,8 @@ class Photo:
     """Format it came in, one of ``FORMATS``; None when made from an array."""
     size_hw: tuple[int, int] = (0, 0)
     """Full upright size, also when ``pixels`` were decoded reduced; defaults to the size of ``pixels``."""
+    dropped: tuple[str, ...] = ()
+    """What else the file held and no cut-out keeps: "XMP", "C2PA", "HDR gain map" (``bgimage.dropped``)."""
 
     def __post_init__(self) -> None:
         if self.size_hw == (0, 0):
@@ -509,6 +512,7 @@ def decode(data: bytes, limits: Limits | None = None, *, at_least: int | None = 
         dpi=metadata.dpi(header.dpi),
         format=format,
         size_hw=header.upright_hw,
+        dropped=dropped(data, format),
     )
 
 

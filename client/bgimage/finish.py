@@ -46,6 +46,8 @@ class Finished:
     icc: bytes | None = None
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None
+    dropped: tuple[str, ...] = ()
+    """What the photo's file held besides, and the picture does not: "XMP", "C2PA", "HDR gain map"."""
 
     @cached_property
     def pixels(self) -> Pixels:
@@ -64,8 +66,10 @@ class Finished:
         return encode(made, format, quality=quality, icc=self.icc, exif=self.exif, dpi=self.dpi)
 
     def facts(self) -> bytes:
-        """JSON of what a caller cannot see in the picture: ``{"box": [l, t, r, b] or null, "expected_iou": 0..1}``."""
-        return json.dumps({"box": self.box, "expected_iou": round(self.expected_iou, 6)}).encode()
+        """JSON of what a caller cannot see in the picture: ``{"box": [l, t, r, b] or null, "expected_iou": 0..1,
+        "dropped": ["XMP", ...]}``."""
+        known = {"box": self.box, "expected_iou": round(self.expected_iou, 6), "dropped": self.dropped}
+        return json.dumps(known).encode()
 
 
 def finish(
@@ -127,6 +131,7 @@ def finish(
         icc=photo.icc if len(picture.shape) == 3 else None,
         exif=metadata.kept_exif(exif, gps=False) if options.drop_gps else exif,
         dpi=photo.dpi if options.keep_metadata else None,
+        dropped=photo.dropped,
     )
 
 

@@ -55,6 +55,7 @@ class Done:
                 "status": "cut",
                 "box": self.cutout.box,
                 "expected_iou": round(self.cutout.expected_iou, 4),
+                "dropped": self.cutout.dropped,
                 "timings": timings,
             }
         else:
