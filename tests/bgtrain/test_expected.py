@@ -7,8 +7,24 @@ import numpy as np
 import pytest
 
 from bgimage import expected as product
+from bgimage.contract import Contract
 from bgserver.repository import network_file
 from bgtrain import expected
+from bgtrain.__main__ import main
+
+
+class Half:
+    """A network that sees the left half of a figure in the middle."""
+
+    contract = Contract(size_hw=(96, 96))
+
+    def network_alpha(self, photo):
+        alpha = np.zeros((96, 96), np.float32)
+        alpha[20:80, 20:48] = 1
+        return alpha
+
+    def describe(self):
+        return {"network": "half", "sha256": "", "contract": self.contract.fingerprint}
 
 
 @pytest.fixture
@@ -44,3 +60,21 @@ def test_the_committed_curve_is_that_of_the_network_that_is_served():
     curve, result = (json.loads(path.read_text()) for path in (product.CURVE, expected.RESULT))
     assert curve["sha256"] == result["sha256"] == hashlib.sha256(network_file().read_bytes()).hexdigest()
     assert result["split"] == "test"
+    assert expected.table(result) in (expected.ROOT / "docs/pixels.md").read_text()
+    assert expected.FIGURE.is_file()
+
+
+def test_the_command_writes_curve_check_and_plot(pairs, tiny_data, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib", reason="the extra 'bench' is not installed")
+    monkeypatch.setattr(expected, "Network", lambda path, threads: Half())
+    arguments = ["expected", "half.onnx", "--data", str(tiny_data), "--write"]
+    assert main(arguments) == 1, "a handful of photos is not enough"
+    assert "at least 10 are needed" in capsys.readouterr().err
+    monkeypatch.setattr(expected, "measured", lambda network, shards: pairs)
+    for module, name in ((product, "CURVE"), (expected, "RESULT"), (expected, "FIGURE")):
+        monkeypatch.setattr(module, name, tmp_path / f"{name}.png")
+    assert main(arguments) == 0
+    assert "calibration error" in capsys.readouterr().out
+    assert json.loads((tmp_path / "CURVE.png").read_text())["network"] == "half"
+    assert json.loads((tmp_path / "RESULT.png").read_text())["photos"] == len(pairs)
+    assert (tmp_path / "FIGURE.png").read_bytes().startswith(b"\x89PNG")

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from bgimage import codec, expected, geometry, people
 from bgtrain import metrics
+from bgtrain.errors import DataError
 from bgtrain.evaluate import PERSON_LABELS, Network, true_matte
 from bgtrain.shards import Row, Shards, data_folder
 
@@ -117,6 +118,23 @@ def _rank_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> f
     return float(np.corrcoef(*ranks)[0, 1])
 
 
+def table(result: dict[str, Any]) -> str:
+    """The result as Markdown: one sentence, and a row for every tenth of the photos kept."""
+    good = f"share_with_iou_{GOOD:g}"
+    lines = [
+        f"{result['photos']} photos: mean absolute error {result['mean_absolute_error']:.3f}, calibration error "
+        f"{result['calibration_error']:.3f}, rank correlation {result['rank_correlation']:.2f}.",
+        "",
+        f"| the surest photos | all with an expected IoU of | their mean IoU | of them with IoU ≥ {GOOD:g} |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {point['share']:.0%} | {point['expected_at_least']:.2f} | {point['mean_iou']:.3f} | {point[good]:.0%} |"
+        for point in result["risk_coverage"][1::2]
+    ]
+    return "\n".join(lines)
+
+
 def plot(result: dict[str, Any], path: Path) -> None:
     """Reliability and risk-coverage, side by side."""
     from matplotlib.figure import Figure
@@ -167,11 +185,15 @@ def main(argv: list[str] | None = None) -> int:
     for split in ("val", "test"):
         with Shards(data_folder(args.data), split=split) as shards:
             pairs[split] = measured(network, shards)
+        if len(pairs[split]) < BINS:
+            raise DataError(
+                f"split {split}: {len(pairs[split])} photos with somebody found; at least {BINS} are needed"
+            )
     soft, iou = fitted(pairs["val"])
     about = {name: network.describe()[name] for name in ("network", "sha256", "contract")}
     curve = {**about, "fitted_on": f"val, {len(pairs['val'])} photos", "soft_iou": soft, "iou": iou}
     result = {**about, "split": "test", **checked(pairs["test"], (soft, iou))}
-    print(json.dumps(result, indent=1))
+    print(table(result))
     if args.write:
         for path, value in ((expected.CURVE, curve), (RESULT, result)):
             path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

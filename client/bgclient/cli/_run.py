@@ -26,7 +26,7 @@ from bgclient.options import Where
 from bgclient.results import Cutout, format_of
 
 LOOK = 0.8
-"""Expected IoU below which a photo is named at the end of a run: one in five of the test photos."""
+"""Expected IoU below which a photo is named at the end of a run: one in seven of the test photos."""
 SHOWN = 20
 """Of those, so that a long run's last lines can be read; the most doubtful come first."""
 
