@@ -108,6 +108,12 @@ def _reason(server: Server) -> str:
     return "it ended"
 
 
+def wait() -> None:
+    """Until the server that ``url`` gave has ended. ``BgError``: it gave up, and why."""
+    if _server is not None:
+        _server.wait()
+
+
 def answers_at(address: str) -> bool:
     """False when the server that ``url`` once named so has given up or was stopped."""
     server = _server

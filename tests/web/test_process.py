@@ -164,7 +164,8 @@ def test_workers_whose_parent_is_killed_end_and_give_the_port_back(started, port
 
 @pytest.mark.server
 @pytest.mark.slow
-def test_workers_share_one_server_which_ends_with_them(root, port, tmp_path):
+@pytest.mark.parametrize("ended", ["command", "server"])
+def test_workers_share_one_server_and_command_and_server_end_with_each_other(ended, root, port, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(root / "client"), "NO_PROXY": "*"}
     environment.pop("BGCLIENT_URL", None)
     with (tmp_path / "log").open("wb") as log:
@@ -175,8 +176,17 @@ def test_workers_share_one_server_which_ends_with_them(root, port, tmp_path):
         until(lambda: requests.get(f"http://127.0.0.1:{port}/healthz", timeout=60).ok, 120)
         started = descendants(process.pid)
         assert list(started.values()).count("tritonserver") == 1
-        process.terminate()
-        process.wait(60)
+        if ended == "command":
+            process.terminate()
+            process.wait(60)
+        else:
+            tritonserver = next(pid for pid, name in started.items() if name == "tritonserver")
+            os.kill(processes()[tritonserver][0], signal.SIGTERM)  # its keeper
+            assert process.wait(60) == 3
+            assert (
+                b"bgclient: server_died: somebody ended its keeper (SIGTERM)"
+                in (tmp_path / "log").read_bytes()
+            )
         until(lambda: not started.keys() & processes().keys())
     finally:
         process.kill()

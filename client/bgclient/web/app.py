@@ -414,6 +414,9 @@ def serve(
 
     With several ``workers`` each process makes its own app, whose rates and concurrency are its own; they share one
     server.
+
+    Raises:
+        BgError: that server gave up. (A single process would start another.)
     """
     import uvicorn
 
@@ -421,9 +424,12 @@ def serve(
 
     settings = settings or Settings.from_environment()
     connections, backlog = room_for(settings.connections)
+    gave_up: list[BgError] = []
     if workers > 1:
         if _url(settings) is None and settings.engine == "triton":
             settings = dataclasses.replace(settings, url=embedded.url())
+            shared = threading.Thread(target=_end_with, args=(gave_up,), daemon=True, name="bgclient-shared")
+            shared.start()
         os.environ.update(settings.to_environment())  # the only way into the processes that uvicorn starts
     app: Any = "bgclient.web.app:worker_app" if workers > 1 else create_app(settings)
     uvicorn.run(
@@ -440,4 +446,16 @@ def serve(
         limit_concurrency=connections,
         backlog=backlog,
         timeout_graceful_shutdown=math.ceil(settings.drain_s),
+        timeout_worker_healthcheck=60,  # of several workers; with its 5 s a busy machine never gets one to start
     )
+    if gave_up:
+        raise gave_up[0]
+
+
+def _end_with(gave_up: list[BgError]) -> None:
+    """End this process in good order once the server that it started has given up."""
+    try:
+        embedded.wait()
+    except BgError as error:
+        gave_up.append(error)
+        os.kill(os.getpid(), signal.SIGTERM)
