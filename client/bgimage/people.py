@@ -26,8 +26,8 @@ SMALLEST = 9.0
 FAR_AWAY = 0.001
 """A part below this share of the whole picture is a speck."""
 NOBODY = 0.003
-"""Where all parts together have less than this share of the picture, nobody is there. Of 73 validation photos without people
-4 fewer are marked; of 551 with people 2 lose a cut-out, of people who cover 2 % of the photo or less."""
+"""Where all parts together have less than this share of the picture, nobody is there. Of 73 validation photos without
+people 4 fewer are marked; of 551 with people 2 lose a cut-out, of people who cover 2 % of the photo or less."""
 SOFT = 0.003
 """Half the width of the soft band along the outline, over the picture's diagonal; half as much again fades."""
 NECK = 0.45
