@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bgimage._cv import cv2
-from bgimage.matte import Floats, Matte, thrice, unit
+from bgimage.arrays import Floats, Matte, thrice, unit
 from bgimage.options import Options
 from bgimage.tiles import block_means, factor, squares
 

@@ -2,62 +2,62 @@
 
 Multi-scale blur fusion after Forte 2021 (arXiv:2006.14970): foreground and background are weighted means of their
 surroundings, corrected by what they fail to explain. Three radii instead of two, both colours corrected, weights
-squared (docs/pixels.md has the figures). The smooth means live at about 500 pixels; the correction uses every pixel.
+squared (docs/pixels.md has the figures). The smooth means live at 128, 256 and 512 pixels, the last ones along the
+outline alone; the correction uses every pixel.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bgimage._cv import cv2
 from bgimage.codec import Photo, Pixels
-from bgimage.matte import Floats, Matte, thrice, unit
+from bgimage.arrays import Floats, Matte, planes, thrice, unit
 from bgimage.tiles import MIDDLE, block_means, boxes, enlarged, factor, grown
 
-RADII = (20, 7, 2)
-"""Half widths of the windows, pixels of the means, which lie at half the size of ``photo.middle``."""
+COARSE = ((4, 5), (2, 4))
+"""Of the first means: how many pixels of ``photo.middle`` one of theirs is wide, and half the width of their windows."""
+RADIUS = 2
+"""Half the width of the last means' windows, pixels of ``photo.middle``."""
 SQUARE = 512
 """Side of the squares that are copied, pixels of the photo; colours are estimated in quarters of them."""
 
 
 @dataclass(frozen=True, eq=False)
 class SmoothColours:
-    """Local means of foreground and background colour, shrunk by ``k``, in the photo's own units."""
+    """Local means of foreground and background colour along the outline, shrunk by ``k``, in the photo's own units."""
 
     foreground: Floats
-    """float32 (h + 2, w + 2, 3), with a border of one pixel."""
+    """float32 (h + 2, w + 2, 3), with a border of one pixel; away from the outline, the photo."""
     contrast: Floats
-    """Foreground less background, likewise."""
+    """Foreground less background, likewise; away from the outline, 0."""
     k: int
 
     @classmethod
     def of(cls, photo: Photo, matte: Matte) -> SmoothColours:
         """From a photo and its matte, uint8 (H, W)."""
-        half = min(2, *photo.middle.shape[:2])
-        k = half * factor((matte.shape[0], matte.shape[1]), MIDDLE)
-        image, flat = unit(block_means(photo.middle, half)), unit(block_means(matte, k))
-        alpha = thrice(flat)
-        rest = 1 - alpha
-        inside, outside = flat * flat, (1 - flat) * (1 - flat)
-
-        def means(foreground: Floats, background: Floats, radius: int) -> tuple[Floats, Floats]:
-            return _weighted_mean(foreground, inside, radius), _weighted_mean(background, outside, radius)
-
-        foreground_mean, background_mean = means(image, image, RADII[0])
-        for radius in RADII[1:]:
-            unexplained = image - alpha * foreground_mean - rest * background_mean
-            foreground = (foreground_mean + alpha * unexplained).clip(0, 1)
-            background = (background_mean + rest * unexplained).clip(0, 1)
-            foreground_mean, background_mean = means(foreground, background, radius)
+        k = factor((matte.shape[0], matte.shape[1]), MIDDLE)
+        image, alpha = photo.middle, block_means(matte, k)
+        foreground = np.multiply(image, np.iinfo(photo.pixels.dtype).max / 255, dtype=np.float32)
+        contrast = np.zeros_like(foreground)
+        outline = cv2.dilate(cv2.inRange(alpha, 1, 254), np.ones((3, 3), np.uint8))
+        coarse = _coarse_means(image, alpha) if outline.any() else None
         depth = np.float32(np.iinfo(photo.pixels.dtype).max)
+        for area in boxes(outline, SQUARE // 4):
+            wide = tuple(slice(max(0, side.start - RADIUS), side.stop + RADIUS) for side in area)
+            inner = tuple(
+                slice(side.start - outer.start, side.stop - outer.start)
+                for side, outer in zip(area, wide, strict=True)
+            )
+            means = _means(planes(image[wide]), unit(alpha[wide]), RADIUS, [one[:, *wide] for one in coarse])
+            inside, outside = (cv2.merge(list(depth * one[:, *inner])) for one in means)
+            foreground[area], contrast[area] = inside, inside - outside
         border = (1, 1, 1, 1, cv2.BORDER_REPLICATE)
-        return cls(
-            cv2.copyMakeBorder(depth * foreground_mean, *border),
-            cv2.copyMakeBorder(depth * (foreground_mean - background_mean), *border),
-            k,
-        )
+        return cls(cv2.copyMakeBorder(foreground, *border), cv2.copyMakeBorder(contrast, *border), k)
 
     def own(self, pixels: Pixels, alpha: Matte, top: int, left: int) -> Pixels:
         """F + alpha (I - alpha F - (1 - alpha) B) = alpha I + (1 - alpha) (F + alpha (F - B)): I where alpha is 1.
@@ -82,12 +82,52 @@ class SmoothColours:
         return own
 
 
-def _weighted_mean(colours: Floats, weights: Floats, radius: int) -> Floats:
-    """Mean of ``colours`` (h, w, 3) by ``weights`` (h, w) in the window around each pixel."""
+def _coarse_means(image: NDArray[np.uint8], alpha: Matte) -> list[Floats]:
+    """Means of foreground and background over wide windows, each float32 (3, h, w) in 0..1; ``image`` is (h, w, 3)."""
+    means = None
+    for shrink, radius in COARSE:
+        small, share = planes(block_means(image, shrink)), unit(block_means(alpha, shrink))
+        means = [_doubled(one) for one in _means(small, share, radius, means)]
+    return means
+
+
+def _doubled(planes: Floats) -> Floats:
+    """float32 (3, h, w) at twice the size."""
+    return np.stack([cv2.resize(plane, None, fx=2, fy=2) for plane in planes])
+
+
+def _means(image: Floats, alpha: Floats, radius: int, wider: Sequence[Floats] | None) -> Floats:
+    """Means of foreground and background around each pixel, corrected by what wider ones do not explain.
+
+    Args:
+        image: float32 (3, h, w) in 0..1.
+        alpha: float32 (h, w) in [0, 1].
+        radius: half the width of the windows.
+        wider: both means over wider windows, float32 (3, h, w), or a little larger; None: the image stands for both.
+
+    Returns:
+        float32 (2, 3, h, w) in 0..1.
+    """
+    shares = np.stack([alpha, 1 - alpha])
+    weights = shares * shares
+    if wider is None:
+        sums = image * weights[:, None]
+    else:
+        sums = np.empty((2, *image.shape), np.float32)
+        wider = [one[:, : alpha.shape[0], : alpha.shape[1]] for one in wider]
+        unexplained = image - shares[0] * wider[0]
+        unexplained -= shares[1] * wider[1]
+        for found, share, weight, one in zip(sums, shares, weights, wider, strict=True):
+            np.multiply(share, unexplained, out=found)
+            found += one
+            np.clip(found, 0, 1, out=found)
+            found *= weight
     window = (2 * radius + 1, 2 * radius + 1)
-    mean: Floats = cv2.blur(colours * thrice(weights), window)
-    mean *= thrice(1 / (cv2.blur(weights, window) + np.float32(1e-5)))
-    return mean
+    for colours, weight in zip(sums, weights, strict=True):
+        whole = 1 / (cv2.blur(weight, window) + np.float32(1e-5))
+        for plane in colours:
+            np.multiply(cv2.blur(plane, window), whole, out=plane)
+    return sums
 
 
 class Cut:
@@ -114,23 +154,22 @@ class Cut:
         matte, pixels = self._matte[first:last], self._pixels[first:last]
         rgba = np.zeros((*matte.shape, 4), self.dtype)
         for area in boxes(matte, SQUARE):
-            alpha, colours = matte[area], pixels[area]
+            alpha, colours, out = matte[area], pixels[area], rgba[area]
             if alpha.min() == 255:
-                rgba[area] = cv2.cvtColor(colours, cv2.COLOR_RGB2RGBA)
+                cv2.cvtColor(colours, cv2.COLOR_RGB2RGBA, out)
                 continue
-            if self._smooth:
-                colours = colours.copy()
-                for y, x in boxes(cv2.inRange(alpha, 1, 254), SQUARE // 4):
+            cv2.copyTo(cv2.cvtColor(colours, cv2.COLOR_RGB2RGBA), alpha, out)
+            for y, x in boxes(cv2.inRange(alpha, 1, 254), SQUARE // 4):
+                soft, own = alpha[y, x], colours[y, x]
+                if self._smooth:
                     top, left = first + area[0].start + y.start, area[1].start + x.start
-                    own = self._smooth.own(colours[y, x], alpha[y, x], top, left)
-                    if (
-                        self._opaque is not None
-                    ):  # a pixel that is half transparent already shows no old background
-                        own = np.where(self._opaque[first:last][area][y, x][..., None], own, colours[y, x])
-                    colours[y, x] = own
-            layer = cv2.cvtColor(colours, cv2.COLOR_RGB2RGBA)
-            cv2.insertChannel(alpha if self.dtype == np.uint8 else alpha.astype(np.uint16) * 257, layer, 3)
-            rgba[area] = cv2.copyTo(layer, alpha)
+                    own = self._smooth.own(own, soft, top, left)
+                    if self._opaque is not None:  # where the photo is half transparent no old background shows
+                        opaque = self._opaque[first:last][area][y, x][..., None]
+                        own = np.where(opaque, own, colours[y, x])
+                layer = cv2.cvtColor(own, cv2.COLOR_RGB2RGBA)
+                cv2.insertChannel(soft if self.dtype == np.uint8 else soft.astype(np.uint16) * 257, layer, 3)
+                cv2.copyTo(layer, soft, out[y, x])
         return rgba
 
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from bgimage._cv import cv2
 
-MIDDLE = 1024
-"""Long side of the copy that refinement and colours work with, about, in pixels."""
+MIDDLE = 512
+"""Long side of the copy that refinement and colours work with, about, in pixels; the network's is not far from it."""
 
 
 def factor(size_hw: tuple[int, int], long_side: int) -> int:

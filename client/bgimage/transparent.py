@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bgimage._cv import cv2
 from bgimage.codec import Photo
-from bgimage.matte import Floats, thrice, unit
+from bgimage.arrays import Floats, thrice, unit
 from bgimage.tiles import MIDDLE, block_means, factor
 
 REACH = 3
