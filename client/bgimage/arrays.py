@@ -37,7 +37,10 @@ def planes(pixels: NDArray[Any]) -> Floats:
 
 def eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """uint8 as it is, uint16 rounded."""
-    return pixels if pixels.dtype == np.uint8 else np.rint(pixels / np.float32(257)).astype(np.uint8)
+    if pixels.dtype == np.uint8:
+        return pixels
+    rounded: NDArray[np.uint8] = cv2.convertScaleAbs(pixels, alpha=1 / 257)
+    return rounded
 
 
 def thrice(values: NDArray[Any]) -> NDArray[Any]:

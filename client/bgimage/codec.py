@@ -21,6 +21,7 @@ from PIL import Image
 
 from bgimage import colour, metadata
 from bgimage._cv import cv2
+from bgimage.arrays import eight_bits
 from bgimage.dropped import dropped
 from bgimage.encode import Pixels, encode
 from bgimage.errors import (
@@ -145,9 +146,9 @@ class Photo:
     @cached_property
     def middle(self) -> NDArray[np.uint8]:
         """Means of k x k blocks, k = ``tiles.factor(shape, tiles.MIDDLE)``: uint8 (h, w, 3), kept once made."""
-        shape = (self.pixels.shape[0], self.pixels.shape[1])
-        means = block_means(self.pixels, factor(shape, MIDDLE))
-        return means if means.dtype == np.uint8 else np.rint(means / np.float32(257)).astype(np.uint8)
+        pixels = eight_bits(self.pixels)  # first: a photo with 16 bits then has the matte of its 8-bit twin
+        means: NDArray[np.uint8] = block_means(pixels, factor((pixels.shape[0], pixels.shape[1]), MIDDLE))
+        return means
 
     @property
     def reduced(self) -> bool:

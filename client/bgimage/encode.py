@@ -18,6 +18,7 @@ from PIL import Image
 
 from bgimage import metadata
 from bgimage._cv import cv2
+from bgimage.arrays import eight_bits
 from bgimage.errors import OptionError
 from bgimage.ifd import LONG, RATIONAL, SHORT, UNDEFINED, Value, value, written
 
@@ -96,10 +97,8 @@ def encode(
         settings["method"] = 1  # 4, the default, takes three times as long for a few hundredths of the size
     if format == "avif":
         settings |= {"speed": 9, "max_threads": 1}
-    if pixels.dtype == np.uint16:
-        pixels = np.rint(pixels / np.float32(257)).astype(np.uint8)
     out = io.BytesIO()
-    Image.fromarray(pixels).save(out, format, **settings)
+    Image.fromarray(eight_bits(pixels)).save(out, format, **settings)
     return out.getvalue()
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bgimage import colour, compose, foreground, metadata, people, strokes, transparent
 from bgimage import matte as mattes
+from bgimage.arrays import eight_bits
 from bgimage.codec import Limits, Photo, Pixels, decode, encode
 from bgimage.compose import Box, Frame
 from bgimage.contract import Contract
@@ -159,24 +160,21 @@ def _picture(
     if options.background is None and not options.shadow and frame.keeps(shown.shape):
         return cut
     layer = frame.placed(cut[:])
-    dark = compose.shadow(layer[..., 3], options.shadow) if options.shadow else None
+    if options.shadow:
+        layer = compose.over_sheer(layer, (0, 0, 0), compose.shadow(layer[..., 3], options.shadow))
     background = options.background
     if background is None:
-        return layer if dark is None else compose.over_sheer(layer, (0, 0, 0), dark)
+        return layer
     if isinstance(background, tuple):
         *colour, opacity = background
         paint = _paint(np.array([[colour]], np.uint8), photo)
         if opacity < 255:
-            sheet = tuple(int(value) for value in paint[0, 0])
-            layer = layer if dark is None else compose.over_sheer(layer, (0, 0, 0), dark)
-            return compose.over_sheer(layer, sheet, opacity / 255)
+            return compose.over_sheer(layer, tuple(int(value) for value in paint[0, 0]), opacity / 255)
         backdrop = np.broadcast_to(paint, (frame.height, frame.width, 3))
     elif isinstance(background, str):
         backdrop = compose.blurred(photo.pixels, matte, options.blur_radius or 0, frame)
     else:
         backdrop = _paint(compose.filling(_decoded(background), (frame.height, frame.width)), photo)
-    if dark is not None:
-        layer = compose.over_sheer(layer, (0, 0, 0), dark)
     return compose.over(layer, backdrop)
 
 
@@ -191,7 +189,7 @@ def _decoded(data: bytes) -> NDArray[np.uint8]:
     if alpha is not None:
         depth = np.iinfo(pixels.dtype).max
         pixels = compose.over(np.dstack([pixels, alpha]), (depth, depth, depth))
-    pixels = _eight_bits(pixels)
+    pixels = eight_bits(pixels)
     return colour.to_srgb(pixels, picture.icc) if picture.icc else pixels
 
 
@@ -210,12 +208,8 @@ def _in_srgb(photo: Photo) -> Photo:
     """The photo in sRGB, 8 bits a channel (the colour engine has no 16-bit RGB); itself without a profile."""
     if photo.icc is None:
         return photo
-    pixels = colour.to_srgb(_eight_bits(photo.pixels), photo.icc)
+    pixels = colour.to_srgb(eight_bits(photo.pixels), photo.icc)
     return dataclasses.replace(photo, pixels=pixels, icc=None)
-
-
-def _eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    return pixels if pixels.dtype == np.uint8 else np.rint(pixels / np.float32(257)).astype(np.uint8)
 
 
 def _times(matte: NDArray[np.uint8], alpha: NDArray[Any]) -> NDArray[np.uint8]:

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bgimage._cv import cv2
-from bgimage.codec import Photo, Pixels
 from bgimage.arrays import Floats, Matte, planes, thrice, unit
+from bgimage.codec import Photo, Pixels
 from bgimage.tiles import MIDDLE, block_means, boxes, enlarged, factor, grown
 
 COARSE = ((4, 5), (2, 4))
-"""Of the first means: how many pixels of ``photo.middle`` one of theirs is wide, and half the width of their windows."""
+"""Of the first means: pixels of ``photo.middle`` in the width of one of theirs, and half the width of their windows."""
 RADIUS = 2
 """Half the width of the last means' windows, pixels of ``photo.middle``."""
 SQUARE = 512
@@ -42,11 +42,11 @@ class SmoothColours:
         """From a photo and its matte, uint8 (H, W)."""
         k = factor((matte.shape[0], matte.shape[1]), MIDDLE)
         image, alpha = photo.middle, block_means(matte, k)
-        foreground = np.multiply(image, np.iinfo(photo.pixels.dtype).max / 255, dtype=np.float32)
+        depth = np.float32(np.iinfo(photo.pixels.dtype).max)
+        foreground = np.multiply(image, depth / 255, dtype=np.float32)
         contrast = np.zeros_like(foreground)
         outline = cv2.dilate(cv2.inRange(alpha, 1, 254), np.ones((3, 3), np.uint8))
-        coarse = _coarse_means(image, alpha) if outline.any() else None
-        depth = np.float32(np.iinfo(photo.pixels.dtype).max)
+        coarse = _coarse_means(image, alpha) if outline.any() else []
         for area in boxes(outline, SQUARE // 4):
             wide = tuple(slice(max(0, side.start - RADIUS), side.stop + RADIUS) for side in area)
             inner = tuple(
@@ -84,16 +84,16 @@ class SmoothColours:
 
 def _coarse_means(image: NDArray[np.uint8], alpha: Matte) -> list[Floats]:
     """Means of foreground and background over wide windows, each float32 (3, h, w) in 0..1; ``image`` is (h, w, 3)."""
-    means = None
+    means: list[Floats] | None = None
     for shrink, radius in COARSE:
         small, share = planes(block_means(image, shrink)), unit(block_means(alpha, shrink))
         means = [_doubled(one) for one in _means(small, share, radius, means)]
-    return means
+    return means or []
 
 
-def _doubled(planes: Floats) -> Floats:
+def _doubled(colours: Floats) -> Floats:
     """float32 (3, h, w) at twice the size."""
-    return np.stack([cv2.resize(plane, None, fx=2, fy=2) for plane in planes])
+    return np.stack([cv2.resize(plane, None, fx=2, fy=2) for plane in colours])
 
 
 def _means(image: Floats, alpha: Floats, radius: int, wider: Sequence[Floats] | None) -> Floats:
@@ -109,9 +109,9 @@ def _means(image: Floats, alpha: Floats, radius: int, wider: Sequence[Floats] | 
         float32 (2, 3, h, w) in 0..1.
     """
     shares = np.stack([alpha, 1 - alpha])
-    weights = shares * shares
+    weights: Floats = shares * shares
     if wider is None:
-        sums = image * weights[:, None]
+        sums: Floats = image * weights[:, None]
     else:
         sums = np.empty((2, *image.shape), np.float32)
         wider = [one[:, : alpha.shape[0], : alpha.shape[1]] for one in wider]
@@ -164,7 +164,9 @@ class Cut:
                 if self._smooth:
                     top, left = first + area[0].start + y.start, area[1].start + x.start
                     own = self._smooth.own(own, soft, top, left)
-                    if self._opaque is not None:  # where the photo is half transparent no old background shows
+                    if (
+                        self._opaque is not None
+                    ):  # where the photo is half transparent no old background shows
                         opaque = self._opaque[first:last][area][y, x][..., None]
                         own = np.where(opaque, own, colours[y, x])
                 layer = cv2.cvtColor(own, cv2.COLOR_RGB2RGBA)

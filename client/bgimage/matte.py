@@ -133,7 +133,9 @@ def _enlarged(photo: Photo, guide: Floats, alpha: Floats) -> Matte:
     if k == 1:
         return small
     sure = cv2.compare(small, 127, cv2.CMP_GT)
-    left, top, across, down = cv2.boundingRect(sure)  # all else is 0, and memory that is not touched costs nothing
+    left, top, across, down = cv2.boundingRect(
+        sure
+    )  # all else is 0, and memory that is not touched costs nothing
     sure = np.repeat(sure[top : top + down, left : left + across], k, axis=1)[:, : width - left * k]
     blocks = np.zeros((len(small), k, width), np.uint8)
     blocks[top : top + down, :, left * k : (left + across) * k] = sure[:, None]
@@ -173,20 +175,20 @@ def linear_models(guide: Floats, alpha: Floats, mask: NDArray[np.uint8], outermo
     return models
 
 
-def _fitted(planes: Floats, window: Floats) -> Floats:
+def _fitted(channels: Floats, window: Floats) -> Floats:
     """``linear_models`` of one square; what lies less than ``2 * RADIUS`` from its border is not known.
 
     Args:
-        planes: float32 (4, h, w), red, green, blue and alpha.
+        channels: float32 (4, h, w), red, green, blue and alpha.
         window: weights of its rows, and of its columns.
 
     Returns:
         float32 (4, h, w).
     """
-    # Means of the colours, and what is left of products with red, with green and with blue: r g b a | rr rg rb ra |
-    # gg gb ga | bb ba. From 4 on the rows of a system of equations for the slopes, without what lies below its diagonal.
-    products = (planes * planes[0], planes[1:] * planes[1], planes[2:] * planes[2])
-    means = _window_means(np.concatenate([planes, *products]), window)
+    # r g b a | rr rg rb ra | gg gb ga | bb ba: means, then covariances, which are the rows of a system of equations for
+    # the slopes; it is symmetric, so what lies below its diagonal is left out.
+    products = (channels * channels[0], channels[1:] * channels[1], channels[2:] * channels[2])
+    means = _window_means(np.concatenate([channels, *products]), window)
     colours, red, green, blue = np.split(means, (4, 8, 11))
     for channel, row in enumerate((red, green, blue)):
         row -= colours[channel:] * colours[channel]
@@ -197,7 +199,7 @@ def _fitted(planes: Floats, window: Floats) -> Floats:
     np.maximum(green[0], EPSILON, out=green[0])
     blue -= green[1] / green[0] * green[1:]
     np.maximum(blue[0], EPSILON, out=blue[0])
-    models = np.empty_like(planes)
+    models = np.empty_like(channels)
     np.divide(blue[1], blue[0], out=models[2])
     np.divide(green[2] - green[1] * models[2], green[0], out=models[1])
     np.divide(red[3] - red[1] * models[1] - red[2] * models[2], red[0], out=models[0])
@@ -205,10 +207,10 @@ def _fitted(planes: Floats, window: Floats) -> Floats:
     return _window_means(models, window)
 
 
-def _window_means(planes: Floats, window: Floats) -> Floats:
+def _window_means(channels: Floats, window: Floats) -> Floats:
     """Means over windows; each is summed by itself, so they do not depend on where a square begins."""
-    means = np.empty_like(planes)
-    for plane, mean in zip(planes, means, strict=True):
+    means = np.empty_like(channels)
+    for plane, mean in zip(channels, means, strict=True):
         cv2.sepFilter2D(plane, -1, window, window, mean, borderType=cv2.BORDER_REFLECT_101)
     return means
 
@@ -233,7 +235,8 @@ def _applied_large(models: Floats, pixels: NDArray[Any], k: int) -> Matte:
     size = (models.shape[2] * k, models.shape[1] * k)
     inner = np.s_[k : k + height, k : k + width]
     large, offset = (
-        cv2.resize(one, size, interpolation=cv2.INTER_LINEAR)[inner] for one in (cv2.merge(weighted), 255 * offset)
+        cv2.resize(one, size, interpolation=cv2.INTER_LINEAR)[inner]
+        for one in (cv2.merge(weighted), 255 * offset)
     )
     explained = cv2.cvtColor(cv2.multiply(large, pixels, dtype=cv2.CV_32F), cv2.COLOR_RGB2GRAY)
     made: Matte = cv2.add(explained, offset, dtype=cv2.CV_8U)  # rounded, and cut to 0..255
@@ -247,4 +250,3 @@ _GREY = (0.299, 0.587, 0.114)
 def _square(reach: int) -> NDArray[np.uint8]:
     """The structuring element of that many pixels to every side."""
     return np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-

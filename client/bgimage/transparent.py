@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bgimage._cv import cv2
-from bgimage.codec import Photo
 from bgimage.arrays import Floats, thrice, unit
+from bgimage.codec import Photo
 from bgimage.tiles import MIDDLE, block_means, factor
 
 REACH = 3
