@@ -31,6 +31,7 @@ from bgbench.measure.composites import Composite, composites
 from bgbench.photos import SIZES_HW, photo
 from bgbench.results import Case, Result, Series
 from bgimage import foreground, heap, matte, runtimes
+from bgimage.arrays import unit as to_unit
 from bgimage.codec import Photo, decode, encode, photo_from
 from bgimage.compose import over
 from bgimage.contract import Contract
@@ -219,7 +220,7 @@ def quality(count: int = COMPOSITES) -> Iterator[Case]:
                 clock = time.process_time()
                 full = matte.refined(picture, small, edges)
                 spent = 1e3 * (time.process_time() - clock)
-                unit = matte.unit(full)
+                unit = to_unit(full)
                 note(
                     alpha,
                     edges,
@@ -248,7 +249,7 @@ def _colours(
     note(alpha, "colours: ours", colour=colour_error(clean, exact, full), ms=spent)
     note(alpha, "colours: left alone", colour=colour_error(picture.pixels, exact, full), ms=0.0)
     clock = time.process_time()
-    colours = estimate_foreground_ml(picture.pixels / 255, matte.unit(full).astype(np.float64)) * 255
+    colours = estimate_foreground_ml(picture.pixels / 255, to_unit(full).astype(np.float64)) * 255
     spent = 1e3 * (time.process_time() - clock)
     note(alpha, "colours: pymatting, multilevel", colour=colour_error(colours, exact, full), ms=spent)
 
