@@ -18,6 +18,8 @@ from typing import Any
 
 import psutil
 
+from bgimage import cpu
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = (
     "numpy", "pillow", "opencv-python-headless", "simplejpeg", "isal", "onnxruntime", "onnxruntime-gpu", "openvino",
@@ -32,7 +34,6 @@ GPU_FIELDS = (
     "clocks.sm",
     "power.limit",
 )
-_TICKS_S = os.sysconf("SC_CLK_TCK")
 
 
 def record(network: Path | None = None) -> dict[str, Any]:
@@ -59,12 +60,10 @@ def device() -> str:
 
 
 def _cpu() -> dict[str, Any]:
-    text = Path("/proc/cpuinfo").read_text()
-    facts = dict(re.findall(r"^([\w ]+?)\s*:\s*(.*)$", text, re.MULTILINE))
-    flags = set(facts.get("flags", "").split())
-    clocks = [float(value) for value in re.findall(r"^cpu MHz\s*:\s*(.*)$", text, re.MULTILINE)]
+    facts, flags = cpu.facts(), cpu.flags()
+    clocks = [core.current for core in psutil.cpu_freq(percpu=True)]
     return {
-        "model": facts.get("model name", platform.machine()),
+        "model": cpu.model(),
         "family": f"{facts.get('cpu family', '?')}.{facts.get('model', '?')}",
         "cores": len(os.sched_getaffinity(0)),
         "mhz": round(max(clocks)) if clocks else None,
@@ -105,11 +104,11 @@ def _commit() -> str | None:
 
 
 def _network(path: Path) -> dict[str, Any]:
-    from bgimage import runtimes
-    from bgimage.contract import Contract
+    import onnx
 
-    session = runtimes.onnxruntime().InferenceSession(path, providers=["CPUExecutionProvider"])
-    contract = Contract.from_json(session.get_modelmeta().custom_metadata_map["contract"])
+    from bgexport.graph import contract_of
+
+    contract = contract_of(onnx.load(path))
     content = path.read_bytes()
     return {
         "file": path.name,

@@ -1,6 +1,6 @@
 """The benchmarks' photos: a person in real JPEG bytes at 1, 12 and 48 megapixels, from a public domain picture.
 
-``skimage.data.astronaut()`` (NASA, 512 x 512) is enlarged and given the grain of a sensor, without which an enlarged
+``examples/astronaut.png`` (NASA, 512 x 512) is enlarged and given the grain of a sensor, without which an enlarged
 photo would decode and encode far faster than a real one. Its JPEG has 1.6 bits a pixel; phones write 1.5 to 3.
 """
 
@@ -12,6 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bgimage.codec import decode
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 SIZES_HW = {1: (866, 1155), 12: (3000, 4000), 48: (6000, 8000)}
 """Megapixels to height and width, 4:3."""
 GRAIN = 7.0
@@ -21,10 +24,8 @@ QUALITY = 90
 
 def photo(megapixels: int, number: int = 0) -> NDArray[np.uint8]:
     """uint8 (H, W, 3), RGB. ``number``: variants that differ in crop, mirroring and grain, always the same ones."""
-    from skimage import data
-
     height, width = SIZES_HW[megapixels]
-    source = data.astronaut()
+    source = decode((EXAMPLES / "astronaut.png").read_bytes()).pixels
     cut = 8 * (number % 8)
     tall = round((512 - cut) * height / width)  # of the picture's upper part, where the face is
     source = source[:tall, cut:][:, :: -1 if number % 2 else 1]

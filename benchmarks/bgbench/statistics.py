@@ -37,7 +37,7 @@ def summary(values: Sequence[float]) -> Summary:
     if not len(values):
         raise ValueError("a summary of no values; nothing was measured")
     array = np.asarray(values, np.float64)
-    low, high = median_interval(array)
+    low, high = median_interval(values)
 
     def percentile(share: float, least: int) -> float:
         return float(np.percentile(array, share)) if len(array) >= least else math.nan

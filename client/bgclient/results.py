@@ -94,6 +94,7 @@ class Encoded:
         """The picture in pixels. Its ``matte`` means something only where ``holds_matte``."""
         import numpy as np
 
+        from bgimage.arrays import eight_bits
         from bgimage.codec import decode
         from bgimage.finish import Finished
 
@@ -107,7 +108,7 @@ class Encoded:
             alpha = np.full(photo.size_hw, 255, np.uint8)
         return Finished(
             picture=pixels,
-            matte=(alpha // 257 if alpha.dtype == np.uint16 else alpha).astype(np.uint8),
+            matte=eight_bits(alpha),
             box=self.box,
             expected_iou=self.expected_iou,
             format=photo.format or "png",
@@ -186,13 +187,11 @@ class Cutout:
     @cached_property
     def image(self) -> Image.Image:
         """The picture as a PIL image of 8 bits a channel."""
-        import numpy as np
         from PIL import Image
 
-        pixels = self.pixels
-        return Image.fromarray(
-            pixels if pixels.dtype == np.uint8 else ((pixels + 128.0) // 257).astype(np.uint8)
-        )
+        from bgimage.arrays import eight_bits
+
+        return Image.fromarray(eight_bits(self.pixels))
 
     def encode(self, format: str | None = None, *, quality: int | None = None) -> bytes:
         """Image bytes: "png", "webp", "avif", "jpeg" or "tiff"; None: the format that the options asked for.

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bgimage import colour
+from bgimage.arrays import eight_bits
 from bgimage.errors import BrokenPhoto, UnknownFormat
 from bgimage.ifd import LONG, MAX_VALUES, SHORT, Directory, Tiff, Value, value, written
 
@@ -159,18 +160,16 @@ class Layout:
             if colours.dtype == np.uint16:
                 signed = np.rint(colours.view(np.int16) / np.float32(256)).clip(-128, 127)
                 lab = signed.astype(np.int8).view(np.uint8)
-                lab[..., 0] = np.rint(colours[..., 0] / np.float32(257))
+                lab[..., 0] = eight_bits(colours[..., 0])
             lab = lab ^ np.array([0, 128, 128], np.uint8)
             bands = [Image.fromarray(np.ascontiguousarray(lab[..., n])) for n in range(3)]
             return np.asarray(colour.lab_to_srgb(Image.merge("LAB", bands)))
         if self.photometric == 5:
-            eight = (
-                colours if colours.dtype == np.uint8 else np.rint(colours / np.float32(257)).astype(np.uint8)
-            )
-            bands = [Image.fromarray(np.ascontiguousarray(eight[..., n])) for n in range(4)]
-            inks = Image.merge("CMYK", bands)
-            inks.info["icc_profile"] = self.icc
-            return np.asarray(colour.cmyk_to_srgb(inks))
+            inks = eight_bits(colours)
+            bands = [Image.fromarray(np.ascontiguousarray(inks[..., n])) for n in range(4)]
+            image = Image.merge("CMYK", bands)
+            image.info["icc_profile"] = self.icc
+            return np.asarray(colour.cmyk_to_srgb(image))
         return np.ascontiguousarray(colours)
 
     def _levels(self, data: bytes, opened: Callable[[bytes], Any]) -> NDArray[Any]:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bgimage import runtimes
+from bgimage.cpu import flags as cpu_flags
 from bgserver.errors import EngineMissing
 from bgserver.strict import Tensor
 
@@ -86,12 +87,6 @@ def cores() -> int:
     return max(1, min(limits))
 
 
-def cpu_flags() -> set[str]:
-    """The CPU's abilities in the kernel's names."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return set(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
-
-
 _IMPORTS: dict[str, Callable[[], Any]] = {"onnxruntime": runtimes.onnxruntime, "openvino": runtimes.openvino}
 
 
@@ -121,13 +116,12 @@ def onnxruntime_engine(
         )
     if accelerator:
         providers.insert(0, provider if accelerator == "coreml" else (provider, {"device_id": device}))
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    # Spinning threads of one session slow every other process of the machine down, at no visible gain here.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.enable_mem_pattern = accelerator != "directml"  # which wants it so
-    session = ort.InferenceSession(str(model), options, providers=providers)
+    session = runtimes.session(
+        model,
+        threads=threads,
+        providers=providers,
+        enable_mem_pattern=accelerator != "directml",  # which wants it so
+    )
     if provider not in session.get_providers():  # ONNX Runtime goes on without, with a warning
         raise EngineMissing(
             f"engine {accelerator} was asked for and device {device} does not start; see the log above"

@@ -30,6 +30,7 @@ from bgexport.graph import BATCH, sha256_of, stamped
 from bgexport.limits import BATCH_MATE_DIFFERENCE, TOLERANCES
 from bgexport.photos import Picture
 from bgexport.verify import alphas, batch_mates_check, parity, parity_checks
+from bgimage import runtimes
 from bgimage.contract import Contract
 
 ACTIVATIONS = ("none", "sigmoid", "softmax", "minmax")
@@ -89,7 +90,7 @@ class Theirs:
     def read(cls, path: Path) -> Theirs:
         """Parse a contract; ``ContractDiffers`` names a key that is unknown or missing."""
         try:
-            keys = tomllib.loads(path.read_text())
+            keys: dict[str, Any] = tomllib.loads(path.read_text())
         except tomllib.TOMLDecodeError as error:
             raise ContractDiffers(f"{path}: {error}") from error
         known = {field.name for field in dataclasses.fields(cls)}
@@ -99,7 +100,9 @@ class Theirs:
             )
         if "size" not in keys:
             raise ContractDiffers(f"{path}: no size; write size = [height, width]")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in keys.items()})
+        for key, value in keys.items():
+            keys[key] = tuple(value) if isinstance(value, list) else value
+        return cls(**keys)
 
     def contract(self) -> Contract:
         """Ours, of the wrapped network. ``ContractDiffers`` says what does not fit."""
@@ -240,9 +243,7 @@ def _tensors(model: onnx.ModelProto, theirs: Theirs) -> tuple[onnx.ValueInfoProt
 
 def theirs_engine(model: Path, theirs: Theirs) -> Run:
     """Their file in ONNX Runtime, a photo at a time, what the contract says computed outside of it: the reference."""
-    from bgimage import runtimes
-
-    session = runtimes.onnxruntime().InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    session = runtimes.session(model)
     feed, fetch = _tensors(onnx.load(model, load_external_data=False), theirs)
     mean, std = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in (theirs.mean, theirs.std))
     kind = helper.tensor_dtype_to_np_dtype(feed.type.tensor_type.elem_type)

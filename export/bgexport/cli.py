@@ -220,11 +220,12 @@ def plan(
     from bgexport.plan import PlanOptions, installed_builder, write_plan
     from bgexport.repository import Serving
     from bgserver import plans
+    from bgserver.errors import PlanRefused
 
     if if_needed and out.exists():
         try:
             plans.check(out, plans.Machine.here(), onnx=model)
-        except plans.PlanRefused as error:
+        except PlanRefused as error:
             print(f"building again: {error}", file=sys.stderr)
         else:
             print(f"{out}: fits this machine")

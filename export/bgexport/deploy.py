@@ -27,7 +27,8 @@ from bgexport.graph import contract_of, sha256_of
 from bgexport.repository import ONNX_NETWORK, TRT_NETWORK, Serving, write
 from bgimage.errors import BgError
 from bgserver import find_tritonserver, model_repository
-from bgserver.plans import Machine, PlanRefused, check, record_path
+from bgserver.errors import PlanRefused
+from bgserver.plans import Machine, check, record_path
 from bgserver.versions import OLDEST, Version, of
 
 

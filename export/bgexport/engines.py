@@ -29,7 +29,7 @@ Run = Callable[[NDArray[np.uint8]], Alpha]
 THREADS = len(os.sched_getaffinity(0))
 """Of one engine: as many as this process may use."""
 
-CPU_ENGINES = {
+CPU_ENGINES: dict[str, Callable[..., served.Engine]] = {
     "ONNX Runtime": served.onnxruntime_engine,
     "OpenVINO": served.openvino_engine,
 }
@@ -78,11 +78,8 @@ def cpu_engine(name: str, model: Path, *, threads: int = THREADS) -> Run:
 
 def _emulation(model: Path) -> Run:
     """ONNX Runtime, node by node: quantise, dequantise, convolve in FP32. Slow; what an INT8 GPU computes."""
-    onnxruntime = runtimes.onnxruntime()
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    as_written = runtimes.onnxruntime().GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = runtimes.session(model, graph_optimization_level=as_written)
     feed = session.get_inputs()[0].name
 
     def run(images: NDArray[np.uint8]) -> Alpha:

@@ -138,11 +138,12 @@ class Serving:
     def read(cls, path: Path = SERVING) -> Serving:
         """Parse the file; ``KeyError`` or ``TypeError`` names a missing or an unknown knob."""
         knobs = tomllib.loads(path.read_text())
+        instances: dict[str, Any] = {kind: Instances(**counts) for kind, counts in knobs["instances"].items()}
         return cls(
             **knobs["network"],
             max_photos=knobs["photos"]["max_batch_size"],
             max_inflight=knobs["photos"]["max_inflight"],
-            **{kind: Instances(**counts) for kind, counts in knobs["instances"].items()},
+            **instances,
         )
 
     @property

@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("skimage")
-
 from bgbench import photos
 from bgimage.codec import decode, probe
 

@@ -59,7 +59,7 @@ def test_the_file_says_what_it_is(model: onnx.ModelProto, contract: Contract) ->
 
 def test_a_dynamic_size_takes_every_multiple_of_the_stride(checkpoint: Checkpoint) -> None:
     model = release.onnx_bytes(checkpoint, dynamic_size=True)
-    session = runtimes.onnxruntime().InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = runtimes.session(model)
     for height, width in ((64, 64), (96, 160)):
         image = np.random.default_rng(0).integers(0, 256, (2, 3, height, width), dtype=np.uint8)
         expected = torch_engine(checkpoint.model(), checkpoint.contract)(image)

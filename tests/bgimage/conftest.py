@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bgimage.codec import decode
 from bgimage.contract import Contract
 from bgimage.geometry import Letterbox
 
@@ -15,6 +16,12 @@ RED, GREEN, BLUE, GREY = (254, 0, 0), (0, 255, 0), (0, 0, 255), (90, 90, 90)
 @pytest.fixture(scope="session")
 def contract():
     return Contract()
+
+
+@pytest.fixture
+def astronaut(root):
+    """uint8 (512, 512, 3), RGB: a real photo of one person."""
+    return decode((root / "examples/astronaut.png").read_bytes()).pixels
 
 
 @pytest.fixture(scope="session")

@@ -63,10 +63,8 @@ def test_a_strided_array_is_encoded_like_its_copy():
 
 
 @pytest.mark.parametrize("format", ENCODERS)
-def test_profile_exif_and_resolution_are_written(format):
-    from skimage.data import astronaut
-
-    data = encode(astronaut(), format, icc=PROFILE, exif=EXIF.tobytes(), dpi=(300.0, 150.0))
+def test_profile_exif_and_resolution_are_written(format, astronaut):
+    data = encode(astronaut, format, icc=PROFILE, exif=EXIF.tobytes(), dpi=(300.0, 150.0))
     image = Image.open(io.BytesIO(data))
     assert image.format == format.upper()
     assert image.info["icc_profile"] == PROFILE
@@ -84,11 +82,9 @@ def test_lossy_formats_keep_alpha(format):
     assert np.abs(photo.pixels[24:40, 24:40].astype(int) - (200, 100, 50)).max() <= 6
 
 
-def test_lower_quality_is_smaller():
-    from skimage.data import astronaut
-
+def test_lower_quality_is_smaller(astronaut):
     for format in ("jpeg", "webp", "avif"):
-        assert len(encode(astronaut(), format, quality=30)) < len(encode(astronaut(), format, quality=90)) / 2
+        assert len(encode(astronaut, format, quality=30)) < len(encode(astronaut, format, quality=90)) / 2
 
 
 def test_sixteen_bits_are_rounded_where_the_format_has_eight():
@@ -105,10 +101,8 @@ def test_what_a_format_cannot_hold_is_refused_with_a_way_out():
         encode(np.zeros((1, 16_384, 3), np.uint8), "webp")
 
 
-def test_a_cut_out_photo_packs_nearly_as_well_as_with_pillow():
-    from skimage.data import astronaut
-
-    rgba = np.dstack([astronaut(), np.full((512, 512), 255, np.uint8)])
+def test_a_cut_out_photo_packs_nearly_as_well_as_with_pillow(astronaut):
+    rgba = np.dstack([astronaut, np.full((512, 512), 255, np.uint8)])
     rgba[:, :200] = 0
     slow = io.BytesIO()
     Image.fromarray(rgba).save(slow, "PNG")

@@ -79,10 +79,8 @@ def test_sixteen_bits_and_transparency_reach_the_network_as_eight_opaque_bits():
     assert set(np.unique(network_input(clear, CONTRACT))) == {CONTRACT.pad_value}
 
 
-def test_a_reduced_jpeg_gives_nearly_the_same_input(saved):
-    from skimage.data import astronaut
-
-    large = np.repeat(np.repeat(astronaut(), 3, axis=0), 3, axis=1)
+def test_a_reduced_jpeg_gives_nearly_the_same_input(saved, astronaut):
+    large = np.repeat(np.repeat(astronaut, 3, axis=0), 3, axis=1)
     data = saved(large, "JPEG", quality=95)
     whole, reduced = decode(data), decode(data, at_least=640)
     assert reduced.reduced

@@ -18,7 +18,6 @@ COMMANDS = {
     "expected": "measure what IoU to expect of a cut-out, and check it",
     "mend": "what simulated strokes gain on the photos that a network cuts worst",
     "compare": "one table of several evaluations, or of all networks under one equal budget",
-    "curves": "plot loss and scores of runs",
     "distill": "label photos with a network, to teach another one",
     "relabel": "let a teacher draw the outlines that polygons only sketch",
     "coco": "filter COCO to people worth cutting out",

@@ -40,6 +40,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if not 0 <= arguments.share <= 1:
         parser.error(f"--share {arguments.share}: from 0 (ONE alone) to 1 (OTHER alone)")
-    both = (checkpoint.load(path) for path in (arguments.one, arguments.other))
-    average(*both, arguments.share).save(arguments.out)
+    one, other = checkpoint.load(arguments.one), checkpoint.load(arguments.other)
+    average(one, other, arguments.share).save(arguments.out)
     return 0

@@ -57,9 +57,10 @@ class FCN(nn.Module):
             nn.Conv2d(fc, classes, 1),
         )
         depths = {32: (), 16: (3,), 8: (3, 2)}[finest]  # pool4, then pool3
-        self.skips = nn.ModuleDict({str(i): nn.Conv2d(VGG16[i][-1], classes, 1) for i in depths})
+        skips = {str(i): nn.Conv2d(VGG16[i][-1], classes, 1) for i in depths}
+        self.skips = nn.ModuleDict(skips)
         self.apply(_he_uniform)
-        for skip in self.skips.values():  # the paper adds the finer streams with zero weight at first
+        for skip in skips.values():  # the paper adds the finer streams with zero weight at first
             nn.init.zeros_(skip.weight)
 
     def forward(self, x: Tensor) -> Tensor:

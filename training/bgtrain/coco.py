@@ -30,11 +30,12 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 
 from bgimage import codec
+from bgimage.arrays import eight_bits
 from bgimage.errors import PhotoError
 from bgtrain import polygons
 from bgtrain.convert import as_sample
 from bgtrain.errors import BrokenData, DataError, MissingData, existing
-from bgtrain.readers import Example, Skipped, as_matte, eight_bit, turned
+from bgtrain.readers import Example, Skipped, as_matte, turned
 from bgtrain.shards import INDEX, Sample, Shards, place_of, split_of, write_shards
 
 Mask = NDArray[np.bool_]
@@ -306,7 +307,7 @@ class CocoPeople:
             except PhotoError as error:
                 self.skipped.append(Skipped(file_name, error.message()))
                 continue
-            pixels = eight_bit(photo.pixels)
+            pixels = eight_bits(photo.pixels)
             if pixels.shape[:2] != size_of(candidate.image):
                 self.skipped.append(
                     Skipped(file_name, f"{pixels.shape[:2]} pixels, annotated {size_of(candidate.image)}")
@@ -404,9 +405,10 @@ def main(argv: list[str] | None = None) -> int:
         animals=args.animals,
         seed=args.seed,
     )
-    published = args.folder / "annotations" if args.folder is not None else None
-    instances = args.annotations or published / f"instances_{args.set}.json"
-    keypoints = published / f"person_keypoints_{args.set}.json" if published is not None else None
+    instances, keypoints = args.annotations, None
+    if args.folder is not None:
+        instances = instances or args.folder / "annotations" / f"instances_{args.set}.json"
+        keypoints = args.folder / "annotations" / f"person_keypoints_{args.set}.json"
     annotations = Annotations(instances, keypoints)
     if args.out is None:
         print(step_table(filter_photos(annotations, settings)[1]))

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bgimage import cpu
 from bgtrain import networks, pretrained
 from bgtrain.data import Crops
 from bgtrain.recalibrate import crop_batches, recalibrate
@@ -109,20 +109,13 @@ def scores(test: Validation, alpha: Tensor) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """What the time was spent on."""
-    cpu = next(
-        (line for line in _lines("/proc/cpuinfo") if line.startswith("model name")), platform.machine()
-    )
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
-        "cpu": cpu.rpartition(": ")[2],
+        "cpu": cpu.model(),
         "gpu": gpu,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if Path(path).exists() else []
 
 
 def train_equally(
@@ -147,7 +140,7 @@ def train_equally(
         crops, test = loaded
         trainer = TimedTrainer(recipe, out.parent / "none", root, place, workers, None, loaded=loaded)
         entry = trainer.train_for(60 * budget.minutes, clock(place.device))
-        model = trainer.average.model
+        model = trainer.averaged
         settling = crop_batches(crops, recipe.contract, SETTLING_CROPS)
         recalibrate(model, (batch.to(place.device) for batch in settling))
         shape = networks.build(name)

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bgimage import codec, finish, geometry, runtimes
+from bgimage.arrays import eight_bits
 from bgimage.contract import Contract
 from bgimage.options import Options
 from bgtrain import metrics, sheets
@@ -89,13 +90,7 @@ class Network:
 
 
 def _onnx(path: Path, threads: int) -> tuple[Contract, Callable[[NDArray[np.uint8]], Alpha]]:
-    onnxruntime = runtimes.onnxruntime()
-
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = threads
-    # waiting threads would take the cores that everything else needs
-    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+    session = runtimes.session(path, threads=threads)
     text = session.get_modelmeta().custom_metadata_map.get("contract")
     if text is None:
         raise BrokenData(f"{path} carries no contract in its metadata; export it with python -m bgexport")
@@ -411,7 +406,7 @@ def worst_sheet(
     ]
     for one in sorted(shown, key=lambda one: -one.badness)[:count]:
         data = shards.photo(one.key)
-        photo = codec.decode(data).pixels
+        photo = eight_bits(codec.decode(data).pixels)
         alpha, truth = matter.alpha(one.key, data), as_alpha(true_matte(shards, rows[one.key]))
         panels = [photo, sheets.on_colour(photo, alpha), sheets.errors_on(photo, alpha, truth)]
         score = (

@@ -34,7 +34,7 @@ def contact_sheet(
         photo = _decoded(shards, row)
         matte = shards.matte(row.key)
         if matte is not None and row.label not in ("empty", "none"):
-            tinted = sheets.on_colour(photo, np.asarray(matte, np.float32) / 255)
+            tinted = sheets.on_colour(photo, np.asarray(matte, np.float32) / np.float32(255))
             photo = cv2.addWeighted(photo, 0.35, tinted, 0.65, 0)
         title = f"{row.key[-16:]} {row.person_fraction:.0%}"
         cells.append(sheets.titled(sheets.fitted(photo, side), title))

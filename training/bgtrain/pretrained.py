@@ -170,7 +170,7 @@ def build(name: str, classes: int = 1) -> LiteTiramisu:
     return LiteTiramisu(LITE[name], classes)
 
 
-def load_imagenet(encoder: LiteEncoder, mean: Sequence[float], std: Sequence[float]) -> None:
+def load_imagenet(encoder: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
     """Fill ``encoder`` with the package's ImageNet weights, for photos normalised by ``mean`` and ``std`` (0..1).
 
     ``MissingData`` says what to install where the package is missing.

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from bgimage import codec
+from bgimage.arrays import eight_bits
 from bgimage.errors import PhotoError
 from bgtrain.errors import BrokenData, DataError, MissingData, existing
 
@@ -105,7 +106,7 @@ class Reader(ABC):
             except PhotoError as error:
                 self.skipped.append(Skipped(str(entry.photo), error.message()))
                 continue
-            pixels = eight_bit(photo.pixels)
+            pixels = eight_bits(photo.pixels)
             matte, ignore, persons = self._decide(entry)
             if matte.shape != pixels.shape[:2]:
                 raise BrokenData(
@@ -291,11 +292,6 @@ def listed_splits(folder: Path) -> dict[str, str]:
 def as_matte(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """uint8 (H, W), 0 or 255."""
     return np.where(mask, np.uint8(255), np.uint8(0))
-
-
-def eight_bit(pixels: codec.Pixels) -> NDArray[np.uint8]:
-    """uint8 of uint8 or uint16."""
-    return (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else np.asarray(pixels, np.uint8)
 
 
 def turned(jpeg: bytes) -> bool:

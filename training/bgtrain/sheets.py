@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bgimage.compose import over
 from bgtrain.errors import BrokenData
 from bgtrain.metrics import Alpha, mask_of
 
@@ -34,8 +35,7 @@ def fitted(picture: Picture, side: int) -> Picture:
 
 def on_colour(photo: Picture, alpha: Alpha, colour: tuple[int, int, int] = GREEN) -> Picture:
     """The photo's people over a plain colour."""
-    share, paint = alpha[..., None], np.array(colour, np.float32)
-    return (paint + share * (photo - paint) + 0.5).astype(np.uint8)
+    return over(np.dstack([photo, np.rint(alpha * 255).astype(np.uint8)]), colour)
 
 
 def errors_on(photo: Picture, alpha: Alpha, truth: Alpha) -> Picture:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 
 @dataclass(frozen=True)
@@ -438,21 +439,9 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def multiply_accumulates(model: nn.Module, size_hw: Sequence[int]) -> int:
-    """Multiply-accumulate operations of all convolutions for one image of ``size_hw``."""
-    total = 0
-
-    def count(module: nn.Module, _: object, output: Tensor) -> None:
-        nonlocal total
-        if isinstance(module, nn.ConvTranspose2d):  # each input pixel touches every weight once
-            total += module.weight.numel() * output[0, 0].numel() // (module.stride[0] * module.stride[1])
-        elif isinstance(module, nn.Conv2d):
-            total += module.weight.numel() * output[0, 0].numel()
-
-    hooks = [m.register_forward_hook(count) for m in model.modules()]
+    """Multiply-accumulate operations of all convolutions and matrix products for one image of ``size_hw``."""
     training = model.training
-    with torch.no_grad():
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.eval()(torch.zeros(1, 3, *size_hw))
     model.train(training)
-    for hook in hooks:
-        hook.remove()
-    return total
+    return counter.get_total_flops() // 2

@@ -10,13 +10,12 @@ A killed run goes on with the same command. ``OUT`` holds ``log.jsonl``, ``last.
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,11 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
+from bgimage import cpu
 from bgimage.geometry import network_input
-from bgtrain import checkpoint, metrics, modnet, networks, pretrained
+from bgtrain import checkpoint, metrics, modnet, networks, pretrained, sheets
 from bgtrain import recipe as recipes
 from bgtrain.data import Crops, StepSampler, load_split
 from bgtrain.losses import matting_loss, segmentation_loss
@@ -115,27 +116,25 @@ def computes_bf16(device: torch.device) -> bool:
     """Whether bf16 is computed in hardware (on a CPU without it, it is ten times slower than float32)."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
-    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()) and (
-        "avx512_bf16" in Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else False
-    )
+    return bool(torch.backends.mkldnn.is_available() and "avx512_bf16" in cpu.flags())
 
 
-class Average:
-    """Exponential moving average of weights and running statistics."""
+def moving_average(model: nn.Module, decay: float, steps: int = 0) -> AveragedModel:
+    """Exponential moving average of weights and running statistics, in eval mode, of which ``steps`` are done.
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+    It moves faster in the first steps, so that the fresh weights are forgotten.
+    """
 
-    @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        """Move towards ``model``; faster in the first steps, so that the fresh weights are forgotten."""
-        share = 1 - min(self.decay, (1 + step) / (10 + step))
-        for mine, theirs in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
-            if mine.is_floating_point():
-                mine.lerp_(theirs, share)
-            else:
-                mine.copy_(theirs)
+    def move(mine: Any, theirs: Any, step: Tensor | int) -> None:
+        """Tensors of one kind, in place."""
+        if mine[0].is_floating_point():
+            torch._foreach_lerp_(mine, theirs, 1 - min(decay, (1 + int(step)) / (10 + int(step))))
+        else:  # counters
+            torch._foreach_copy_(mine, theirs)
+
+    average = AveragedModel(model, multi_avg_fn=move, use_buffers=True).eval().requires_grad_(False)
+    average.n_averaged.fill_(steps)
+    return average
 
 
 class Validation:
@@ -203,10 +202,8 @@ class Validation:
             tiles = []
             for i in [i for i, p in enumerate(self.pools) if p == pool][:each]:
                 photo = self.images[i].permute(1, 2, 0).numpy()
-                for matte in (alpha[i, 0].numpy(), self.mattes[i, 0].numpy() / 255):
-                    on_green = photo * matte[..., None] + np.array([40, 160, 60]) * (1 - matte[..., None])
-                    tiles.append(on_green.astype(np.uint8))
-                tiles.insert(-2, photo)
+                mattes = (alpha[i, 0].numpy(), (self.mattes[i, 0] / 255).numpy())
+                tiles += [photo, *(sheets.on_colour(photo, matte) for matte in mattes)]
             tiles += [np.zeros_like(tiles[0])] * (3 * each - len(tiles))
             rows.append(np.hstack([cv2.resize(t, (160, 160), interpolation=cv2.INTER_AREA) for t in tiles]))
         return np.vstack(rows)
@@ -239,24 +236,30 @@ class Trainer:
     ) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.out, self.root, self.place, self.workers = recipe, out, root, place, workers
-        self.model = networks.build(recipe.network).to(place.device, memory_format=torch.channels_last)
+        self.model = networks.build(recipe.network).to(place.device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out
         if recipe.imagenet:
-            pretrained.load_imagenet(self.model.encoder, recipe.contract.mean, recipe.contract.std)
+            pretrained.load_imagenet(
+                self.model.get_submodule("encoder"), recipe.contract.mean, recipe.contract.std
+            )
         if recipe.modnet:
-            modnet.load_modnet(self.model.encoder)
+            modnet.load_modnet(self.model.get_submodule("encoder"))
         self.step = self.best_step = 0
         self.best = -1.0
         if start is not None and not (out / "last.pt").exists():
             self.model.load_state_dict(checkpoint.load(start).model().state_dict())
         self.optimizer = make_optimizer(self.model, recipe.optimizer)
-        self.average = Average(self.model, recipe.optimizer.ema)
-        if (out / "last.pt").exists():
-            self._resume(checkpoint.load(out / "last.pt"))
+        last = checkpoint.load(out / "last.pt") if (out / "last.pt").exists() else None
+        if last is not None:
+            self._resume(last)
+        self.average = moving_average(self.model, recipe.optimizer.ema, self.step)
+        if last is not None:
+            self.averaged.load_state_dict(last.weights)
         self.parallel: nn.Module = self.model
         if place.world > 1:
             self.parallel = DistributedDataParallel(self.model, broadcast_buffers=not recipe.freeze_batchnorm)
         if compiler:
-            self.parallel = torch.compile(self.parallel, backend=compiler)
+            self.parallel.compile(backend=compiler)
         self.validation: Validation | None = None
         if loaded is not None:
             self.crops, self.validation = loaded
@@ -272,8 +275,12 @@ class Trainer:
         assert last.resume is not None
         self.model.load_state_dict(last.resume["model"])
         self.optimizer.load_state_dict(last.resume["optimizer"])
-        self.average.model.load_state_dict(last.weights)
         self.step, self.best, self.best_step = (last.resume[k] for k in ("step", "best", "best_step"))
+
+    @property
+    def averaged(self) -> nn.Module:
+        """The averaged network, which is validated and published."""
+        return self.average.module
 
     def snapshot(self, metrics: dict[str, float], *, resumable: bool) -> checkpoint.Checkpoint:
         """The averaged network as a checkpoint."""
@@ -285,7 +292,7 @@ class Trainer:
             "best": self.best,
             "best_step": self.best_step,
         }
-        weights = {k: v.cpu().contiguous() for k, v in self.average.model.state_dict().items()}
+        weights = {k: v.cpu().contiguous() for k, v in self.averaged.state_dict().items()}
         recorded = json.loads(json.dumps(recipe.to_dict()))
         return checkpoint.Checkpoint(
             recipe.network, recipe.contract, recorded, metrics, weights, resume if resumable else None
@@ -327,8 +334,7 @@ class Trainer:
         for part in range(phase.accumulate):
             x = normalise(parts["image"][part], self.recipe.contract.mean, self.recipe.contract.std)
             last = part == phase.accumulate - 1
-            hold = nullcontext() if last or self.place.world == 1 else self.parallel.no_sync()
-            with hold:
+            with self._no_sync() if not last else nullcontext():
                 with self.autocast:
                     logits = self.parallel(x.contiguous(memory_format=torch.channels_last))
                 target, weight, segment_weight = (
@@ -348,13 +354,19 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.average.update(self.model, self.step)
+        self.average.update_parameters(self.model)
         return total
+
+    def _no_sync(self) -> AbstractContextManager[None]:
+        """Within, gradients are summed in each process alone."""
+        return (
+            self.parallel.no_sync() if isinstance(self.parallel, DistributedDataParallel) else nullcontext()
+        )
 
     def validate(self) -> dict[str, float]:
         """Score the averaged network; keep it as ``best.pt`` if it is the best so far."""
         assert self.validation is not None
-        alpha = self.validation.predict(self.average.model, self.place.device)
+        alpha = self.validation.predict(self.averaged, self.place.device)
         scores = self.validation.scores(alpha)
         cv2.imwrite(str(self.out / f"step-{self.step:06d}.png"), self.validation.sheet(alpha)[..., ::-1])
         if scores["score"] > self.best:

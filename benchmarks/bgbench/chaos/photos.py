@@ -6,7 +6,7 @@ import hashlib
 import struct
 import zlib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -28,7 +28,7 @@ class Job:
 
     name: str
     data: bytes = field(repr=False)
-    where: str = "server"
+    where: Literal["client", "server"] = "server"
     refusal: str | None = None
     """Code of the error that is the right answer; None: a cut-out is."""
 

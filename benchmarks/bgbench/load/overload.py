@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -171,7 +172,7 @@ def _throughput(done_s: list[float | None], seconds: float) -> float:
 
 def _case(
     scenario: str,
-    setting: dict[str, object],
+    setting: dict[str, Any],
     front: Front,
     latencies_ms: list[float],
     throughput: float,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bgbench import environment
+from bgtrain.shards import data_folder
 
 ENLARGE = 3
 """The labelled photos are small (0.2 megapixels); they are enlarged before edges are drawn at the final resolution."""
@@ -34,12 +33,6 @@ class Composite:
     """float32 (H, W, 3) in 0..255, known everywhere."""
 
 
-def data_root() -> Path:
-    """Folder of the training photos: ``BGCLIENT_DATA``, else beside the checkout."""
-    default = environment.ROOT / ".." / "shared" / "data"
-    return Path(os.environ.get("BGCLIENT_DATA", default)).resolve()
-
-
 def _members(root: Path, pool: str, suffixes: tuple[str, ...]) -> Iterator[tuple[str, list[bytes]]]:
     """Key and files of the pool's test photos, in the order of the index."""
     with (root / "index.csv").open(newline="") as table:
@@ -56,7 +49,7 @@ def _rgb(data: bytes) -> NDArray[np.uint8]:
 
 def composites(count: int, root: Path | None = None) -> Iterator[Composite]:
     """``count`` composites, always the same ones."""
-    root = root or data_root()
+    root = data_folder(root)
     scenes = [_rgb(files[0]) for _, files in _members(root, "bg_scenes", (".jpg",))]
     people = _members(root, "ccp", (".jpg", ".png"))
     for number, (key, (photo, label)) in zip(range(count), people, strict=False):

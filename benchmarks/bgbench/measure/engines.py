@@ -20,7 +20,7 @@ from bgexport.engines import BF16, EMULATION, Run, cpu_engine, engines_for, torc
 from bgexport.limits import MAX_IOU_LOSS
 from bgexport.photos import Picture, stack
 from bgexport.verify import alphas, mean_iou, parity
-from bgserver.engines import cpu_flags
+from bgimage import cpu
 from bgtrain.checkpoint import Checkpoint
 
 BATCHES = (1, 8)
@@ -60,7 +60,7 @@ def measure(
     runs: dict[tuple[str, str], Run] = {}
     for kind, path in files.items():
         engines = {name: cpu_engine(name, path) for name in engines_for(kind)}
-        if kind == "fp32" and cpu_flags() & {"avx512_bf16", "amx_bf16"}:
+        if kind == "fp32" and cpu.flags() & {"avx512_bf16", "amx_bf16"}:
             engines[BF16] = cpu_engine(BF16, path)
         for name, run in engines.items():
             found = alphas(run, pictures)
@@ -92,8 +92,8 @@ def measure(
                 run(images)
                 took = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - busy}
                 for clock, seconds in took.items():
-                    series = timed[key].setdefault(f"{clock}, batch {batch}", Series(unit="ms", values=[]))
-                    (series.values if number else series.warm_up).append(seconds * 1e3)
+                    taken = timed[key].setdefault(f"{clock}, batch {batch}", Series(unit="ms", values=[]))
+                    (taken.values if number else taken.warm_up).append(seconds * 1e3)
     result.environment["load_1min_after"] = environment.record()["load_1min_before"]
     result.seconds = time.monotonic() - started
     return result

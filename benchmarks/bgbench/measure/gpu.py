@@ -121,7 +121,8 @@ def _runner(bench: Bench, name: str, net: torch.nn.Module, mode: str, precision:
     if mode == "ONNX Runtime CUDA":
         return _onnxruntime(bench, name, precision, batch)
     kind = {"FP32": torch.float32, "FP16": torch.float16, "BF16": torch.bfloat16}[precision]
-    placed = net.to("cuda", kind, memory_format=torch.channels_last)
+    placed = net.to("cuda", kind)
+    placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out
     image = torch.zeros(batch, 3, height, width, device="cuda", dtype=kind).to(
         memory_format=torch.channels_last
     )
@@ -168,7 +169,7 @@ def _onnxruntime(bench: Bench, name: str, precision: str, batch: int) -> Run:
     if precision == "FP16":
         model = fp16(model)
     provider = ("CUDAExecutionProvider", {"use_tf32": "0"})
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=[provider])
+    session = runtimes.session(model.SerializeToString(), providers=[provider])
     if session.get_providers()[0] != "CUDAExecutionProvider":
         raise ToolMissing(
             "ONNX Runtime's CUDA provider did not start; its CUDA or cuDNN does not fit the driver"

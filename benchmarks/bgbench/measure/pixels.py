@@ -28,14 +28,15 @@ from PIL import Image
 
 from bgbench import command, environment
 from bgbench.measure.composites import Composite, composites
-from bgbench.photos import SIZES_HW, photo
+from bgbench.photos import EXAMPLES, SIZES_HW, photo
 from bgbench.results import Case, Result, Series
-from bgimage import foreground, heap, matte, runtimes
+from bgimage import foreground, heap, matte
 from bgimage.arrays import unit as to_unit
 from bgimage.codec import Photo, decode, encode, photo_from
 from bgimage.compose import over
-from bgimage.contract import Contract
-from bgimage.geometry import Letterbox, crop_letterbox, network_input
+from bgimage.geometry import Letterbox, crop_letterbox
+from bgtrain import metrics
+from bgtrain.evaluate import Network
 
 RESULTS = command.RESULTS / "pixels"
 DOCUMENT = environment.ROOT / "docs" / "pixels.md"
@@ -43,6 +44,8 @@ REPEATS = {1: 7, 12: 5, 48: 2}
 COMPOSITES = 12
 BAND = (0.05, 0.95)
 """Alpha between these is the edge band in which colours are compared."""
+UNITS = {"ms": "ms", "sad": "thousands", "gradient": "thousands", "colour": "levels"}
+"""Of the series of ``quality``. Gradient errors in "count" are older, and of another formula: not comparable."""
 
 Floats = NDArray[np.float32]
 
@@ -51,21 +54,15 @@ Floats = NDArray[np.float32]
 
 
 @cache
-def served_network() -> tuple[Any, Contract]:
-    """ONNX Runtime's session of the network that is served, and its contract."""
-    onnxruntime = runtimes.onnxruntime()
-
-    session = onnxruntime.InferenceSession(command.served_network(), providers=["CPUExecutionProvider"])
-    return session, Contract.from_json(session.get_modelmeta().custom_metadata_map["contract"])
+def served_network() -> Network:
+    """The network that is served, in ONNX Runtime."""
+    return Network(command.served_network())
 
 
-def served_alpha(pixels: NDArray[np.uint8]) -> Floats:
-    """What the served network says of a photo, uint8 (H, W, 3): float32 (h, w), without letterbox."""
-    session, contract = served_network()
-    (alpha,) = session.run(
-        [contract.output_tensor], {contract.input_tensor: network_input(pixels, contract)[None]}
-    )
-    return np.ascontiguousarray(crop_letterbox(alpha[0, 0], pixels.shape[:2], contract))
+def served_alpha(photo: Photo) -> Floats:
+    """What the served network says of a photo: float32 (h, w), without letterbox."""
+    network = served_network()
+    return np.ascontiguousarray(crop_letterbox(network.network_alpha(photo), photo.size_hw, network.contract))
 
 
 def ours(jpeg: bytes, alpha: Floats, edges: str = "fast") -> Iterator[tuple[str, Any]]:
@@ -145,7 +142,7 @@ def speed(folder: Path) -> Iterator[Case]:
         if not path.exists():
             bgr = cv2.cvtColor(photo(megapixels), cv2.COLOR_RGB2BGR)
             path.write_bytes(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
-        np.save(f"{path}.npy", served_alpha(decode(path.read_bytes()).pixels))
+        np.save(f"{path}.npy", served_alpha(decode(path.read_bytes())))
         for name in PIPELINES:
             program = [sys.executable, "-m", "bgbench", "pixels", "alone", name, str(megapixels), str(path)]
             with environment.watching() as watch:
@@ -166,7 +163,7 @@ def speed(folder: Path) -> Iterator[Case]:
 
 def shrunk(truth: Floats) -> Floats:
     """The exact matte at the network's size: the best that a network could say."""
-    box = Letterbox.fit((truth.shape[0], truth.shape[1]), served_network()[1])
+    box = Letterbox.fit((truth.shape[0], truth.shape[1]), served_network().contract)
     return cv2.resize(truth, (box.width, box.height), interpolation=cv2.INTER_AREA)
 
 
@@ -180,21 +177,6 @@ def uncertain(truth: Floats) -> Floats:
     y, x = np.mgrid[: alpha.shape[0], : alpha.shape[1]].astype(np.float32)
     moved = cv2.remap(alpha, x + dx, y + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return cv2.GaussianBlur(moved, (0, 0), 0.8)
-
-
-def sad(found: Floats, truth: Floats) -> float:
-    """Sum of absolute differences over 1,000 (Rhemann et al. 2009)."""
-    return float(np.abs(found - truth).sum() / 1000)
-
-
-def gradient_error(found: Floats, truth: Floats) -> float:
-    """Squared difference of the gradients' lengths, Gaussian of 1.4 pixels (Rhemann et al. 2009)."""
-
-    def slope(alpha: Floats) -> Floats:
-        smooth = cv2.GaussianBlur(alpha, (0, 0), 1.4)
-        return np.hypot(cv2.Sobel(smooth, cv2.CV_32F, 1, 0) / 8, cv2.Sobel(smooth, cv2.CV_32F, 0, 1) / 8)
-
-    return float(((slope(found) - slope(truth)) ** 2).sum())
 
 
 def colour_error(colours: NDArray[Any], exact: Composite, matte_used: NDArray[np.uint8]) -> float:
@@ -224,15 +206,14 @@ def quality(count: int = COMPOSITES) -> Iterator[Case]:
                 note(
                     alpha,
                     edges,
-                    sad=sad(unit, exact.alpha),
-                    gradient=gradient_error(unit, exact.alpha),
+                    sad=metrics.sad(unit, exact.alpha),
+                    gradient=metrics.gradient_error(unit, exact.alpha),
                     ms=spent,
                 )
                 if edges == "fast":
                     _colours(note, alpha, picture, full, exact)
     for (alpha, method), values in found.items():
-        units = {"ms": "ms"}
-        series = {name: Series(unit=units.get(name, "count"), values=v) for name, v in values.items()}
+        series = {name: Series(unit=UNITS[name], values=v) for name, v in values.items()}
         yield Case(
             scenario="quality", setting={"alpha": alpha, "method": method}, tool="exact mattes", series=series
         )
@@ -297,8 +278,10 @@ def _speed_table(result: Result) -> str:
 
 def _quality_table(result: Result) -> str:
     names = {"none": "bilinear", "fast": '`edges="fast"`'}
+    units = {case.series["gradient"].unit for case in result.of("quality") if "gradient" in case.series}
+    gradient = "gradient error" if units == {UNITS["gradient"]} else "gradient error, older formula"
     lines = [
-        "| small alpha | refinement | SAD | gradient error | ms | composites |",
+        f"| small alpha | refinement | SAD | {gradient} | ms | composites |",
         "|---|---|---|---|---|---|",
     ]
     colours = [
@@ -313,7 +296,7 @@ def _quality_table(result: Result) -> str:
             cells = f"{mean['colour']:.1f} | {mean['ms']:.0f} | {count}"
             colours.append(f"| {alpha} | {method.removeprefix('colours: ')} | {cells} |")
         else:
-            cells = f"{mean['sad']:.2f} | {mean['gradient']:.0f} | {mean['ms']:.0f} | {count}"
+            cells = f"{mean['sad']:.2f} | {mean['gradient']:.3g} | {mean['ms']:.0f} | {count}"
             lines.append(f"| {alpha} | {names.get(method, method)} | {cells} |")
     return "\n".join([*lines, "", *colours])
 
@@ -334,33 +317,23 @@ def write_tables(document: Path = DOCUMENT) -> None:
 
 # --- pictures ----------------------------------------------------------------------------------------------------
 
-CROPS = {"astronaut": (140, 0, 360, 165), "grace_hopper": (290, 40, 510, 205)}
-"""Left, top, right, bottom of the heads in two public domain photos (NASA; US Navy)."""
+CROPS = {"astronaut.png": (140, 0, 360, 165), "grace_hopper.jpg": (290, 40, 510, 205)}
+"""Left, top, right, bottom of the heads in two of the example photos."""
 
 
 def write_crops(folder: Path) -> None:
     """One strip a photo: photo, bilinear, fast, each but the first on one plain colour."""
-    import matplotlib.cbook
-    from skimage import data
-
-    pictures = {
-        "astronaut": data.astronaut(),
-        "grace_hopper": np.asarray(
-            Image.open(matplotlib.cbook.get_sample_data("grace_hopper.jpg")).convert("RGB")
-        ),
-    }
     folder.mkdir(parents=True, exist_ok=True)
-    for name, pixels in pictures.items():
-        small = served_alpha(pixels)
-        left, top, right, bottom = CROPS[name]
-        strip = [pixels[top:bottom, left:right]]
+    for name, (left, top, right, bottom) in CROPS.items():
+        whole = decode((EXAMPLES / name).read_bytes())
+        small = served_alpha(whole)
+        strip = [whole.pixels[top:bottom, left:right]]
         for edges, clean in (("none", False), ("fast", True)):
-            whole = photo_from(pixels)
             cut = foreground.cutout(whole, matte.refined(whole, small, edges), clean)
             strip.append(over(cut, (60, 170, 120))[top:bottom, left:right])
         joined = np.hstack([np.pad(part, ((0, 0), (0, 4), (0, 0)), constant_values=255) for part in strip])
         large = cv2.resize(joined[:, :-4], None, fx=1.8, fy=1.8, interpolation=cv2.INTER_CUBIC)
-        (folder / f"pixels-{name}.webp").write_bytes(encode(large, "webp", quality=88))
+        (folder / f"pixels-{Path(name).stem}.webp").write_bytes(encode(large, "webp", quality=88))
 
 
 def measured(name: str, cases: Iterator[Case]) -> None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from bgimage import codec, finish, geometry, matte
 from bgimage.contract import Contract
 from bgimage.once import cached_property
 from bgserver import engines
+from bgserver.errors import EngineMissing
 
 WHERE = ("client", "server")
 """Who finishes the picture: the thin client, or the server that is sent the whole photo."""
@@ -180,7 +182,7 @@ def machine_floor(bench: Bench) -> Iterator[Case]:
         engine = min(bare_engines(path), key=engines.seconds)
         image = _images(bench, 1)
         with watching() as watch:
-            series = bench.timed(lambda e=engine, i=image: e.run({"image": i}, ["alpha"]), 10, warm_up=2)
+            series = bench.timed(partial(engine.run, {"image": image}, ["alpha"]), 10, warm_up=2)
         yield Case(
             scenario="floor",
             setting={"network": name, "batch": 1, "device": engine.name},
@@ -208,9 +210,7 @@ def bare_network(bench: Bench) -> Iterator[Case]:
             for engine, batch in turns:
                 images = _images(bench, batch)
                 taken[engine.name, batch].append(
-                    bench.timed(
-                        lambda e=engine, i=images: e.run({"image": i}, ["alpha"]), max(4, 12 // batch)
-                    )
+                    bench.timed(partial(engine.run, {"image": images}, ["alpha"]), max(4, 12 // batch))
                 )
     for (name, batch), rounds in taken.items():
         values = [value for series in rounds for value in series.values]
@@ -229,21 +229,22 @@ def bare_network(bench: Bench) -> Iterator[Case]:
 
 def _beside(bench: Bench, engine: engines.Engine | None, batches: set[int]) -> dict[str, Series]:
     """The engine alone in this process, while the server rests; nothing where only the server has it."""
-    found = {}
-    for batch in sorted(batches.intersection(bench.batches)) if engine else ():
-        images = _images(bench, batch)
-        found[f"bare, batch {batch}"] = bench.timed(
-            lambda i=images: engine.run({"image": i}, ["alpha"]), max(4, 12 // batch)
+    if engine is None:
+        return {}
+    return {
+        f"bare, batch {batch}": bench.timed(
+            partial(engine.run, {"image": _images(bench, batch)}, ["alpha"]), max(4, 12 // batch)
         )
-    return found
+        for batch in sorted(batches.intersection(bench.batches))
+    }
 
 
 def bare_engines(network: Path) -> list[engines.Engine]:
     """What can run the network on this machine; an engine that is not installed is left out."""
     found = [engines.onnxruntime_engine(network, threads=_cores())]
-    with suppress(engines.EngineMissing):
+    with suppress(EngineMissing):
         found.append(engines.openvino_engine(network, threads=_cores()))
-    with suppress(engines.EngineMissing):
+    with suppress(EngineMissing):
         found.append(engines.onnxruntime_engine(network, threads=_cores(), accelerator="cuda"))
     return found
 
