@@ -55,11 +55,13 @@ def next_mark(found: Mask, truth: Mask) -> tuple[str, Mark] | None:
 def mended(photo: codec.Photo, alpha: NDArray[np.float32], network: Network, truth: Mask) -> list[float]:
     """IoU without a mark, after one, two ...; and, last, where the marks had changed only what they cover."""
     marks: dict[str, list[Any]] = {"keep": [], "remove": []}
-    scores, painted = [], None
-    for _ in range(STROKES + 1):
-        options = Options(output="matte", **marks)
+    scores: list[float] = []
+    painted = np.zeros_like(truth)
+    for number in range(STROKES + 1):
+        options = Options(output="matte", keep=tuple(marks["keep"]), remove=tuple(marks["remove"]))
         found = finish.finish(photo, alpha, network.contract, options).matte > 127
-        painted = found.copy() if painted is None else painted
+        if number == 0:
+            painted = found.copy()
         scores.append(metrics.iou(found, truth))
         marked = next_mark(found, truth)
         if marked is None:
