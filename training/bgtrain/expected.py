@@ -115,7 +115,7 @@ def checked(pairs: Pairs, curve: tuple[list[float], list[float]]) -> dict[str, A
 
 def _rank_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     ranks = [np.unique(values, return_inverse=True)[1].astype(float) for values in (one, other)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(np.stack(ranks))[0, 1])
 
 
 def table(result: dict[str, Any]) -> str:
