@@ -69,7 +69,7 @@ class Wanted:
     format: str = "auto"
     roi: tuple[Length, Length, Length, Length] | None = None
     """Corners x1, y1, x2, y2 of where people may be."""
-    people: str = "all"
+    people: str = "subjects"
     """all, or main."""
     keep: tuple[Mark, ...] = ()
     remove: tuple[Mark, ...] = ()
@@ -322,9 +322,9 @@ PARAMETERS = (
     ),
     Parameter(
         "people",
-        "Whom to keep: all, or main for the main person alone. (Not remove.bg's.)",
-        _one_of("all", "main"),
-        {"enum": ["all", "main"], "default": "all"},
+        "Whom to keep: subjects (without passers-by), all, or main for the main person alone. (Not remove.bg's.)",
+        _one_of("subjects", "all", "main"),
+        {"enum": ["subjects", "all", "main"], "default": "subjects"},
     ),
     Parameter(
         "keep",
@@ -412,7 +412,7 @@ def read(fields: Fields) -> Wanted:
         type_level=values.get("type_level", "1"),
         format=values.get("format", "auto"),
         roi=values.get("roi"),
-        people=values.get("people", "all"),
+        people=values.get("people", "subjects"),
         keep=values.get("keep", ()),
         remove=values.get("remove", ()),
         crop=values.get("crop", False),

@@ -90,7 +90,7 @@ async function cut(photo) {
     key: () => sessionStorage.getItem("bgclient.key"),
     signal: photo.abort.signal,
     onProgress: (share) => { photo.share = share; refresh(photo); },
-    people: $("main-only").checked && !onDevice ? "main" : "all",
+    people: $("main-only").checked && !onDevice ? "main" : "subjects",
     marks: marksOf(photo.strokes),
   };
   refresh(photo);

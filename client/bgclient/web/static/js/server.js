@@ -46,7 +46,7 @@ async function refusal(answer) {
   }
 }
 
-/** {blob, width, height, box} of a file. people: all or main; marks: {keep, remove}; onProgress: share of the upload, 1 once it is being cut. */
+/** {blob, width, height, box} of a file. people: subjects, all or main; marks: {keep, remove}; onProgress: share of the upload, 1 once it is being cut. */
 export async function cutOnServer(file, way) {
   for (let tries = 1; ; tries++) {
     const answer = await post(file, way);
