@@ -1,5 +1,6 @@
 """The house keeps its own rules: imports, links, commands, public names."""
 
+import json
 import re
 import subprocess
 import sys
@@ -98,3 +99,22 @@ def test_no_import_has_a_side_effect_on_standard_output_or_error():
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout == done.stderr == ""
+
+
+def test_the_scores_on_the_pages_are_those_of_the_committed_result():
+    result = json.loads((ROOT / "training/results/tiramisu-lite-test.json").read_text())
+    scores = {
+        (str(row["photos"]), f"{row['iou']['mean']:.3f}", f"{row['boundary_iou']['mean']:.3f}")
+        for row in (*result["pools"].values(), *result["slices"].values())
+        if "iou" in row
+    }
+    readme = re.findall(
+        r"^\| [^|]*?(\d+)\) \| (0\.\d+) \| (0\.\d+) \|$", (ROOT / "README.md").read_text(), re.M
+    )
+    card = re.findall(
+        r"^\| [^|]* \| (\d+) \| (0\.\d+) ± 0\.\d+ \| 0\.\d+ \| (0\.\d+) \|",
+        (ROOT / "docs/model-card.md").read_text(),
+        re.M,
+    )
+    assert (len(readme), len(card)) == (5, 17)
+    assert {*readme, *card} <= scores

@@ -1,8 +1,10 @@
 """The documentation says what is: its examples run, its tables are complete."""
 
+import doctest
 import re
 
 import pytest
+from PIL import Image
 from typer.main import get_command
 
 from bgclient.cli import app
@@ -28,6 +30,23 @@ def test_the_examples_of_the_client_s_page_run_one_after_another(
         path.name for path in tmp_path.iterdir()
     }
     assert "broken_photo" in done.stdout
+
+
+def test_the_examples_of_the_readme_run_and_print_what_it_says(root, run_python, grpc_server, tmp_path):
+    session, script = examples_of(root / "README.md")
+    Image.open(root / "examples" / "astronaut.png").save(tmp_path / "me.jpg", quality=95)
+    examples = doctest.DocTestParser().get_examples(session)
+    here = f"import os, pathlib; os.chdir({str(tmp_path)!r}); folder = pathlib.Path()\n"
+    lines = [f"print({one.source.strip()})" if one.want else one.source for one in examples]
+    done = run_python(here + "\n".join(lines))
+    assert done.returncode == 0, done.stderr[-3000:]
+    wanted = "".join(one.want for one in examples)
+    # figures differ by a pixel from processor to processor
+    shown, wanted = (re.sub(r"\d+", "9", text) for text in (done.stdout, wanted))
+    assert doctest.OutputChecker().check_output(wanted, shown, doctest.ELLIPSIS), done.stdout
+    assert {"me.png", "me.jpg"} <= {path.name for path in tmp_path.iterdir()}
+    done = run_python(here + script.replace("gpu-host:8001", grpc_server.url), BGCLIENT_URL=grpc_server.url)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.parametrize("command", ["cut", "serve", "web", "info", "doctor"])
