@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bgclient.cli import _server_options as server
-from bgclient.cli._talk import Ending, Status
+from bgclient.cli._talk import Ending, Status, say
 
 
 def web(
+    context: typer.Context,
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on; 0.0.0.0 lets the network in.")
     ] = "127.0.0.1",
@@ -27,8 +30,16 @@ def web(
             "Any other decodes photos in this process.",
         ),
     ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            "--export",
+            metavar="DIR",
+            help="Serve nothing: write the page as static files that cut photos in the visitor's browser.",
+        ),
+    ] = None,
 ) -> None:
-    """Serve the web page and the remove.bg-shaped REST interface.
+    """Serve the web page and the remove.bg-shaped REST interface, or write the page as static files.
 
     Keys, origins, limits and the rest come from the environment: BGCLIENT_WEB_API_KEYS, BGCLIENT_WEB_CORS_ORIGINS, ...
     """
@@ -38,6 +49,9 @@ def web(
         raise Ending(
             Status.NOT_INSTALLED, f"the web app is not installed ({error}); pip install 'bgclient[web]'"
         ) from error
+    if export:
+        _export(context, export)
+        return
     try:
         settings = Settings.from_environment()
         settings = dataclasses.replace(settings, url=url or settings.url, engine=engine or settings.engine)
@@ -50,6 +64,25 @@ def web(
         shown = f"[{host}]" if ":" in host else "127.0.0.1" if host == "0.0.0.0" else host
         print(f"Open http://{shown}:{port}", flush=True)  # stderr is a log of JSON lines
     serve(settings, host=host, port=port, workers=workers)
+
+
+def _export(context: typer.Context, folder: Path) -> None:
+    from bgclient.web.errors import AssetsMissing
+    from bgclient.web.export import export
+
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.name != "export" and source is not None and source.name == "COMMANDLINE":
+            raise Ending(
+                Status.USAGE, f"{option.opts[0]} is for a server; --export writes files and serves nothing"
+            )
+    try:
+        written = export(folder)
+    except AssetsMissing as error:
+        raise Ending(Status.NOT_INSTALLED, error.message()) from error
+    size = sum(path.stat().st_size for path in written)
+    look = f"python -m http.server --directory {shlex.quote(str(folder))}"
+    say(f"{len(written)} files, {size / 1e6:.0f} MB; to look at it: {look}")
 
 
 def _check_engine(engine: str | None) -> None:

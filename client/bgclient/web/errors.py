@@ -36,6 +36,18 @@ class PortBusy(CannotListen):
     retryable = True
 
 
+class AssetsMissing(BgError):
+    """The network or the runtime of "on this device" is not there."""
+
+    code = "assets_missing"
+
+
+class FolderTaken(OptionError):
+    """The folder to write into holds files that are not the page's."""
+
+    code = "folder_taken"
+
+
 @dataclass(eq=False)
 class Refusal(Exception):
     """An error body and its status."""

@@ -18,6 +18,13 @@ from bgclient.web.metrics import Metrics
 _log = logging.getLogger("bgclient.web")
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' blob: data:; "
+    "media-src 'self' blob:; connect-src 'self' blob: data:; worker-src 'self' blob:; manifest-src 'self'; "
+    "base-uri 'none'; form-action 'none'"
+)
+"""What the page may load and call, as far as a ``meta`` element can say it too."""
+
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -25,11 +32,7 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",  # with the one above: threads for WebAssembly
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' blob: data:; "
-        "media-src 'self' blob:; connect-src 'self' blob: data:; worker-src 'self' blob:; manifest-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
+    "Content-Security-Policy": f"{PAGE_POLICY}; frame-ancestors 'none'",
 }
 
 _SILENCE_S = 2.0

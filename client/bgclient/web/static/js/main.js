@@ -16,6 +16,8 @@ const MAY_PASS = new Set(["offline", "service_unavailable", "rate_limit_exceeded
 
 const $ = (id) => document.getElementById(id);
 const stage = $("stage"), split = $("split");
+const noServer = document.documentElement.dataset.only === "device"; // static files, as "bgclient web --export" writes them
+const onThisDevice = () => noServer || $("device").checked;
 
 const photos = []; // {id, file, name, thumb, state, share, strokes, result, error, abort}
 const look = { background: "none", image: null, blur: 4, crop: false, margin: 8, shadow: false };
@@ -84,7 +86,7 @@ async function cut(photo) {
   photo.state = "working";
   photo.share = 0;
   photo.abort = new AbortController();
-  const onDevice = $("device").checked;
+  const onDevice = onThisDevice();
   if (onDevice) photo.strokes = []; // they are the server's to decide
   const way = {
     key: () => sessionStorage.getItem("bgclient.key"),
@@ -464,11 +466,12 @@ $("key-form").addEventListener("submit", () => {
 $("device").addEventListener("change", () => { keep("device", $("device").checked ? "1" : "0"); tellWhere(); });
 
 function tellWhere() {
-  $("privacy").textContent = t($("device").checked ? "privacyDevice" : "privacy");
-  $("main-row").hidden = $("device").checked; // the browser's network does not tell people apart
-  $("brush-row").hidden = $("device").checked;
-  $("brush-note").textContent = t($("device").checked ? "brushDevice" : "brushHint");
-  if ($("device").checked) takeBrush(null);
+  const onDevice = onThisDevice();
+  $("privacy").textContent = t(onDevice ? "privacyDevice" : "privacy");
+  $("main-row").hidden = onDevice; // the browser's network does not tell people apart
+  $("brush-row").hidden = onDevice;
+  $("brush-note").textContent = t(onDevice ? "brushDevice" : "brushHint");
+  if (onDevice) takeBrush(null);
 }
 
 dress(() => {
@@ -478,12 +481,14 @@ dress(() => {
   if (current) show();
 });
 
-try {
-  facts = await (await fetch("page.json")).json();
-  $("device-switch").hidden = !facts.on_device;
-  $("device").checked = facts.on_device && recall("device") === "1";
-  tellWhere();
-  if (facts.key_needed && !sessionStorage.getItem("bgclient.key")) askForKey();
-} catch (error) {
-  console.warn("page.json:", error);
+if (!noServer) {
+  try {
+    facts = await (await fetch("page.json")).json();
+    $("device-switch").hidden = !facts.on_device;
+    $("device").checked = facts.on_device && recall("device") === "1";
+    tellWhere();
+    if (facts.key_needed && !sessionStorage.getItem("bgclient.key")) askForKey();
+  } catch (error) {
+    console.warn("page.json:", error);
+  }
 }
