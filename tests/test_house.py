@@ -14,7 +14,7 @@ PAGES = sorted(
     for path in ROOT.rglob("*.md")
     if not {".venv", "node_modules", "runs", ".cache"} & set(path.relative_to(ROOT).parts)
 )
-HEAVY = ("torch", "onnxruntime", "openvino", "grpc", "httpx", "fastapi", "cv2", "PIL", "rich", "typer")
+HEAVY = ("torch", "onnxruntime", "openvino", "grpc", "httpx", "fastapi", "cv2", "PIL", "rich", "typer", "mcp")
 
 
 def python(code):

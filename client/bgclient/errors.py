@@ -10,6 +10,7 @@ BgError                       base; .code, .retryable, .status
 ├── NoPersonFound
 ├── Doubtful                  the cut-out is expected to be worse than ``at_least``
 ├── InternalError             a fault of this software with one photo; no other photo is affected
+├── FolderNotAllowed          a path leads outside of the folders that may be used
 ├── TargetError               a cut-out could not be written where it should go
 └── TransportError            the way to the server
     ├── NoServer              no address given, and nothing here can run the network
@@ -57,6 +58,7 @@ __all__ = [
     "Doubtful",
     "DownloadFailed",
     "EmptyPhoto",
+    "FolderNotAllowed",
     "InternalError",
     "MissingCodec",
     "ModelMissing",
@@ -93,6 +95,13 @@ class TargetError(BgError):
         made = cls(f"{target}: {error.strerror or error}")
         made.hopeless = error.errno in (errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))
         return made
+
+
+class FolderNotAllowed(BgError):
+    """A path leads outside of the folders that may be read and written."""
+
+    code = "folder_not_allowed"
+    status = 403
 
 
 class SourceError(PhotoError):

@@ -741,7 +741,8 @@ def test_serve_says_why_it_restarts_the_server(capsys):
 
 
 @pytest.mark.parametrize(
-    ("command", "module", "extra"), [("web", "bgclient.web", "web"), ("serve", "bgserver", "server")]
+    ("command", "module", "extra"),
+    [("web", "bgclient.web", "web"), ("serve", "bgserver", "server"), ("mcp", "bgclient.mcp", "mcp")],
 )
 def test_a_part_that_is_not_installed_is_status_4_and_how_to_install_it(
     bgclient, monkeypatch, command, module, extra

@@ -49,7 +49,7 @@ def test_the_examples_of_the_readme_run_and_print_what_it_says(root, run_python,
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.parametrize("command", ["cut", "serve", "web", "info", "doctor"])
+@pytest.mark.parametrize("command", ["cut", "serve", "web", "mcp", "info", "doctor"])
 def test_every_command_and_every_option_of_cut_stands_on_the_page(root, command):
     page = (root / "docs" / "cli.md").read_text()
     assert f"bgclient {command}" in page

@@ -1,4 +1,4 @@
-"""``bgclient`` on the command line: cut, serve, web, info, doctor.
+"""``bgclient`` on the command line: cut, serve, web, mcp, info, doctor.
 
 stdout is the product, stderr the talk. Exit statuses:
 
@@ -19,6 +19,7 @@ import typer
 from bgclient.cli._cut import cut
 from bgclient.cli._doctor import doctor
 from bgclient.cli._info import info
+from bgclient.cli._mcp import mcp
 from bgclient.cli._serve import serve
 from bgclient.cli._talk import guarded
 from bgclient.cli._web import web
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (cut, serve, web, info, doctor):
+for _command in (cut, serve, web, mcp, info, doctor):
     app.command()(_command)
 
 
