@@ -1,6 +1,9 @@
 """The tools of ``bgclient mcp``, called by the official SDK's client over stdio, with the network in that process."""
 
+import json
 import os
+import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -94,6 +97,22 @@ async def test_a_program_cuts_mattes_and_checks_photos_of_its_folder_and_no_othe
     assert (np.asarray(Image.open(allowed / "me-cut.png")) == right.pixels).all()
     assert (np.asarray(Image.open(allowed / "matte.png")) == right.matte).all()
     assert nobody == {"people": False, "box": None, "expected_iou": 0.0}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_it_while_stdin_is_open(tmp_path, number):
+    command = [sys.executable, "-m", "bgclient", "mcp", "--folder", str(tmp_path)]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        process.stdin.write(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping"}) + "\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["id"] == 1
+        process.send_signal(number)
+        try:
+            assert process.wait(30) == 130
+        finally:
+            process.kill()
+        assert process.stderr.read() == "bgclient: stopped\n"
 
 
 def test_a_path_leads_where_its_links_lead_and_begins_in_the_first_folder(tmp_path):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from bgclient.cli import _server_options as server
-from bgclient.cli._talk import Ending, Status
+from bgclient.cli._talk import Ending, Status, say
 
 
 def mcp(
@@ -48,4 +50,12 @@ def mcp(
         cert_file=cert_file,
         key_file=key_file,
     ) as client:
+
+        def stop(*_: Any) -> None:
+            client.close()
+            say("bgclient: stopped")
+            os._exit(Status.STOPPED)  # the SDK would wait for a line of stdin that may never come
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
         server_of(client, folder or [Path()]).run("stdio")
