@@ -49,6 +49,35 @@ def test_a_resumed_run_ends_with_the_same_weights(whole, killed, tiny_recipe, ti
         assert torch.equal(value, resumed.weights[name]), name
 
 
+def test_frozen_stages_keep_their_weights_and_steps_of_the_segmentation_spare_the_matte_head(
+    tiny_recipe, tiny_data, tmp_path
+):
+    keys = '"tiramisu"\nfrozen_stages = 2\nsegment_steps = 1'
+    text = tiny_recipe.read_text().replace('"tiramisu-fast"', keys).replace("size = 32", "size = 64")
+    tiny_recipe.write_text(
+        text.replace("[optimizer]", "[loss]\nsegment = 0.5\n[optimizer]\nweight_decay = 0.0")
+    )
+    trainer = train.Trainer(
+        recipe.load(tiny_recipe), tmp_path / "out", tiny_data, train.Place(torch.device("cpu")), 0, None
+    )
+    phase = trainer.recipe.phases[0]
+    batches = iter(trainer.batches(phase, 2, 0))
+
+    def changed():
+        before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+        trainer.learn(next(batches), phase, 0)
+        trainer.step += 1
+        after = trainer.model.named_parameters()
+        return {name for name, value in after if not torch.equal(value, before[name])}
+
+    whole, segmentation = changed(), changed()
+    assert {"encoder.stages.2.0.layers.0.weight", "head_full.1.weight", "segment.weight"} <= whole
+    assert not any(name.startswith("head_") for name in segmentation)
+    assert "segment.weight" in segmentation
+    for name in whole | segmentation:
+        assert not name.startswith(("encoder.stem", "encoder.stages.0.", "encoder.stages.1.")), name
+
+
 def test_a_run_leaves_a_log_a_sheet_and_its_best_network(tiny_recipe, tiny_data, tmp_path):
     last = run(tiny_recipe, tmp_path / "out", tiny_data)
     assert last.resume["step"] == 8

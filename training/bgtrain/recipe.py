@@ -98,6 +98,11 @@ class Recipe:
     """Begin with the published ImageNet weights of the way down (``tiramisu-lite`` alone has them)."""
     modnet: bool = False
     """Begin with MODNet's way down (``tiramisu`` alone can)."""
+    frozen_stages: int = 0
+    """Stages of the way down, finest first, that keep the weights they begin with (``tiramisu`` alone has stages)."""
+    segment_steps: int = 0
+    """After each step of the whole network, steps that train it without its matte head, at two thirds of the cost
+    (``tiramisu`` alone has a segmentation head)."""
     freeze_batchnorm: bool = False
     """Use and keep the running statistics (fine-tuning at full size with small batches)."""
     precision: str = "auto"
@@ -115,6 +120,9 @@ class Recipe:
             )
         if self.modnet and {*self.contract.mean, *self.contract.std} != set(SCALE):
             raise RecipeError(f"modnet=true: contract.mean and .std must be {SCALE[0]} for every channel")
+        for key in ("frozen_stages", "segment_steps"):
+            if getattr(self, key) and self.network != TIRAMISU:
+                raise RecipeError(f"{key}: {self.network!r} does not know it; only {TIRAMISU!r} does")
         if not self.phases:
             raise RecipeError("phases is empty: add at least one [[phases]] with size, steps and batch")
         if self.precision not in ("auto", "fp32", "bf16"):

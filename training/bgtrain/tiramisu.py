@@ -393,6 +393,8 @@ class Tiramisu(nn.Module):
     """
 
     stride = 32
+    segment_only = False
+    """In training mode, stop at the segmentation: nothing is computed above a quarter of the resolution."""
 
     def __init__(self, config: TiramisuConfig, classes: int = 1) -> None:
         super().__init__()
@@ -417,10 +419,17 @@ class Tiramisu(nn.Module):
         )
         self.apply(he_uniform)
 
+    def freeze(self, stages: int) -> None:
+        """Keep the weights of that many of the way down's stages, finest first, and of the stem if of any."""
+        if stages:
+            self.encoder.stem.requires_grad_(False)
+            self.encoder.stages[:stages].requires_grad_(False)
+
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """x: normalised float (N, 3, H, W), sides multiples of 32 -> logits of the matte (N, classes, H, W).
 
-        In training mode also the logits of the segmentation, (N, classes, H / 4, W / 4).
+        In training mode also the logits of the segmentation, (N, classes, H / 4, W / 4); these alone where
+        ``segment_only`` is set.
         """
         half, *skips, deepest = self.encoder(x)
         y = self.dropout(self.context(self.bottleneck(deepest)))
@@ -428,6 +437,8 @@ class Tiramisu(nn.Module):
             y = F.interpolate(lateral(y), scale_factor=2.0, mode="bilinear", align_corners=False)
             y = block(torch.cat([y, skip], 1))
         segment = self.segment(y) if self.training else None
+        if segment is not None and self.segment_only:
+            return segment
         y = self.head_half(torch.cat([F.pixel_shuffle(y, 2), half], 1))  # H/2
         matte = self.head_full(torch.cat([F.pixel_shuffle(y, 2), x], 1))  # H
         return matte if segment is None else (matte, segment)

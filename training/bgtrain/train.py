@@ -38,6 +38,7 @@ from bgtrain.data import Crops, StepSampler, load_split
 from bgtrain.losses import matting_loss, segmentation_loss
 from bgtrain.recipe import OptimizerConfig, Phase, Recipe
 from bgtrain.shards import data_folder
+from bgtrain.tiramisu import Tiramisu
 
 VALIDATION_POOLS = (
     "ccp",
@@ -244,6 +245,8 @@ class Trainer:
             )
         if recipe.modnet:
             modnet.load_modnet(self.model.get_submodule("encoder"))
+        if isinstance(self.model, Tiramisu):
+            self.model.freeze(recipe.frozen_stages)
         self.step = self.best_step = 0
         self.best = -1.0
         if start is not None and not (out / "last.pt").exists():
@@ -257,7 +260,11 @@ class Trainer:
             self.averaged.load_state_dict(last.weights)
         self.parallel: nn.Module = self.model
         if place.world > 1:
-            self.parallel = DistributedDataParallel(self.model, broadcast_buffers=not recipe.freeze_batchnorm)
+            self.parallel = DistributedDataParallel(
+                self.model,
+                broadcast_buffers=not recipe.freeze_batchnorm,
+                find_unused_parameters=recipe.segment_steps > 0,
+            )
         if compiler:
             self.parallel.compile(backend=compiler)
         self.validation: Validation | None = None
@@ -329,6 +336,8 @@ class Trainer:
             for module in self.model.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
+        if isinstance(self.model, Tiramisu):
+            self.model.segment_only = self.step % (self.recipe.segment_steps + 1) > 0
         parts = {k: v.to(device, non_blocking=True).chunk(phase.accumulate) for k, v in batch.items()}
         total = 0.0
         for part in range(phase.accumulate):
@@ -340,15 +349,7 @@ class Trainer:
                 target, weight, segment_weight = (
                     parts[k][part].float() / 255 for k in ("alpha", "weight", "segment_weight")
                 )
-                segment = None
-                if isinstance(logits, tuple):
-                    logits, segment = logits
-                loss = matting_loss(logits, target, weight, self.recipe.loss)
-                if segment is not None and self.recipe.loss.segment:
-                    loss = loss + self.recipe.loss.segment * segmentation_loss(
-                        segment, target, segment_weight
-                    )
-                loss = loss / phase.accumulate
+                loss = self._loss(logits, target, weight, segment_weight) / phase.accumulate
                 loss.backward()
             total += loss.item()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
@@ -356,6 +357,20 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update_parameters(self.model)
         return total
+
+    def _loss(
+        self, logits: Tensor | tuple[Tensor, Tensor], target: Tensor, weight: Tensor, segment_weight: Tensor
+    ) -> Tensor:
+        """Of the matte, the segmentation, or both, as the network answered."""
+        config = self.recipe.loss
+        if isinstance(self.model, Tiramisu) and self.model.segment_only:
+            assert isinstance(logits, Tensor)
+            return segmentation_loss(logits, target, segment_weight)
+        matte, segment = logits if isinstance(logits, tuple) else (logits, None)
+        loss = matting_loss(matte, target, weight, config)
+        if segment is not None and config.segment:
+            loss = loss + config.segment * segmentation_loss(segment, target, segment_weight)
+        return loss
 
     def _no_sync(self) -> AbstractContextManager[None]:
         """Within, gradients are summed in each process alone."""
