@@ -22,12 +22,3 @@ class _OpenCV:
 
 
 cv2: Any = _OpenCV()
-
-
-def set_threads(count: int) -> None:
-    """Threads that OpenCV may use in this process; 1 in a server whose requests already share out the cores.
-
-    OpenCV keeps one number per process, so the library never sets it by itself: a program's entry point does. Results
-    do not depend on it.
-    """
-    cv2.setNumThreads(count)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageCms
 
-from bgimage._cv import set_threads
 from bgimage.codec import decode
 from bgimage.encode import ENCODERS, encode
 from bgimage.errors import OptionError
@@ -41,9 +40,9 @@ def test_a_png_does_not_depend_on_threads():
     pixels = np.random.default_rng(0).integers(0, 9, (700, 40, 4), np.uint8)
     found = []
     for threads in (1, 2):
-        set_threads(threads)
+        cv2.setNumThreads(threads)
         found.append(encode(pixels))
-    set_threads(-1)
+    cv2.setNumThreads(-1)
     assert found[0] == found[1]
 
 

@@ -1,12 +1,12 @@
 """Mattes at full resolution: what must hold for any photo."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bgimage import matte
-from bgimage._cv import set_threads
 from bgimage.codec import photo_from
 from bgimage.tiles import block_means, boxes, enlarged, squares
 
@@ -104,9 +104,9 @@ def test_the_answer_does_not_depend_on_threads_and_repeats_exactly():
     photo, small = scene(truth), truth[::4, ::4].copy()
     found = []
     for threads in (1, 2, 2):
-        set_threads(threads)
+        cv2.setNumThreads(threads)
         found.append(matte.refined(photo, small))
-    set_threads(-1)
+    cv2.setNumThreads(-1)
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[1], found[2])
 

@@ -17,7 +17,7 @@ from bgbench.results import Case, Result, Series
 from bgexport import graph, precision, release
 from bgexport.card import replace_between
 from bgexport.engines import BF16, EMULATION, Run, cpu_engine, engines_for, torch_engine
-from bgexport.limits import MAX_IOU_LOSS
+from bgexport.limits import MAX_IOU_LOSS, TOLERANCES
 from bgexport.photos import Picture, stack
 from bgexport.verify import alphas, mean_iou, parity
 from bgimage import cpu
@@ -130,10 +130,22 @@ def table(result: Result) -> str:
             f"{case.value('max difference'):.2g}, {case.value('mean difference'):.2g}",
             f"{case.value('IoU to PyTorch, worst'):.4f}",
             f"{case.value('IoU to labels'):.4f}",
-            "yes" if loss <= MAX_IOU_LOSS else f"no, loses {loss:.3f}",
+            _verdict(case, loss),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _verdict(case: Case, loss: float) -> str:
+    """Whether ``bgexport quantize`` and ``release`` would accept the file, by their own limits."""
+    limits = TOLERANCES["fp16" if case.setting["engine"] == BF16 else case.setting["precision"]]
+    wrong = [
+        f"loses {loss:.3f}" * (loss > MAX_IOU_LOSS),
+        "max" * (case.value("max difference") > limits.max_difference),
+        "mean" * (case.value("mean difference") > limits.mean_difference),
+        "worst IoU" * (case.value("IoU to PyTorch, worst") < limits.iou),
+    ]
+    return ", ".join(["no", *filter(None, wrong)]) if any(wrong) else "yes"
 
 
 def _spread(series: Series | None) -> str:
