@@ -129,13 +129,18 @@ def local_client():
 
 
 @pytest.mark.slow
-def test_two_ray_workers_cut_a_data_set_with_broken_photos_in_it(cluster):
+def test_two_ray_workers_cut_a_data_set_with_broken_photos_in_it(cluster, tmp_path):
     class Named(Cutter):
-        """Says which process it runs in."""
+        """Says which process it runs in; begins when there are two."""
 
         def __call__(self, batch):
             import os
+            import time
 
+            (tmp_path / str(os.getpid())).touch()
+            end = time.monotonic() + 120
+            while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < end:
+                time.sleep(0.05)  # on a busy machine one worker would cut everything before the other is there
             out = super().__call__(batch)
             return out | {"worker": np.full(len(out["error"]), os.getpid())}
 
