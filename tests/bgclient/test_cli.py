@@ -100,6 +100,15 @@ def test_nothing_is_overwritten_without_force(bgclient, me):
     assert target.read_bytes() != b"mine"
 
 
+@pytest.mark.parametrize(("name", "status"), [("you.jpg", 2), ("me2.jpg", 2), ("me-white.jpg", 0)])
+def test_force_overwrites_no_other_photo_but_what_is_named_after_this_one(bgclient, me, jpeg, name, status):
+    target = me.with_name(name)
+    target.write_bytes(jpeg)
+    done = bgclient("cut", me, target, "--bgcolor", "white", "--force")
+    assert (done.status, target.read_bytes() == jpeg) == (status, status == 2)
+    assert ("may be a photo of yours" in done.err) == (status == 2)
+
+
 @pytest.mark.parametrize(
     ("flags", "mode"),
     [

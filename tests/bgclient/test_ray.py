@@ -140,7 +140,9 @@ def test_two_ray_workers_cut_a_data_set_with_broken_photos_in_it(cluster, tmp_pa
             (tmp_path / str(os.getpid())).touch()
             end = time.monotonic() + 120
             while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < end:
-                time.sleep(0.05)  # on a busy machine one worker would cut everything before the other is there
+                time.sleep(
+                    0.05
+                )  # on a busy machine one worker would cut everything before the other is there
             out = super().__call__(batch)
             return out | {"worker": np.full(len(out["error"]), os.getpid())}
 

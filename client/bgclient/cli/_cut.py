@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -342,7 +343,8 @@ def _check_target(job: Job, *, force: bool) -> None:
         raise Ending(Status.USAGE, f"{target} exists; --force overwrites it; {both}")
     if os.path.exists(source) and os.path.exists(target) and os.path.samefile(source, target):
         raise Ending(Status.USAGE, f"{target} is the photo itself; name another file")
-    if target.is_file() and not target.stem.startswith(source.stem) and _is_opaque(target):
+    named_after = re.match(rf"{re.escape(source.stem)}([-_. ]|$)", target.stem)  # me-white.jpg, not me2.jpg
+    if target.is_file() and not named_after and _is_opaque(target):
         raise Ending(Status.USAGE, f"{target} may be a photo of yours and is not overwritten; {both}")
 
 
