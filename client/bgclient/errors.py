@@ -14,7 +14,7 @@ BgError                       base; .code, .retryable, .status
 ├── TargetError               a cut-out could not be written where it should go
 └── TransportError            the way to the server
     ├── NoServer              no address given, and nothing here can run the network
-    ├── ServerUnavailable     nobody answers at the address, or not in working order   (retryable)
+    ├── ServerUnavailable     no working server at the address                         (retryable)
     ├── ServerBusy            the server's queue or memory is full                     (retryable)
     ├── DeadlineExceeded      the whole call took longer than ``timeout_s``
     ├── CallCancelled         cancelled from this side

@@ -1,7 +1,7 @@
 """Everything that can be wrong with a photo or with what is asked of it.
 
     BgError                     base of every error of this project; .code, .retryable, .status
-    ├── PhotoError              the photo itself: the caller's to mend
+    ├── PhotoError              the photo itself
     │   ├── EmptyPhoto          no bytes at all
     │   ├── UnknownFormat       bytes that are no image format we read
     │   ├── BrokenPhoto         a known format, cut short or damaged

@@ -4,14 +4,14 @@ BgError
 └── ServerError                  code "server_error"
     ├── ServerMissing            no tritonserver on this machine
     ├── WrongPython              this Python cannot run the server's models (no shared libpython, no numpy 1)
-    ├── PortBusy                 somebody else listens there
+    ├── PortBusy                 another program listens there
     ├── DiskFull                 no room for the server's folder
     ├── SharedMemoryTooSmall     /dev/shm cannot hold the tensors
     ├── TooFewOpenFiles          the limit of open files is too low for a server
     ├── NetworkMissing           a model without a version that could be served
     ├── EngineMissing            an engine was asked for that is not installed here
     ├── PlanRefused              a TensorRT plan that must not be loaded here
-    │   ├── PlanDamaged          no record beside it, or other bytes than were built
+    │   ├── PlanDamaged          its record is missing, or its bytes have changed
     │   ├── PlanForOtherNetwork  built from another ONNX file or contract
     │   ├── PlanForOtherTensorRT this TensorRT does not load it
     │   └── PlanForOtherGpu      this GPU does not run it
@@ -91,7 +91,7 @@ class PlanRefused(ServerError):
 
 
 class PlanDamaged(PlanRefused):
-    """There is no record beside the plan, or its bytes are not those that were built."""
+    """The record of the plan is missing, or the bytes of the plan have changed since it was built."""
 
     code = "plan_damaged"
 

@@ -31,7 +31,7 @@ def cut(
         typer.Argument(
             metavar="SOURCE... [TARGET]",
             help="A photo, a folder, or - for stdin; then the file or folder to write, or - for stdout. "
-            "Without: NAME-cut.png beside the photo.",
+            "Without: NAME-cut.png next to the photo.",
             show_default=False,
         ),
     ],
@@ -101,7 +101,7 @@ def cut(
         float, typer.Option("--shadow", help="0 to 1: a soft shadow.", rich_help_panel=_PICTURE)
     ] = 0.0,
     require_person: Annotated[
-        bool, typer.Option("--require-person", help="Fail where nobody is found.", rich_help_panel=_PICTURE)
+        bool, typer.Option("--require-person", help="Fail if no person is found.", rich_help_panel=_PICTURE)
     ] = False,
     at_least: Annotated[
         float,
