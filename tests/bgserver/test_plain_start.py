@@ -171,5 +171,5 @@ def test_the_readme_s_request_by_tritonclient_is_answered_as_it_says(plain, root
 
 @pytest.mark.server
 def test_the_readme_s_tree_is_what_is_served(fresh, readme):
-    tree = readme.partition("## The tree")[2]
+    tree = readme.partition("## Models")[2]
     assert sorted(re.findall(r"^    (\w+) {3,}\w", tree, re.MULTILINE)) == models_in(fresh)
