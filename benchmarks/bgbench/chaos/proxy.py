@@ -40,8 +40,8 @@ class Proxy:
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             beyond_reader, beyond = await asyncio.open_connection(self._host, self._port)
-        except OSError:
-            writer.transport.abort()  # nobody behind: as if nobody were here
+        except (OSError, asyncio.CancelledError):  # Python 3.11 prints a traceback for a cancelled handler
+            writer.transport.abort()  # no server behind: as if this were not one
             return
         self._open.add(writer)
         try:
