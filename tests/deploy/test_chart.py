@@ -223,6 +223,19 @@ def test_selectors_and_ports_meet(render):
     assert backend["port"]["number"] in {p["port"] for p in behind["spec"]["ports"]}
 
 
+def test_the_ingress_passes_every_route_of_the_front_but_metrics_and_liveness(render):
+    web = pytest.importorskip("bgclient.web", reason="the extra 'web' is not installed")
+    rules = of_kind(render(ingress={"enabled": True}), "Ingress")["spec"]["rules"][0]["http"]["paths"]
+    passed = {
+        route.path
+        for route in web.create_app(web.Settings()).routes
+        for rule in rules
+        if route.path == rule["path"]
+        or (rule["pathType"] == "Prefix" and route.path.startswith(rule["path"] + "/"))
+    }
+    assert {route.path for route in web.create_app(web.Settings()).routes} - passed == {"/metrics", "/livez"}
+
+
 def test_by_default_nobody_reaches_triton_but_who_was_let_in_and_the_pods_reach_nobody(render):
     things = render()
     policy = of_kind(things, "NetworkPolicy")["spec"]
