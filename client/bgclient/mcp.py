@@ -121,7 +121,7 @@ def server_of(client: Client, folders: Iterable[Path]) -> MCPServer:
         try:
             write_atomically(target, made.png(), overwrite=False)
         except FileExistsError as error:
-            raise TargetError(f"{target}: exists and is not overwritten; name another output") from error
+            raise _taken(target) from error
         height, width = made.size_hw
         return Written(
             **_facts(made), path=str(target), width=width, height=height, dropped=tuple(made.dropped)
@@ -132,7 +132,7 @@ def server_of(client: Client, folders: Iterable[Path]) -> MCPServer:
         if target.suffix.lower() != ".png":
             raise OptionError(f"{output}: a PNG is written; let its name end in .png")
         if os.path.lexists(target):  # before the work
-            raise TargetError(f"{target}: exists and is not overwritten; name another output")
+            raise _taken(target)
         return target
 
     @server.tool(title="Cut people out of a photo", annotations=_WRITES)
@@ -176,6 +176,10 @@ def server_of(client: Client, folders: Iterable[Path]) -> MCPServer:
 
 _WRITES = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False)
 _READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+
+
+def _taken(target: Path) -> TargetError:
+    return TargetError(f"{target}: exists and is not overwritten; name another output")
 
 
 def _facts(made: Cutout) -> dict[str, Any]:

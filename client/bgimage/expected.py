@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bgimage.people import INSIDE
+
 Floats = NDArray[np.float32]
 
 CURVE = Path(__file__).with_name("expected_iou.json")
 """The measured curve, and of which network it is."""
-INSIDE = 0.5
 
 
 def soft_iou(alpha: Floats) -> float:

@@ -34,6 +34,11 @@ from selenium.webdriver.common.keys import Keys  # noqa: E402
 AXE = "axe-core@4.14.1"
 ROOT = Path(__file__).parents[2]
 
+needs_runtime = pytest.mark.skipif(
+    not (page.STATIC / "vendor" / "ort-wasm-simd-threaded.wasm.gz").is_file(),
+    reason="ONNX Runtime for the browser is not there; make web-assets fetches it from npm",
+)
+
 
 @pytest.fixture
 def visit(chromium, listening):
@@ -380,11 +385,10 @@ def red_finder():
     return model.SerializeToString()
 
 
+@needs_runtime
 def test_on_this_device_the_photo_is_cut_in_the_browser_and_nothing_is_sent(
     visit, monkeypatch, tmp_path, fake_server
 ):
-    if not (page.STATIC / "vendor" / "ort-wasm-simd-threaded.wasm.gz").is_file():
-        pytest.skip("ONNX Runtime for the browser is not there; make web-assets fetches it from npm")
     static = copied_page(tmp_path, runtime=True)
     (static / "network.onnx").write_bytes(red_finder())
     monkeypatch.setattr(page, "STATIC", static)
@@ -460,9 +464,8 @@ def test_the_page_chooses_and_decides_as_the_server_does(visit):
             assert (apart > 1e-6).mean() < 0.002
 
 
-def test_on_this_device_a_photo_is_cut_as_the_server_cuts_it(visit, monkeypatch, tmp_path):
-    if not (page.STATIC / "vendor" / "ort-wasm-simd-threaded.wasm.gz").is_file():
-        pytest.skip("ONNX Runtime for the browser is not there; make web-assets fetches it from npm")
+@needs_runtime
+def test_on_this_device_a_photo_is_cut_as_the_server_cuts_it(visit):
     here = visit()
     here.until(lambda: here.one("#device-switch").is_displayed(), "the switch is offered")
     here.click("#device")
