@@ -35,6 +35,7 @@ def test_the_examples_of_the_client_s_page_run_one_after_another(
 def test_the_examples_of_the_readme_run_and_print_what_it_says(root, run_python, grpc_server, tmp_path):
     session, script = examples_of(root / "README.md")
     Image.open(root / "examples" / "astronaut.png").save(tmp_path / "me.jpg", quality=95)
+    photo = (tmp_path / "me.jpg").read_bytes()
     examples = doctest.DocTestParser().get_examples(session)
     here = f"import os, pathlib; os.chdir({str(tmp_path)!r}); folder = pathlib.Path()\n"
     lines = [f"print({one.source.strip()})" if one.want else one.source for one in examples]
@@ -44,7 +45,8 @@ def test_the_examples_of_the_readme_run_and_print_what_it_says(root, run_python,
     # figures differ by a pixel from processor to processor
     shown, wanted = (re.sub(r"\d+", "9", text) for text in (done.stdout, wanted))
     assert doctest.OutputChecker().check_output(wanted, shown, doctest.ELLIPSIS), done.stdout
-    assert {"me.png", "me.jpg"} <= {path.name for path in tmp_path.iterdir()}
+    assert {"me.png", "me-on-white.jpg"} <= {path.name for path in tmp_path.iterdir()}
+    assert (tmp_path / "me.jpg").read_bytes() == photo
     done = run_python(here + script.replace("gpu-host:8001", grpc_server.url), BGCLIENT_URL=grpc_server.url)
     assert done.returncode == 0, done.stderr[-3000:]
 
