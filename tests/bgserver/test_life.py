@@ -42,6 +42,28 @@ def test_a_server_answers_and_leaves_nothing_behind(tiny, traces):
     assert server.state == "stopped"
 
 
+def test_a_server_starts_for_a_user_without_a_home_and_without_a_name(tiny_repository):
+    stranger = ["unshare", "--user", "--map-user=12345"]
+    if subprocess.run([*stranger, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this system lets no user namespace be made")
+    start = (
+        "import os, pwd\n"
+        "from bgserver import Server, Settings\n"
+        "assert 'HOME' not in os.environ\n"
+        "try: pwd.getpwuid(os.getuid())\n"
+        "except KeyError: pass\n"
+        "else: raise SystemExit('this user has a name')\n"
+        f"settings = Settings(variant='cpu', repository={str(tiny_repository)!r}, models=('cutout',))\n"
+        "with Server(settings) as server:\n"
+        "    print(server.state)\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "HOME"}
+    done = subprocess.run(
+        [*stranger, sys.executable, "-c", start], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "ready\n"), done.stderr
+
+
 def test_a_stop_with_nothing_in_flight_does_not_wait_for_triton_s_own_end(tiny, traces, tmp_path):
     server = tiny(drain_s=30.0).start()
     left = traces(server.facts["pid"])
