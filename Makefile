@@ -59,5 +59,5 @@ clean:
 
 .venv/.test: pyproject.toml .venv/.demo
 	@echo "installing what the tests need, PyTorch among it"
-	@$(PIP) '$(TORCH)' --editable '.[server,web,train,export,tensorrt-rtx,bench,heif,otel,ray,mcp,deploy,dev]'
+	@$(PIP) '$(TORCH)' --editable '.[server,web,train,export,hub,tensorrt-rtx,bench,heif,otel,ray,mcp,deploy,dev]'
 	@touch $@

@@ -334,3 +334,20 @@ def release(
     say(done.checks)
     for path in (done.model, *done.configs, done.card, done.page):
         print(path)
+
+
+@app.command()
+def hub(
+    folder: Annotated[Path, typer.Argument(help="folder to write", file_okay=False)],
+    models: Models = MODELS,
+    weights: Annotated[Path, typer.Option(help="folder of the checkpoints")] = ROOT / "training/weights",
+    results: Annotated[Path, typer.Option(help="folder of the results")] = ROOT / "training/results",
+) -> None:
+    """Write what a model hub wants of the served network: weights, graph, configuration, card. Nothing is uploaded."""
+    from bgexport import hub
+    from bgexport.repository import ONNX_NETWORK
+
+    committed = hub.Committed.read(models / ONNX_NETWORK / "1" / "model.onnx", weights, results)
+    document, licence = ROOT / "docs/model-card.md", ROOT / "LICENSE"
+    for path in hub.write(folder, committed, document=document, licence=licence):
+        print(path)

@@ -20,7 +20,9 @@
     │   ├── NoBuilder           neither Python bindings nor trtexec
     │   ├── NotParsed           its ONNX parser refuses the graph
     │   └── NotBuilt            it parses, and no engine comes out
-    └── RepositoryDiffers       a committed config.pbtxt is not what is rendered today
+    ├── RepositoryDiffers       a committed config.pbtxt is not what is rendered today
+    ├── WeightsDiffer           a committed checkpoint is not what the served graph was made of
+    └── ResultMissing           no committed result is of the served graph
 
 The message says what was found, what was expected, and what to do next.
 """
@@ -154,3 +156,15 @@ class RepositoryDiffers(ExportError):
     """A committed ``config.pbtxt`` is not what is rendered today."""
 
     code = "repository_differs"
+
+
+class WeightsDiffer(ExportError):
+    """The committed checkpoint is not what the served graph was made of."""
+
+    code = "weights_differ"
+
+
+class ResultMissing(ExportError):
+    """No committed result is of the served graph."""
+
+    code = "no_result"
