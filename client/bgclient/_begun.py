@@ -1,17 +1,20 @@
-"""Work of seconds that is begun once and waited for by many, by each until its own deadline."""
+"""Work in a thread of its own, waited for by one or by many, by each until its own deadline."""
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
+from bgclient._cancel import Cancel
 from bgclient._retry import Deadline
 from bgclient.errors import DeadlineExceeded
 
 T = TypeVar("T")
+
+_WAKE_S = 0.25
+"""How often a thread that waits looks whether its call was cancelled."""
 
 
 def done(result: T) -> Future[T]:
@@ -31,37 +34,29 @@ def begun(function: Callable[[], T], *, daemon: bool) -> Future[T]:
     work: Future[T] = Future()
     work.set_running_or_notify_cancel()
 
-    def run() -> None:
+    def run(work: Future[T]) -> None:
         try:
             work.set_result(function())
         except BaseException as error:
             work.set_exception(error)
+        finally:
+            del work  # an error that is kept would keep itself by this frame
 
-    threading.Thread(target=run, daemon=daemon, name="bgclient-start").start()
+    threading.Thread(target=run, args=(work,), daemon=daemon, name="bgclient").start()
     return work
 
 
-def waited(work: Future[T], deadline: Deadline) -> T:
-    """What comes of it; its error. ``DeadlineExceeded`` leaves it to go on."""
-    try:
-        return work.result(deadline.left())
-    except TimeoutError:
-        return _late(work, deadline)
-
-
-async def awaited(work: Future[T], deadline: Deadline) -> T:
-    """The same for a loop, whose other tasks go on meanwhile."""
-    try:
-        async with asyncio.timeout(deadline.left()):
-            return await asyncio.wrap_future(work)
-    except TimeoutError:
-        return _late(work, deadline)
-
-
-def _late(work: Future[T], deadline: Deadline) -> T:
-    if work.done():  # at the last moment, or with a TimeoutError of its own
-        return work.result()
-    raise DeadlineExceeded(
-        f"what runs the network in this process was not ready within {deadline.timeout_s:g} s, and goes on starting; "
-        "call again, or give a longer timeout_s"
-    )
+def waited(work: Future[T], deadline: Deadline, cancel: Cancel) -> T:
+    """What comes of it; its error. ``DeadlineExceeded`` and ``CallCancelled`` leave it to go on."""
+    while True:
+        cancel.check()
+        try:
+            return work.result(min(_WAKE_S, deadline.left_s))
+        except TimeoutError:
+            if work.done():  # at the last moment, or with a TimeoutError of its own
+                return work.result()
+        if deadline.left_s <= 0:
+            raise DeadlineExceeded(
+                f"what runs the network in this process was not ready within {deadline.timeout_s:g} s, and goes on "
+                "starting; call again, or give a longer timeout_s"
+            )

@@ -1,25 +1,29 @@
-"""What ``Client`` and ``AsyncClient`` decide alike, without touching a socket: settings, requests, results."""
+"""What ``Client`` and ``AsyncClient`` do alike: settings, connections, and a call from its photo to its cut-out."""
 
 from __future__ import annotations
 
-import json
 import os
-import time
+import threading
 import weakref
-from collections.abc import Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from bgclient._endpoints import parse_endpoints
-from bgclient._link import THIS_PROCESS, Link
+from bgclient import _served, _wire
+from bgclient._begun import waited
+from bgclient._call import Call
+from bgclient._cancel import CLOSED, Cancel
+from bgclient._endpoints import Endpoint, parse_endpoints
+from bgclient._link import Link
 from bgclient._retry import Deadline
-from bgclient._served import Seen, Served
-from bgclient._wire import Answer, Request, Tensor
-from bgclient.errors import ServerFault
+from bgclient._served import Seen, Served, ServerInfo
+from bgclient.errors import CallCancelled, DeadlineExceeded, ModelMissing, TransportError
 from bgclient.fetch import Fetcher
-from bgclient.telemetry import Hooks, NoHooks, id_of_this_call
-from bgclient.transports import TLS, Connector, Network, Wiring
+from bgclient.sources import PhotoLike, load
+from bgclient.telemetry import Hooks, NoHooks
+from bgclient.transports import TLS, Connector, Network, Transport, Wiring
 from bgimage.once import cached_property
 
 if TYPE_CHECKING:
@@ -27,55 +31,17 @@ if TYPE_CHECKING:
     from bgclient.options import Where
     from bgclient.results import Cutout
     from bgimage.codec import Limits, Photo
+    from bgimage.contract import Contract
     from bgimage.options import Options
 
-
-class Call:
-    """One cut-out: what was asked, until when, and where its time went."""
-
-    def __init__(self, where: Where, deadline: Deadline, options: Options) -> None:
-        if where not in ("client", "server"):
-            raise ValueError(f"where={where!r}: use 'client' or 'server'")
-        self.where, self.deadline, self.options = where, deadline, options
-        self.request_id = id_of_this_call()
-        self.tries = self.sent_bytes = 0
-        self._phases = dict.fromkeys(("load", "shrink", "ask", "finish"), 0.0)
-        self._began = self._last = time.perf_counter()
-
-    def lap(self, phase: str) -> None:
-        """What passed since the last lap belongs to ``phase``."""
-        now = time.perf_counter()
-        self._phases[phase] += (now - self._last) * 1e3
-        self._last = now
-
-    def request(
-        self, model: str, tensors: Iterable[Tensor], *outputs: str, headers: Mapping[str, str]
-    ) -> Request:
-        """The inference of this call."""
-        inputs = tuple(tensors)
-        self.sent_bytes = len(inputs[0].data)
-        return Request(model, inputs, outputs, self.request_id, headers)
-
-    def cutout(self, made: Any, server: str) -> Cutout:
-        """The result, ``made`` here or by the server."""
-        from bgclient.results import Cutout, Timings
-
-        timings = Timings(
-            **{f"{phase}_ms": spent_ms for phase, spent_ms in self._phases.items()},
-            total_ms=(time.perf_counter() - self._began) * 1e3,
-            tries=self.tries,
-            sent_bytes=0 if server == THIS_PROCESS else self.sent_bytes,
-            server=server,
-            request_id=self.request_id,
-        )
-        return Cutout(made, timings)
+T = TypeVar("T")
 
 
 class BaseClient:
-    """Settings and decisions; see ``Client``."""
+    """Everything but the public calls; see ``Client``. A call waits in its thread, and ends early by its ``Cancel``."""
 
-    _transient: ClassVar[tuple[str, ...]] = ()
-    """Attributes that ``_begin`` makes: they belong to this process and are not pickled."""
+    _transient = ("_lock", "_opening", "_link", "_calls")
+    """Attributes that belong to this process and are not pickled."""
 
     def __init__(
         self,
@@ -112,7 +78,10 @@ class BaseClient:
 
     def _begin(self) -> None:
         """Fresh state, without connections: after making, unpickling, and in a forked child."""
-        raise NotImplementedError
+        self._lock = threading.Lock()
+        self._opening = threading.Lock()
+        self._link: Link | None = None
+        self._calls: set[Cancel] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in self._transient}
@@ -159,68 +128,143 @@ class BaseClient:
         wanted_s = self._timeout_s if timeout_s is None else timeout_s
         return Deadline(wanted_s if most_s is None else min(wanted_s, most_s))
 
-    def _call(self, where: Where, timeout_s: float | None, options: Options) -> Call:
-        return Call(where, self._deadline(timeout_s), options)
+    def _open(self, deadline: Deadline, cancel: Cancel) -> Link:
+        """The open connections; loading the network or starting the embedded server if that is where they lead."""
+        link = self._link
+        if link is not None and not link.outdated:
+            return link
+        link = self._named() or self._to(waited(self._starting(), deadline, cancel))
+        with self._opening:
+            if self._link is None or self._link.outdated:
+                link.transport = link.local or self._connector.connect(link.endpoints, link.wiring)
+                self._link = link
+            return self._link
 
-    # What is sent, and what the answers mean.
-
-    def _for_network(self, call: Call, source: bytes | Photo, served: Served) -> Request:
-        """What the network sees, made as the server's preprocessing would (a large JPEG at a reduced scale)."""
-        from bgimage.codec import decode
-        from bgimage.geometry import decode_side, network_input
-
-        contract = served.contract
-        call.lap("ask")
-        photo = source
-        if isinstance(photo, bytes):
-            photo = decode(photo, self._limits, at_least=decode_side(contract))
-        image = network_input(photo, contract)
-        call.lap("shrink")
-        tensor = Tensor(contract.input_tensor, "UINT8", (1, *image.shape), image.tobytes())
-        return call.request(served.network, [tensor], contract.output_tensor, headers=self._hooks.headers())
-
-    def _for_server(self, call: Call, source: bytes | Photo) -> Request:
-        """The whole photo and the options; pixels become a PNG, without loss."""
-        data, options = _encoded(source), call.options.to_json().encode()
-        call.lap("load")
-        tensors = [Tensor.of_bytes("photo", [data]), Tensor.of_bytes("options", [options])]
-        return call.request(self._cutout, tensors, "cutout", "facts", headers=self._hooks.headers())
-
-    def _finished_by_server(self, call: Call, answer: Answer, server: str) -> Cutout:
-        from bgclient.results import Encoded
-
-        call.lap("ask")
+    @contextmanager
+    def _calling(self, cancel: Cancel) -> Iterator[None]:
+        """Around a call, which ``close`` then cancels."""
+        with self._lock:
+            self._calls.add(cancel)
         try:
-            (picture,) = answer.output("cutout").items()
-            facts = json.loads(answer.output("facts").items()[0])
-            box, expected = facts["box"] and tuple(facts["box"]), float(facts["expected_iou"])
-            dropped = tuple(map(str, facts["dropped"]))
-        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-            raise ServerFault(f"{server} answers {self._cutout!r} with nonsense: {error}") from error
-        return call.cutout(Encoded(picture, box, expected, _holds_matte(call.options), dropped), server)
+            yield
+        finally:
+            with self._lock:
+                self._calls.discard(cancel)
 
-    def _finished_here(
-        self, call: Call, source: bytes | Photo, photo: Photo, seen: Seen, server: str
+    def _cut(
+        self, photo: PhotoLike, options: Options, where: Where, timeout_s: float | None, cancel: Cancel
     ) -> Cutout:
-        """The people of ``photo``, which was decoded from ``source``."""
-        from bgimage.finish import finish
+        with self._calling(cancel):
+            deadline = self._deadline(timeout_s)
+            call = Call(where, deadline, options, limits=self._limits, hooks=self._hooks)
+            link = self._open(deadline, cancel)
+            call.lap("ask")
+            with self._hooks.span("bgclient.cut", where=where, request_id=call.request_id) as span:
+                source = load(photo, self._limits, self._fetcher)
+                call.lap("load")
+                if where == "server" and link.local is None:
+                    cutout = self._tried(link, call, cancel, self._cut_there, source)
+                else:
+                    decoding = call.decoding(source)
+                    try:
+                        seen = self._tried(link, call, cancel, self._seen, source)
+                    except TransportError:
+                        decoding.result()  # a broken photo is the more useful thing to hear of
+                        raise
+                    call.lap("ask")
+                    cutout = call.finished_here(source, decoding.result(), seen, link.server)
+                span.set(server=link.server, tries=call.tries, sent_bytes=call.sent_bytes)
+                return cutout
 
-        call.lap("load")
-        finished = finish(photo, seen.alpha, seen.contract, call.options)
-        if not isinstance(source, bytes):
-            _ = finished.pixels  # now: the caller may use the array again
-        call.lap("finish")
-        return call.cutout(finished, server)
+    def _tried(
+        self, link: Link, call: Call, cancel: Cancel, once: Callable[..., T], source: bytes | Photo
+    ) -> T:
+        """``once``, until it succeeds, the deadline is over, or it makes no sense any more."""
+        while True:
+            call.tries += 1
+            try:
+                with self._hooks.span("bgclient.ask", server=link.server, attempt=call.tries):
+                    result = once(link, call, cancel, source)
+                link.reached = True
+                return result
+            except TransportError as error:
+                if isinstance(error, ModelMissing):
+                    needed = (self._matte, self._cutout)
+                    error = _served.why_missing(error, link.transport, link.server, needed, call.deadline)
+                pause_s = link.pause_after(error, call.tries, call.deadline, retry=self._retry)
+            cancel.sleep(pause_s)
 
-    def _decoding(self, call: Call, source: bytes | Photo) -> Future[Photo]:
-        """All pixels, and what finishing first makes of them, made in a thread of its own while a server is asked.
+    def _seen(self, link: Link, call: Call, cancel: Cancel, source: bytes | Photo) -> Seen:
+        """What the network makes of a photo."""
+        served = self._served(link, call.deadline, cancel)
+        request = call.for_network(source, served)
+        answer = self._way(link, cancel).infer(request, call.deadline.left(), cancel)
+        return _served.seen(answer, served.contract, link.server)
 
-        The thread ends with it; a call that is cancelled waits for neither.
-        """
-        beside = ThreadPoolExecutor(1)
-        decoding = beside.submit(_decoded, source, self._limits, call.options)
-        beside.shutdown(wait=False)
-        return decoding
+    def _cut_there(self, link: Link, call: Call, cancel: Cancel, source: bytes | Photo) -> Cutout:
+        """What the server makes of a photo."""
+        request = call.for_server(source, self._cutout)
+        answer = self._way(link, cancel).infer(request, call.deadline.left(), cancel)
+        return call.finished_by_server(answer, link.server)
+
+    @staticmethod
+    def _way(link: Link, cancel: Cancel) -> Transport:
+        """The transport. ``CallCancelled`` once the client was closed."""
+        cancel.check()
+        if link.closed:
+            raise CallCancelled(CLOSED)
+        transport: Transport = link.transport
+        return transport
+
+    def _served(self, link: Link, deadline: Deadline, cancel: Cancel) -> Served:
+        """What is served, asked for once and kept while it answers."""
+        if link.served is None:
+            said = self._way(link, cancel).query(_wire.config_query(self._matte), deadline.left(), cancel)
+            link.served = _served.served(said, self._matte, link.server)
+        return link.served
+
+    def _info(self, cancel: Cancel) -> list[ServerInfo]:
+        link = self._open(self._deadline(), cancel)
+        if link.local is not None:
+            return [link.local.info()]
+        deadline = self._deadline(most_s=10.0)
+
+        def described(endpoint: Endpoint) -> ServerInfo:
+            def connect() -> Transport:
+                return self._connector.connect((endpoint,), link.wiring)
+
+            found = _served.described(connect, str(endpoint), self._matte, deadline, cancel)
+            return replace(found, backend=link.engines() or found.backend)
+
+        return list(map(described, link.endpoints))
+
+    def _ready(self, cancel: Cancel) -> bool:
+        try:
+            link = self._open(self._deadline(), cancel)
+        except DeadlineExceeded:
+            return False  # it still starts
+        if link.local is not None:
+            return True
+        timeout_s = self._deadline(most_s=5.0).left()
+        try:
+            said = self._way(link, cancel).query(_wire.ready_query(), timeout_s, cancel)
+        except TransportError:
+            said = {}  # the answer, not an error
+        return bool(said.get("ready", False))
+
+    def _contract(self, cancel: Cancel) -> Contract:
+        deadline = self._deadline()
+        return self._served(self._open(deadline, cancel), deadline, cancel).contract
+
+    def _close(self) -> None:
+        with self._lock:
+            link, self._link = self._link, None
+            calls = list(self._calls)
+        for call in calls:
+            call.order()
+        if link is not None:
+            link.closed = True
+            link.transport.close()
 
 
 def _known_engine(name: str) -> str:
@@ -240,38 +284,9 @@ def wanted(options: Options | None, changes: Mapping[str, Any]) -> Options:
     return Options.of(**{**vars(options), **changes}) if changes else options
 
 
-def _holds_matte(options: Options) -> bool:
-    """True where the alpha of the finished picture is the people's matte, pixel by pixel of the photo."""
-    changed = options.output == "inverse" or options.background is not None or options.shadow
-    placed = options.crop or options.canvas or options.scale or options.position != "original"
-    return not (changed or placed or options.max_pixels)
-
-
-def _decoded(source: bytes | Photo, limits: Limits, options: Options) -> Photo:
-    from bgimage.codec import decode
-
-    photo = decode(source, limits) if isinstance(source, bytes) else source
-    if options.colors == "keep" and (options.edges != "none" or options.decontaminate):
-        photo.middle  # noqa: B018  kept once made
-    return photo
-
-
-def _encoded(source: bytes | Photo) -> bytes:
-    if isinstance(source, bytes):
-        return source
-    import numpy as np
-
-    from bgimage.codec import encode
-
-    pixels = source.pixels if source.alpha is None else np.dstack([source.pixels, source.alpha])
-    return encode(pixels, "png", icc=source.icc, exif=source.exif, dpi=source.dpi)
-
-
 _clients: weakref.WeakSet[BaseClient] = weakref.WeakSet()
 _of_the_parent: list[object] = []
-"""Connections that a forked child inherited: the parent's to close, and never collected here, which would
-close them.
-"""
+"""Connections that a forked child inherited. They are the parent's; collected here, they would be closed."""
 
 
 def _after_fork() -> None:

@@ -19,7 +19,7 @@ THIS_PROCESS = "this process"
 
 
 class Link:
-    """What one client holds open in one process, and for ``AsyncClient`` in one loop."""
+    """What one client holds open in one process."""
 
     transport: Any = None
     """Opened by the client."""
@@ -53,14 +53,13 @@ class Link:
 
         return not embedded.answers_at(self._embedded)
 
-    def engine(self) -> dict[str, str]:
-        """``ServerInfo``'s field of what runs the network, where this process knows better than the configuration."""
+    def engines(self) -> str | None:
+        """What runs the network, where this process knows better than the server's configuration."""
         if self._embedded is None:
-            return {}
+            return None
         from bgclient import embedded
 
-        found = embedded.engines()
-        return {"backend": "; ".join(found)} if found else {}
+        return "; ".join(embedded.engines()) or None
 
     def pause_after(self, error: TransportError, tries: int, deadline: Deadline, *, retry: bool) -> float:
         """Seconds until the next try; raises the last word on ``error`` where there is none."""

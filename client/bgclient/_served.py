@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bgclient import _wire
+from bgclient._cancel import Cancel
+from bgclient._retry import Deadline
 from bgclient._wire import Answer
 from bgclient.errors import (
+    AccessDenied,
     BgError,
     ModelMissing,
     NetworkChanged,
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from bgclient.transports import Transport
     from bgimage.contract import Contract
 
 
@@ -117,23 +122,56 @@ def seen(answer: Answer, contract: Contract, server: str) -> Seen:
     return Seen(contract, alpha)
 
 
-def states(index: Mapping[str, Any], server: str) -> dict[str, str]:
-    """State by name of every model of a repository."""
+def described(
+    connect: Callable[[], Transport], server: str, matte: str, deadline: Deadline, cancel: Cancel
+) -> ServerInfo:
+    """What a server says of itself, as far as it answers; ``error`` says why the rest is missing.
+
+    Args:
+        connect: opens the way to it.
+        server: its address.
+        matte: name of the ensemble that tells the network's name and contract.
+        deadline: of all its answers together.
+        cancel: ends the questions.
+    """
+    said: dict[str, Any] = {"server": server, "ready": False}
     try:
-        return {
-            str(model["name"]): str(model.get("state", "NOT LOADED")) for model in index.get("models", [])
-        }
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ServerFault(f"{server} lists its models in a way that is not Triton's") from error
+        with closing(connect()) as transport:
+
+            def ask(query: _wire.Query) -> dict[str, Any]:
+                return transport.query(query, deadline.left(), cancel)
+
+            said["ready"] = ask(_wire.ready_query()).get("ready", False)
+            said["version"] = ask(_wire.server_query()).get("version")
+            said["models"] = _models(transport, server, deadline)
+            found = served(ask(_wire.config_query(matte)), matte, server)
+            said["contract"] = found.contract
+            said |= _network(ask(_wire.config_query(found.network)), server)
+    except BgError as error:
+        said["error"] = error
+    return ServerInfo(**said)
 
 
-def lacking(
-    error: ModelMissing, models: Mapping[str, str], *, ready: bool, needed: tuple[str, ...]
+def why_missing(
+    error: ModelMissing, transport: Transport, server: str, needed: tuple[str, str], deadline: Deadline
 ) -> TransportError:
     """The error with the models that the server has and lacks, where it tells.
 
     A server that starts or ends lacks models too, for a while: the error is then a retryable one.
+
+    Args:
+        error: what a call ended with.
+        transport: the way to the server.
+        server: its address.
+        needed: the ensembles for ``where="client"`` and for "server".
+        deadline: of the call; this takes five seconds of it at most.
     """
+    soon = Deadline(min(max(deadline.left_s, 0.1), 5.0))
+    try:
+        models = _models(transport, server, soon)
+        ready = transport.query(_wire.ready_query(), soon.left(), Cancel()).get("ready", False)
+    except TransportError as other:
+        return other if isinstance(other, ServerUnavailable) else error
     said = str(error)
     there = sorted(name for name, state in models.items() if state == "READY")
     absent = [name for name in needed if name not in there]
@@ -148,7 +186,21 @@ def lacking(
     return ModelMissing(said)
 
 
-def network_of(said: Mapping[str, Any], server: str) -> dict[str, Any]:
+def _models(transport: Transport, server: str, deadline: Deadline) -> dict[str, str]:
+    """State by name of every model of a repository; none where the server keeps that to itself."""
+    try:
+        index = transport.query(_wire.models_query(), deadline.left(), Cancel())
+    except AccessDenied:
+        return {}
+    try:
+        return {
+            str(model["name"]): str(model.get("state", "NOT LOADED")) for model in index.get("models", [])
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ServerFault(f"{server} lists its models in a way that is not Triton's") from error
+
+
+def _network(said: Mapping[str, Any], server: str) -> dict[str, Any]:
     """Fields of ``ServerInfo`` that the network's configuration gives."""
     try:
         config = said["config"]

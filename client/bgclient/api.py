@@ -1,9 +1,8 @@
-"""The smallest calls: ``cut("me.jpg").save("me.png")``, by one client that the process shares."""
+"""The smallest calls: ``cut("me.jpg").save("me.png")``, by one client of each kind that the process shares."""
 
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
@@ -17,20 +16,15 @@ if TYPE_CHECKING:
 
 P = TypeVar("P", bound="PhotoLike")
 
-_of_thread = threading.local()
-
 
 @functools.cache
 def _client() -> Client:
     return Client()
 
 
+@functools.cache
 def _async_client() -> AsyncClient:
-    """One for each thread, since each runs its own loop."""
-    if not hasattr(_of_thread, "client"):
-        _of_thread.client = AsyncClient()
-    client: AsyncClient = _of_thread.client
-    return client
+    return AsyncClient()
 
 
 def cut(  # noqa: D103 - its twin's docstring, below

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import os
 import threading
@@ -76,25 +75,6 @@ class LocalNetwork:
         return ServerInfo(
             "this process", ready=True, network="bgclient", backend=self.name, contract=self.contract
         )
-
-    @property
-    def asynchronous(self) -> AsyncLocal:
-        """The same for a loop, whose other tasks go on meanwhile."""
-        return AsyncLocal(self)
-
-
-class AsyncLocal:
-    """``LocalNetwork`` as ``AsyncClient`` asks it."""
-
-    def __init__(self, network: LocalNetwork) -> None:
-        self._network = network
-
-    async def infer(self, request: Request, timeout_s: float) -> Answer:
-        """The alpha for an image."""
-        return await asyncio.to_thread(self._network.infer, request, timeout_s, Cancel())
-
-    async def close(self) -> None:
-        """Nothing."""
 
 
 _lock = threading.Lock()

@@ -12,7 +12,6 @@ orders errors, ``server.requests`` shows what was asked.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections import deque
@@ -30,7 +29,7 @@ from bgclient.errors import (
     NetworkChanged,
     ServerUnavailable,
 )
-from bgclient.transports import AsyncTransport, Transport, Wiring
+from bgclient.transports import Transport, Wiring
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,12 +94,8 @@ class FakeServer:
         self._errors.extend(errors)
 
     def connect(self, endpoints: tuple[Endpoint, ...], wiring: Wiring) -> Transport:
-        """A transport for threads."""
+        """The way to this server."""
         return _FakeTransport(self, endpoints)
-
-    def aconnect(self, endpoints: tuple[Endpoint, ...], wiring: Wiring) -> AsyncTransport:
-        """A transport for asyncio."""
-        return _AsyncFakeTransport(self, endpoints)
 
     def _arrived(self, endpoints: tuple[Endpoint, ...], request: Request) -> None:
         address = self._reached(endpoints)
@@ -216,30 +211,4 @@ class _FakeTransport:
         return self._server._said(self._endpoints, query)
 
     def close(self) -> None:
-        pass
-
-
-class _AsyncFakeTransport:
-    def __init__(self, server: FakeServer, endpoints: tuple[Endpoint, ...]) -> None:
-        self._server = server
-        self._endpoints = endpoints
-
-    async def infer(self, request: Request, timeout_s: float) -> Answer:
-        self._server._arrived(self._endpoints, request)
-        try:
-            async with asyncio.timeout(timeout_s):
-                await asyncio.sleep(self._server.delay_s)
-            return await asyncio.to_thread(self._server._answer, request)
-        except TimeoutError as error:
-            raise DeadlineExceeded(f"no answer from {described(self._endpoints)} in time") from error
-        except asyncio.CancelledError:
-            self._server.cancelled += 1
-            raise
-        finally:
-            self._server._left()
-
-    async def query(self, query: Query, timeout_s: float) -> dict[str, Any]:
-        return self._server._said(self._endpoints, query)
-
-    async def close(self) -> None:
         pass

@@ -87,7 +87,7 @@ def test_a_cancelled_task_does_not_wait_for_its_photo_to_be_decoded(wire, photo,
         decoding.set()
         cancelled_first.put(cancelled.wait(10))
 
-    monkeypatch.setattr("bgclient._core._decoded", slowly)
+    monkeypatch.setattr("bgclient._call._decoded", slowly)
 
     async def run():
         wire.fake.delay_s = 20.0

@@ -1,11 +1,13 @@
 """Client and AsyncClient are one client: same names, same arguments, same documentation, same behaviour."""
 
+import asyncio
 import gc
 import inspect
 import json
 import re
 import threading
 import time
+from concurrent.futures import Future
 from contextlib import suppress
 
 import numpy as np
@@ -412,6 +414,44 @@ def test_closing_a_client_cancels_its_calls_in_flight(twin, photo):
     assert fake.cancelled == 1
 
 
+def test_closing_a_client_ends_a_call_that_waits_for_the_network_of_this_process(twin, photo, monkeypatch):
+    monkeypatch.delenv("BGCLIENT_URL", raising=False)
+    monkeypatch.setattr("bgclient.local.loading", lambda engine: Future())
+    client = twin.client(None)
+    result = twin.start(lambda: client.cut(photo))
+    _until(lambda: client._calls)
+    twin.do(client.close())
+    with pytest.raises(CallCancelled):
+        result(10)
+
+
+async def test_a_cancelled_task_leaves_no_thread_that_waits_for_the_network_of_this_process(
+    photo, monkeypatch
+):
+    monkeypatch.delenv("BGCLIENT_URL", raising=False)
+    monkeypatch.setattr("bgclient.local.loading", lambda engine: Future())
+    client = AsyncClient()
+    task = asyncio.create_task(client.cut(photo))
+    await asyncio.to_thread(_until, lambda: client._calls)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.to_thread(_until, lambda: not client._calls)
+
+
+async def test_a_hundred_calls_of_one_loop_wait_for_the_server_at_a_time(photo):
+    fake = FakeServer()
+    async with AsyncClient("fake:8001", connector=fake) as client:
+        await client.cut(photo)
+        fake.delay_s = 60.0
+        tasks = [asyncio.create_task(client.cut(photo, timeout_s=120)) for _ in range(100)]
+        await asyncio.to_thread(_until, lambda: fake.in_flight == 100, 30.0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(_until, lambda: fake.in_flight == 0)
+
+
 def test_a_closed_client_opens_again(twin, fake, photo):
     client = twin.client(connector=fake)
     twin.do(client.cut(photo))
@@ -492,8 +532,6 @@ async def test_leaving_an_async_loop_early_cancels_what_is_in_flight(photo):
 
 
 def test_an_async_client_works_in_one_loop_after_another(fake, photo):
-    import asyncio
-
     client = AsyncClient("fake:8001", connector=fake)
     boxes = [asyncio.run(client.cut(photo)).box for _ in range(3)]
     assert boxes[0] == boxes[1] == boxes[2] is not None

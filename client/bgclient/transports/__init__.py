@@ -1,4 +1,4 @@
-"""Ways to a Triton server: gRPC and HTTP, for threads and for asyncio, behind two small protocols."""
+"""Ways to a Triton server, gRPC and HTTP, behind one small protocol."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bgclient.errors import AccessDenied
 
 
 class Transport(Protocol):
-    """The way to one server, or to several that are balanced, for threads.
+    """The way to one server, or to several that are balanced.
 
     Every method raises ``BgError`` kinds only, and may be called from several threads.
     """
@@ -28,22 +28,6 @@ class Transport(Protocol):
         ...
 
     def close(self) -> None:
-        """Give the connections back. Calling it twice is fine."""
-        ...
-
-
-class AsyncTransport(Protocol):
-    """The way to one server or several, for one asyncio loop. Cancelling the awaiting task reaches the server."""
-
-    async def infer(self, request: Request, timeout_s: float) -> Answer:
-        """Run one inference."""
-        ...
-
-    async def query(self, query: Query, timeout_s: float) -> dict[str, Any]:
-        """Ask about the server."""
-        ...
-
-    async def close(self) -> None:
         """Give the connections back. Calling it twice is fine."""
         ...
 
@@ -88,11 +72,7 @@ class Connector(Protocol):
     """Opens transports; ``bgclient.testing.FakeServer`` is another one."""
 
     def connect(self, endpoints: tuple[Endpoint, ...], wiring: Wiring) -> Transport:
-        """A transport for threads."""
-        ...
-
-    def aconnect(self, endpoints: tuple[Endpoint, ...], wiring: Wiring) -> AsyncTransport:
-        """A transport for the running asyncio loop."""
+        """The way to the servers; they share one protocol."""
         ...
 
 
@@ -100,7 +80,7 @@ class Network:
     """The real one: chooses gRPC or HTTP by the endpoints' protocol, and imports only that."""
 
     def connect(self, endpoints: tuple[Endpoint, ...], wiring: Wiring) -> Transport:
-        """A transport for threads."""
+        """The way to the servers; they share one protocol."""
         if endpoints[0].protocol == "http":
             from bgclient.transports.http import HttpTransport
 
@@ -108,13 +88,3 @@ class Network:
         from bgclient.transports.grpc import GrpcTransport
 
         return GrpcTransport(endpoints, wiring)
-
-    def aconnect(self, endpoints: tuple[Endpoint, ...], wiring: Wiring) -> AsyncTransport:
-        """A transport for the running asyncio loop."""
-        if endpoints[0].protocol == "http":
-            from bgclient.transports.http import AsyncHttpTransport
-
-            return AsyncHttpTransport(endpoints, wiring)
-        from bgclient.transports.grpc import AsyncGrpcTransport
-
-        return AsyncGrpcTransport(endpoints, wiring)

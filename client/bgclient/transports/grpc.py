@@ -25,7 +25,6 @@ from bgclient.transports import TLS, Wiring
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
 
 import grpc
-import grpc.aio
 from google.protobuf.json_format import MessageToDict
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
@@ -193,38 +192,3 @@ class GrpcTransport:
         """Close the channel; calls in flight are cancelled."""
         with _entering:
             self._channel.close()
-
-
-class AsyncGrpcTransport:
-    """One channel, for one asyncio loop."""
-
-    def __init__(self, endpoints: tuple[Endpoint, ...], wiring: Wiring) -> None:
-        self._server = described(endpoints)
-        self._metadata = tuple((name.lower(), value) for name, value in wiring.headers.items())
-        target, options = _channel(endpoints)
-        if endpoints[0].tls:
-            self._channel = grpc.aio.secure_channel(target, _credentials(wiring.tls or TLS()), options)
-        else:
-            self._channel = grpc.aio.insecure_channel(target, options)
-        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
-
-    async def infer(self, request: Request, timeout_s: float) -> Answer:
-        """Run one inference; cancelling the task and the deadline reach the server."""
-        with _typed(self._server):
-            response = await self._stub.ModelInfer(
-                _message(request), timeout=timeout_s, metadata=(*self._metadata, *request.headers.items())
-            )
-        return _answer(request.model, response)
-
-    async def query(self, query: Query, timeout_s: float) -> dict[str, Any]:
-        """Ask about the server."""
-        message = getattr(service_pb2, f"{query.rpc}Request")(**query.fields)
-        with _typed(self._server):
-            response = await getattr(self._stub, query.rpc)(
-                message, timeout=timeout_s, metadata=self._metadata
-            )
-        return _fields(response)
-
-    async def close(self) -> None:
-        """Close the channel; calls in flight are cancelled."""
-        await self._channel.close()

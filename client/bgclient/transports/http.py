@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import ssl
 import time
@@ -214,62 +213,6 @@ class HttpTransport(_Servers):
         """Close the pools."""
         for pool in self._pools.values():
             pool.close()
-
-
-class AsyncHttpTransport(_Servers):
-    """A connection pool for each server, for one asyncio loop."""
-
-    def __init__(self, endpoints: tuple[Endpoint, ...], wiring: Wiring) -> None:
-        super().__init__(endpoints, wiring)
-        self._pools: dict[Endpoint, Any] = {}
-        for endpoint in endpoints:
-            settings = _settings(endpoint, wiring)
-            kind = httpcore.AsyncHTTPProxy if "proxy_url" in settings else httpcore.AsyncConnectionPool
-            self._pools[endpoint] = kind(**settings)
-
-    async def infer(self, request: Request, timeout_s: float) -> Answer:
-        """Run one inference. Cancelling the task and the deadline close the connection, which the server
-        notices.
-        """
-        body, headers = http_body(request)
-        path = f"v2/models/{request.model}/infer"
-        received = await self._ask("POST", path, body, headers, timeout_s, MAX_ANSWER_BYTES)
-        return received.answer(request.model)
-
-    async def query(self, query: Query, timeout_s: float) -> dict[str, Any]:
-        """Ask about the server."""
-        body = b"" if query.body is None else json.dumps(query.body).encode()
-        return (await self._ask(query.verb, query.path, body, {}, timeout_s, MAX_WORDS_BYTES)).fields(query)
-
-    async def _ask(
-        self, verb: str, path: str, body: bytes, headers: Mapping[str, str], timeout_s: float, limit: int
-    ) -> _Received:
-        """The answer of the first server that gives one."""
-        until = time.monotonic() + timeout_s
-        *others, last = self.in_turn()
-        for endpoint in (*others, last):
-            try:
-                with _typed(endpoint):
-                    left_s = max(0.001, until - time.monotonic())
-                    asked, url = self.asked(endpoint, headers, left_s), self.url(endpoint, path)
-                    async with (
-                        asyncio.timeout(left_s),
-                        self._pools[endpoint].stream(verb, url, content=body or None, **asked) as response,
-                    ):
-                        received = _Received(response, endpoint, limit)
-                        async for chunk in response.aiter_stream():
-                            received.add(chunk)
-                return received
-            except ServerUnavailable:
-                self.failed(endpoint)
-                if endpoint is last:
-                    raise
-        raise AssertionError("unreachable: the loop ends by return or raise")
-
-    async def close(self) -> None:
-        """Close the pools."""
-        for pool in self._pools.values():
-            await pool.aclose()
 
 
 _waiting: ContextVar[tuple[float, Cancel]] = ContextVar("bgclient.waiting")
