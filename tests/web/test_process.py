@@ -34,7 +34,7 @@ from bgclient.cli import main
 from bgclient.testing import FakeServer
 
 fake = FakeServer(delay_s=1.0)
-transports.Network.aconnect = lambda self, endpoint, wiring: fake.aconnect(endpoint, wiring)
+transports.Network.connect = lambda self, endpoints, wiring: fake.connect(endpoints, wiring)
 sys.argv = ["bgclient", "web", *sys.argv[1:]]
 main()
 """
