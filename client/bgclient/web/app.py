@@ -230,7 +230,7 @@ class Service:
         photo = wanted.image
         if wanted.image_url:
             photo = await self._fetched("image_url", wanted.image_url, "failed_image_download")
-        background = wanted.bg_image
+        background = wanted.bg_image_file
         if wanted.bg_image_url:
             background = await self._fetched("bg_image_url", wanted.bg_image_url, "failed_bg_download")
         assert photo is not None, "parameters.read makes sure of a source"

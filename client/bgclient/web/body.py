@@ -14,9 +14,9 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from bgclient.web.errors import Refusal
-from bgclient.web.parameters import FILES, PARAMETERS
+from bgclient.web.parameters import FILES, Wanted, invalid
 
-_NAMES = frozenset(parameter.name for parameter in PARAMETERS)
+_NAMES = frozenset(Wanted.model_fields)
 _MAX_PARTS = 64
 _MAX_TEXT = 64 * 1024
 """Bytes of a text field."""
@@ -216,9 +216,7 @@ def _plain(name: str, value: Any) -> str:
             return f"{value:g}"
         case list() if name in ("keep", "remove"):  # JSON within JSON may do without the quotes
             return json.dumps(value)
-    raise Refusal(
-        400, f"invalid_{name}", f"Invalid {name} parameter given", f"{name}: send text, a number or a boolean"
-    )
+    raise invalid(name, "send text, a number or a boolean")
 
 
 def _capped(name: str, value: str, caps: Caps) -> str:
@@ -229,9 +227,7 @@ def _capped(name: str, value: str, caps: Caps) -> str:
 
 def _once(fields: dict[str, str | bytes], name: str) -> None:
     if name in fields:
-        raise Refusal(
-            400, f"invalid_{name}", f"Invalid {name} parameter given", f"{name} is given more than once"
-        )
+        raise invalid(name, "it is given more than once")
 
 
 class _Parts:
@@ -328,12 +324,7 @@ def _malformed(detail: str) -> Refusal:
 
 def _field_too_large(name: str, caps: Caps) -> Refusal:
     if caps.field(name) == _MAX_TEXT:
-        return Refusal(
-            400,
-            f"invalid_{name}",
-            f"Invalid {name} parameter given",
-            f"{name}: at most {_MAX_TEXT} bytes of text",
-        )
+        return invalid(name, f"at most {_MAX_TEXT} bytes of text")
     return _too_large(caps.picture)
 
 

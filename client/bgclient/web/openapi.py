@@ -1,11 +1,10 @@
-"""The description of the REST side for machines, made from ``PARAMETERS``."""
+"""The description of the REST side for machines, made from ``parameters.Wanted``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from bgclient.web.parameters import FILES, PARAMETERS, SOURCES
+from bgclient.web.parameters import FILES, SOURCES, Wanted
 
 _ERRORS = {
     400: "A parameter or the image is wrong, or nobody is in the image",
@@ -101,7 +100,10 @@ _SIDES = ("Top", "Left", "Width", "Height")
 
 def removebg_body() -> dict[str, Any]:
     """The request body in its three content types."""
-    everything = {p.name: _schema(p.schema, p.about) for p in PARAMETERS}
+    everything = {
+        name: {key: value for key, value in schema.items() if key != "title" and value is not None}
+        for name, schema in Wanted.model_json_schema()["properties"].items()
+    }
     texts = {name: schema for name, schema in everything.items() if name not in FILES}
     kinds = {
         "multipart/form-data": (everything, SOURCES),
@@ -121,7 +123,3 @@ def removebg_body() -> dict[str, Any]:
             for kind, (properties, sources) in kinds.items()
         },
     }
-
-
-def _schema(schema: Mapping[str, Any], about: str) -> dict[str, Any]:
-    return {"type": "string", "description": about, **schema}
