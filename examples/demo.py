@@ -21,6 +21,8 @@ HERE = Path(__file__).resolve().parent
 OUT = HERE.parent / "demo" / "out"
 CELL = 320
 """Side of a picture on the sheet, pixels."""
+PORTRAITS = ("grace_hopper.jpg", "astronaut.png", "camera.png")
+"""What comes first, and what the README shows."""
 
 
 def checkerboard(size: tuple[int, int], square: int = 16) -> Image.Image:
@@ -55,7 +57,8 @@ def sheet(pairs: list[tuple[Path, Cutout]]) -> Image.Image:
 def main() -> int:
     """0 when every photo came back."""
     photos = [Path(name) for name in sys.argv[1:]] or sorted(
-        path for path in HERE.iterdir() if path.suffix in (".jpg", ".png")
+        (path for path in HERE.iterdir() if path.suffix in (".jpg", ".png")),
+        key=lambda path: ([*PORTRAITS, path.name].index(path.name), path.name),
     )
     OUT.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
