@@ -18,6 +18,7 @@ from bgclient.telemetry import Hooks, id_of_this_call
 if TYPE_CHECKING:
     from bgclient.options import Where
     from bgclient.results import Cutout
+    from bgimage.closer import Closer
     from bgimage.codec import Limits, Photo
     from bgimage.options import Options
 
@@ -84,12 +85,30 @@ class Call:
             raise ServerFault(f"{server} answers {answer.model!r} with nonsense: {error}") from error
         return self._cutout(Encoded(picture, box, expected, _holds_matte(self.options), dropped), server)
 
+    def closer(self, photo: Photo, seen: Seen) -> Closer | None:
+        """What to look at again; None where the first look is good enough, or found nobody."""
+        from bgimage.closer import Closer
+        from bgimage.finish import meant
+
+        if not self.options.at_least:
+            return None
+        small, hoped = meant(photo, seen.alpha, seen.contract, self.options)
+        return Closer.on(photo, small) if hoped < self.options.at_least else None
+
+    def surer(self, photo: Photo, first: Seen, closer: Closer, again: Seen) -> Seen:
+        """The look with the higher expected IoU; ``again`` is of ``closer`` alone."""
+        from bgimage.finish import meant
+
+        whole = closer.whole(again.alpha, photo.size_hw, again.contract)
+        looks = (first, Seen(again.contract, whole, looks=2))
+        return max(looks, key=lambda one: meant(photo, one.alpha, one.contract, self.options)[1])
+
     def finished_here(self, source: bytes | Photo, photo: Photo, seen: Seen, server: str) -> Cutout:
         """The people of ``photo``, which was decoded from ``source``."""
         from bgimage.finish import finish
 
         self.lap("load")
-        finished = finish(photo, seen.alpha, seen.contract, self.options)
+        finished = finish(photo, seen.alpha, seen.contract, self.options, looks=seen.looks)
         if not isinstance(source, bytes):
             _ = finished.pixels  # now: the caller may use the array again
         self.lap("finish")

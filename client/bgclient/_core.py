@@ -172,7 +172,11 @@ class BaseClient:
                         decoding.result()  # a broken photo is the more useful thing to hear of
                         raise
                     call.lap("ask")
-                    cutout = call.finished_here(source, decoding.result(), seen, link.server)
+                    whole = decoding.result()
+                    if closer := call.closer(whole, seen):
+                        again = self._tried(link, call, cancel, self._seen, closer.photo)
+                        seen = call.surer(whole, seen, closer, again)
+                    cutout = call.finished_here(source, whole, seen, link.server)
                 span.set(server=link.server, tries=call.tries, sent_bytes=call.sent_bytes)
                 return cutout
 

@@ -100,6 +100,8 @@ class Seen:
     contract: Contract
     alpha: NDArray[np.float32]
     """float32 (H, W), finite, of the contract's size."""
+    looks: int = 1
+    """2 where it is that of a second, closer look."""
 
 
 def seen(answer: Answer, contract: Contract, server: str) -> Seen:

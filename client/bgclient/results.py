@@ -68,6 +68,7 @@ class Encoded:
     holds_matte: bool
     """True when the picture's alpha is the matte: not inverted, cropped, placed, or on a background."""
     dropped: tuple[str, ...] = ()
+    looks: int = 1
 
     @property
     def format(self) -> str:
@@ -116,6 +117,7 @@ class Encoded:
             exif=photo.exif,
             dpi=photo.dpi,
             dropped=self.dropped,
+            looks=self.looks,
         )
 
 
@@ -183,6 +185,11 @@ class Cutout:
     def dropped(self) -> tuple[str, ...]:
         """What the photo's file held besides, and the picture does not: "XMP", "C2PA", "HDR gain map"."""
         return self.made.dropped
+
+    @property
+    def looks(self) -> int:
+        """1, or 2 where a second, closer look at the people was the better one (``bgimage.closer``)."""
+        return self.made.looks
 
     @cached_property
     def image(self) -> Image.Image:

@@ -49,6 +49,8 @@ class Finished:
     dpi: tuple[float, float] | None = None
     dropped: tuple[str, ...] = ()
     """What the photo's file held besides, and the picture does not: "XMP", "C2PA", "HDR gain map"."""
+    looks: int = 1
+    """2 where the answer is that of a second, closer look (``bgimage.closer``)."""
 
     @cached_property
     def pixels(self) -> Pixels:
@@ -73,14 +75,31 @@ class Finished:
         return json.dumps(known).encode()
 
 
+def meant(
+    photo: Photo, alpha: NDArray[np.float32], contract: Contract, options: Options
+) -> tuple[NDArray[np.float32], float]:
+    """The alpha of the people that ``options`` mean, float32 (h, w) without letterbox, and its expected IoU."""
+    small = crop_letterbox(alpha, photo.size_hw, contract).clip(0, 1)
+    if options.clean:
+        small = people.cleaned(small)
+    small = strokes.chosen(small, photo, options)
+    return small, expected_iou(_inside(small, options.region, photo.size_hw) if options.region else small)
+
+
 def finish(
-    photo: Photo, alpha: NDArray[np.float32], contract: Contract, options: Options | None = None
+    photo: Photo,
+    alpha: NDArray[np.float32],
+    contract: Contract,
+    options: Options | None = None,
+    *,
+    looks: int = 1,
 ) -> Finished:
     """The picture that ``options`` ask for.
 
     Args:
         photo: at full resolution; its pixels stay as they are until the picture has been made.
         alpha: float32 (S, S) in [0, 1], the network's answer to ``network_input(photo, contract)``.
+        looks: how many looks at the photo ``alpha`` took, for ``Finished.looks``.
 
     Raises:
         NoPersonFound: nobody found and ``options.require_person``.
@@ -89,11 +108,7 @@ def finish(
             picture.
     """
     options = options or Options()
-    small = crop_letterbox(alpha, photo.size_hw, contract).clip(0, 1)
-    if options.clean:
-        small = people.cleaned(small)
-    small = strokes.chosen(small, photo, options)
-    hoped = expected_iou(_inside(small, options.region, photo.size_hw) if options.region else small)
+    small, hoped = meant(photo, alpha, contract, options)
     if options.require_person and hoped == 0:
         raise NoPersonFound("nobody was found where you asked; use another photo or point")
     if hoped < options.at_least:
@@ -133,6 +148,7 @@ def finish(
         exif=metadata.kept_exif(exif, gps=False) if options.drop_gps else exif,
         dpi=photo.dpi if options.keep_metadata else None,
         dropped=photo.dropped,
+        looks=looks,
     )
 
 

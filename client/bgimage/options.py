@@ -84,7 +84,8 @@ class Options:
     require_person: bool = False
     """Raise ``NoPersonFound`` when nobody is found."""
     at_least: float = 0.0
-    """0..1: raise ``Doubtful`` where the expected IoU is below it, and so where nobody is found."""
+    """0..1: where the expected IoU is below it, a client looks again, closer (``bgimage.closer``), and ``Doubtful`` is
+    raised where that does not reach it either, and so where nobody is found."""
     keep_metadata: bool = True
     """Keep EXIF and resolution. (The colour profile belongs to the colours and always stays.)"""
     drop_gps: bool = False

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bgclient import AsyncClient, Client
 from bgclient.errors import (
     BrokenPhoto,
     DeadlineExceeded,
+    Doubtful,
     EmptyPhoto,
     ModelMissing,
     OptionError,
@@ -77,6 +79,23 @@ def test_every_way_to_the_network_gives_the_same_pixels(server, portrait):
         with Client(timeout_s=TIMEOUT_S, **settings) as client:
             cutouts.append(client.cut(portrait))
     assert all(difference(cutout.pixels, cutouts[0].pixels) <= TOLERANCE for cutout in cutouts)
+
+
+def test_a_small_doubtful_person_is_surer_at_a_second_look_by_the_server_and_in_process(server, portrait):
+    person = Image.fromarray(decode(portrait.read_bytes()).pixels).resize((250, 250))
+    photo = Image.new("RGB", (1600, 1200), (110, 125, 140))
+    photo.paste(person, (900, 500))
+    mattes = []
+    for settings in ({"url": server.grpc_url}, {"engine": "onnxruntime"}):
+        with Client(timeout_s=TIMEOUT_S, **settings) as client:
+            first = client.cut(photo)
+            surer = client.cut(photo, at_least=first.expected_iou + 0.02)
+            assert (first.looks, surer.looks, surer.timings.tries) == (1, 2, 2)
+            assert surer.expected_iou > first.expected_iou + 0.02
+            with pytest.raises(Doubtful):
+                client.cut(photo, at_least=1.0)
+            mattes.append(surer.matte)
+    assert difference(*mattes) <= TOLERANCE
 
 
 def test_what_is_uploaded_is_a_fraction_of_a_large_photo(server, portrait):

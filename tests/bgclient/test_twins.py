@@ -20,6 +20,7 @@ from bgclient.errors import (
     BrokenPhoto,
     CallCancelled,
     DeadlineExceeded,
+    Doubtful,
     ModelMissing,
     NetworkChanged,
     NoPersonFound,
@@ -90,6 +91,54 @@ def test_both_places_of_finishing_give_the_same_pixels(twin, fake, photo, jpeg):
             assert np.array_equal(here.pixels, there.pixels)
             assert here.box == there.box
             assert here.expected_iou == pytest.approx(there.expected_iou, abs=1e-6)
+
+
+def closely(doubt_when_small):
+    """A network that is sure of a bright figure once it is large in the picture."""
+
+    def network(image):
+        bright = image[0] > 140
+        return bright * np.float32(1.0 if bright.mean() > 0.2 else doubt_when_small)
+
+    return FakeServer(network)
+
+
+@pytest.fixture
+def small_figure():
+    photo = np.zeros((400, 600, 3), np.uint8)
+    photo[150:290, 200:280] = 255
+    return photo
+
+
+def test_a_doubtful_cut_out_is_looked_at_again_and_the_surer_look_is_kept(twin, small_figure):
+    fake = closely(0.6)
+    client = twin.client(connector=fake)
+    plain = twin.do(client.cut(small_figure))
+    assert (plain.looks, len(fake.requests)) == (1, 1)
+    assert plain.expected_iou < 0.8
+    sure = twin.do(client.cut(small_figure, at_least=0.8))
+    assert (sure.looks, len(fake.requests)) == (2, 3)
+    assert sure.expected_iou >= 0.8
+    left, top, right, bottom = sure.box
+    assert abs(left - 200) < 8 > abs(right - 280)
+    assert abs(top - 150) < 8 > abs(bottom - 290)
+    enough = twin.do(client.cut(small_figure, at_least=plain.expected_iou))
+    assert (enough.looks, len(fake.requests)) == (1, 4)
+    with pytest.raises(Doubtful):
+        twin.do(client.cut(small_figure, at_least=0.8, where="server"))
+
+
+def test_a_cut_out_that_stays_doubtful_is_an_error_with_the_better_of_both(twin, small_figure):
+    fake = closely(0.6)
+    fake.network = lambda image: (image[0] > 140) * np.float32(0.6 if (image[0] > 140).mean() > 0.2 else 0.7)
+    client = twin.client(connector=fake)
+    first = twin.do(client.cut(small_figure)).expected_iou
+    with pytest.raises(Doubtful, match=f"expected IoU {first:.2f}, below"):
+        twin.do(client.cut(small_figure, at_least=0.9))
+    assert len(fake.requests) == 3
+    with pytest.raises(Doubtful, match=r"expected IoU 0\.00"):
+        twin.do(client.cut(np.zeros((90, 120, 3), np.uint8), at_least=0.1))
+    assert len(fake.requests) == 4  # nobody: there is nothing to look at
 
 
 def test_a_retryable_error_is_tried_again_and_another_one_is_not(twin, photo):

@@ -16,6 +16,7 @@ COMMANDS = {
     "calibrate": "make a trained network decisive: sharpen its logits on the validation photos",
     "evaluate": "score a network, or any tool's alphas, on labelled photos",
     "expected": "measure what IoU to expect of a cut-out, and check it",
+    "closer": "what a second, closer look gains where a cut-out is doubtful",
     "mend": "what simulated strokes gain on the photos that a network cuts worst",
     "compare": "one table of several evaluations, or of all networks under one equal budget",
     "distill": "label photos with a network, to teach another one",

@@ -106,7 +106,9 @@ def cut(
     at_least: Annotated[
         float,
         typer.Option(
-            "--at-least", help="0 to 1: fail where the expected IoU is below it.", rich_help_panel=_PICTURE
+            "--at-least",
+            help="0 to 1: look again where the expected IoU is below it, then fail.",
+            rich_help_panel=_PICTURE,
         ),
     ] = 0.0,
     format: Annotated[

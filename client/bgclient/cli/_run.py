@@ -56,6 +56,7 @@ class Done:
                 "box": self.cutout.box,
                 "expected_iou": round(self.cutout.expected_iou, 4),
                 "dropped": self.cutout.dropped,
+                "looks": self.cutout.looks,
                 "timings": timings,
             }
         else:
