@@ -86,7 +86,7 @@ class Call:
         return self._cutout(Encoded(picture, box, expected, _holds_matte(self.options), dropped), server)
 
     def closer(self, photo: Photo, seen: Seen) -> Closer | None:
-        """What to look at again; None where the first look is good enough, or found nobody."""
+        """What to look at again; None where the first look is good enough, or nothing is closer."""
         from bgimage.closer import Closer
         from bgimage.finish import meant
 

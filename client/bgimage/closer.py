@@ -36,7 +36,7 @@ class Closer:
 
     @classmethod
     def on(cls, photo: Photo, small: Floats) -> Closer | None:
-        """Where ``small``, float32 (h, w) in [0, 1], finds somebody in ``photo``; None where it finds nobody."""
+        """Where ``small``, float32 (h, w) in [0, 1], finds somebody in ``photo``; None: nowhere, or everywhere."""
         rows, columns = (np.flatnonzero(small.max(axis) > SEEN) for axis in (1, 0))
         if not rows.size:
             return None
@@ -44,6 +44,8 @@ class Closer:
             _widened(seen, inner, full)
             for seen, inner, full in zip((rows, columns), small.shape, photo.size_hw, strict=True)
         )
+        if (bottom - top, right - left) == tuple(photo.size_hw):
+            return None
         part = np.s_[top:bottom, left:right]
         alpha = None if photo.alpha is None else photo.alpha[part]
         return cls(Photo(photo.pixels[part], alpha), (left, top, right, bottom))

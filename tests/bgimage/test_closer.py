@@ -48,14 +48,13 @@ def test_the_part_holds_the_people_and_some_room_and_stays_inside_the_photo():
     assert 130 < left < figure[1].start < figure[1].stop < right < 240
     assert 180 < top < figure[0].start < figure[0].stop < bottom < 300
     np.testing.assert_array_equal(closer.photo.pixels, photo.pixels[top:bottom, left:right])
-    everywhere = Closer.on(photo, np.ones((64, 96), np.float32))
-    assert everywhere.box == (0, 0, 600, 400)
 
 
-def test_transparency_of_the_photo_is_looked_at_too_and_nobody_gives_no_part():
+def test_transparency_of_the_photo_is_looked_at_too_and_nobody_or_somebody_everywhere_gives_no_part():
     photo, _ = photo_of(400, 600)
     seen = crop_letterbox(bright(photo), photo.size_hw, CONTRACT)
     alpha = np.full((400, 600), 200, np.uint8)
     closer = Closer.on(Photo(photo.pixels, alpha), seen)
     assert closer.photo.alpha.shape == closer.photo.pixels.shape[:2]
     assert Closer.on(photo, seen * 0) is None
+    assert Closer.on(photo, seen * 0 + 1) is None
