@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from bgimage._cv import cv2
 from bgimage.arrays import Floats, Matte, thrice, unit
+from bgimage.encode import Picture
 from bgimage.options import Options
-from bgimage.tiles import block_means, factor, squares
+from bgimage.tiles import bands, block_means, factor, squares
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom."""
@@ -24,30 +25,33 @@ Box = tuple[int, int, int, int]
 _SQUARE = 256
 
 
-def over(layer: NDArray[Any], backdrop: NDArray[Any] | tuple[int, ...]) -> NDArray[Any]:
+def over(layer: Picture, backdrop: NDArray[Any] | tuple[int, ...]) -> NDArray[Any]:
     """``layer`` on an opaque ``backdrop``: opaque RGB.
 
     Args:
-        layer: uint8 or uint16 (H, W, 4), straight alpha.
+        layer: uint8 or uint16 (H, W, 4), straight alpha; its rows are asked for some at a time, from top to bottom.
         backdrop: (H, W, 3) of the same dtype, or three numbers 0 to the dtype's maximum.
 
     Returns:
         (H, W, 3): round(alpha * layer + (1 - alpha) * backdrop).
     """
     depth = np.iinfo(layer.dtype).max
-    under = np.broadcast_to(np.asarray(backdrop, layer.dtype), (*layer.shape[:2], 3))
-    result = np.empty((*layer.shape[:2], 3), layer.dtype)
-    for area in squares(layer.shape[:2], _SQUARE):
-        alpha = np.ascontiguousarray(layer[area][..., 3])
-        lowest, highest = alpha.min(), alpha.max()
-        if highest == 0:
-            result[area] = under[area]
-        elif lowest == depth:
-            result[area] = layer[area][..., :3]
-        else:
-            below = under[area].astype(np.float32)
-            mixed = below + unit(thrice(alpha)) * (layer[area][..., :3].astype(np.float32) - below)
-            result[area] = np.rint(mixed)
+    height, width = layer.shape[:2]
+    under = np.broadcast_to(np.asarray(backdrop, layer.dtype), (height, width, 3))
+    result = np.empty((height, width, 3), layer.dtype)
+    for rows in bands(height, _SQUARE):
+        whole, below, out = layer[rows], under[rows], result[rows]
+        for area in squares(whole.shape[:2], _SQUARE):
+            alpha = np.ascontiguousarray(whole[area][..., 3])
+            lowest, highest = alpha.min(), alpha.max()
+            if highest == 0:
+                out[area] = below[area]
+            elif lowest == depth:
+                out[area] = whole[area][..., :3]
+            else:
+                ground = below[area].astype(np.float32)
+                mixed = ground + unit(thrice(alpha)) * (whole[area][..., :3].astype(np.float32) - ground)
+                out[area] = np.rint(mixed)
     return result
 
 

@@ -22,6 +22,7 @@ from bgimage.expected import expected_iou
 from bgimage.geometry import crop_letterbox
 from bgimage.once import cached_property
 from bgimage.options import Options
+from bgimage.tiles import bands
 
 VISIBLE = 25
 """Matte level (of 255) from which a pixel counts for the people's box: a tenth, so that a crop keeps their hair."""
@@ -172,26 +173,35 @@ def _picture(
     photo: Photo, matte: NDArray[np.uint8], shown: NDArray[np.uint8], frame: Frame, options: Options
 ) -> Pixels | Picture:
     """What ``shown`` leaves of the photo, in the frame, on what ``options.background`` says."""
+    background = options.background
     cut = foreground.Cut(photo, shown, options.decontaminate)
-    if options.background is None and not options.shadow and frame.keeps(shown.shape):
+    if background is None and not options.shadow and frame.keeps(shown.shape):
         return cut
-    layer = frame.placed(cut[:])
+    backdrop = _backdrop(photo, matte, frame, options)  # first: to decode it takes more memory than the layer
+    layer: Any = cut if frame.keeps(shown.shape) else frame.placed(cut[:])
     if options.shadow:
+        layer = layer[:]
         layer = compose.over_sheer(layer, (0, 0, 0), compose.shadow(layer[..., 3], options.shadow))
+    if backdrop is None:
+        return np.asarray(layer)
+    if isinstance(background, tuple) and background[3] < 255:
+        colour = tuple(int(value) for value in backdrop[0, 0])
+        return compose.over_sheer(layer[:], colour, background[3] / 255)
+    return compose.over(layer, backdrop)
+
+
+def _backdrop(photo: Photo, matte: NDArray[np.uint8], frame: Frame, options: Options) -> NDArray[Any] | None:
+    """What ``options.background`` says, of the frame's size and the photo's dtype and colours: (H, W, 3), or None."""
     background = options.background
     if background is None:
-        return layer
+        return None
+    size_hw = (frame.height, frame.width)
     if isinstance(background, tuple):
-        *colour, opacity = background
-        paint = _paint(np.array([[colour]], np.uint8), photo)
-        if opacity < 255:
-            return compose.over_sheer(layer, tuple(int(value) for value in paint[0, 0]), opacity / 255)
-        backdrop = np.broadcast_to(paint, (frame.height, frame.width, 3))
-    elif isinstance(background, str):
-        backdrop = compose.blurred(photo.pixels, matte, options.blur_radius or 0, frame)
-    else:
-        backdrop = _paint(compose.filling(_decoded(background), (frame.height, frame.width)), photo)
-    return compose.over(layer, backdrop)
+        paint = _paint(np.array([[background[:3]]], np.uint8), photo)
+        return np.broadcast_to(paint, (*size_hw, 3))
+    if isinstance(background, str):
+        return compose.blurred(photo.pixels, matte, options.blur_radius or 0, frame)
+    return _paint(compose.filling(_decoded(background), size_hw), photo)
 
 
 def _decoded(data: bytes) -> NDArray[np.uint8]:
@@ -200,12 +210,14 @@ def _decoded(data: bytes) -> NDArray[np.uint8]:
         picture = decode(data, Limits())
     except BgError as error:
         raise OptionError(f"background: {error}") from error
-    pixels: Any = picture.pixels
-    alpha: Any = picture.alpha
-    if alpha is not None:
-        depth = np.iinfo(pixels.dtype).max
-        pixels = compose.over(np.dstack([pixels, alpha]), (depth, depth, depth))
-    pixels = eight_bits(pixels)
+    if picture.alpha is None:
+        pixels = eight_bits(picture.pixels)
+    else:
+        white = (np.iinfo(picture.pixels.dtype).max,) * 3
+        pixels = np.empty(picture.pixels.shape, np.uint8)
+        for rows in bands(len(pixels)):
+            layer = np.dstack([picture.pixels[rows], picture.alpha[rows]])
+            pixels[rows] = eight_bits(compose.over(layer, white))
     return colour.to_srgb(pixels, picture.icc) if picture.icc else pixels
 
 
@@ -213,7 +225,7 @@ def painted(colours: NDArray[np.uint8], icc: bytes | None, dtype: np.dtype[Any])
     """uint8 sRGB (h, w, 3) in a picture's colour space and depth, uint8 or uint16."""
     if icc:
         colours = colour.from_srgb(colours, icc)
-    return colours if dtype == np.uint8 else colours.astype(np.uint16) * 257
+    return colours if dtype == np.uint8 else np.multiply(colours, np.uint16(257), dtype=np.uint16)
 
 
 def _paint(colours: NDArray[np.uint8], photo: Photo) -> NDArray[Any]:
@@ -231,7 +243,9 @@ def _in_srgb(photo: Photo) -> Photo:
 def _times(matte: NDArray[np.uint8], alpha: NDArray[Any]) -> NDArray[np.uint8]:
     """The product of two alphas, rounded; ``alpha`` uint8 or uint16."""
     depth = int(np.iinfo(alpha.dtype).max)
-    product: NDArray[np.uint8] = ((matte.astype(np.uint32) * alpha + depth // 2) // depth).astype(np.uint8)
+    product = np.empty_like(matte)
+    for rows in bands(len(matte)):  # the wide numbers of a whole photo would need more memory than its pixels
+        product[rows] = (matte[rows].astype(np.uint32) * alpha[rows] + depth // 2) // depth
     return product
 
 

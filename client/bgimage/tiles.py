@@ -23,6 +23,12 @@ def factor(size_hw: tuple[int, int], long_side: int) -> int:
     return max(1, round(max(size_hw) / long_side))
 
 
+def bands(height: int, rows: int = 256) -> Iterator[slice]:
+    """Rows of a picture, so many at a time."""
+    for top in range(0, height, rows):
+        yield slice(top, min(top + rows, height))
+
+
 def squares(size_hw: tuple[int, int], side: int) -> Iterator[tuple[slice, slice]]:
     """Rows and columns of squares that cover a picture; those at the right and bottom may be smaller."""
     height, width = size_hw

@@ -43,9 +43,9 @@ def visible(photo: Photo) -> Photo:
         sums.append(block_means(colours * thrice(share), k))
         shares.append(block_means(share, k))
     smooth = _spread(np.concatenate(sums), np.concatenate(shares))
-    large = cv2.resize(np.rint(smooth).astype(photo.pixels.dtype), size_hw[::-1])
-    hidden = (photo.alpha == 0).astype(np.uint8)
-    return dataclasses.replace(photo, pixels=cv2.copyTo(large, hidden, photo.pixels.copy()))
+    pixels = cv2.resize(np.rint(smooth).astype(photo.pixels.dtype), size_hw[::-1])
+    cv2.copyTo(photo.pixels, (photo.alpha > 0).astype(np.uint8), pixels)
+    return dataclasses.replace(photo, pixels=pixels)
 
 
 def _spread(sums: Floats, shares: Floats) -> Floats:

@@ -113,6 +113,7 @@ def test_helm_finds_nothing_to_complain_of(helm):
         {"image": {"repository": "bgclient", "digest": "latest"}},
         {"shm": {"size": "64"}},
         {"networkPolicy": {"tritonFrom": []}},
+        {"web": {"trustedProxies": "*"}},
         {"autoscaling": {"queueMilliseconds": 0, "cpuPercent": 0}},
     ],
     ids=json.dumps,
@@ -234,6 +235,21 @@ def test_the_ingress_passes_every_route_of_the_front_but_metrics_and_liveness(re
         or (rule["pathType"] == "Prefix" and route.path.startswith(rule["path"] + "/"))
     }
     assert {route.path for route in web.create_app(web.Settings()).routes} - passed == {"/metrics", "/livez"}
+
+
+def test_a_proxy_is_believed_only_where_it_was_named(render, deploy):
+    def trusted(**web):
+        pod = of_kind(render(web=web, ingress={"enabled": True}), "Deployment")["spec"]["template"]["spec"]
+        return next(
+            environment_of(c).get("FORWARDED_ALLOW_IPS") for c in pod["containers"] if c["name"] == "web"
+        )
+
+    assert trusted() is None  # uvicorn's own default: this machine
+    assert trusted(trustedProxies="10.244.0.0/16,fd00::/8") == "10.244.0.0/16,fd00::/8"
+    compose = yaml.safe_load((deploy / "compose.yaml").read_text())
+    for kind in ("cpu", "gpu"):
+        named = compose["services"][f"web-{kind}"]["environment"]["FORWARDED_ALLOW_IPS"]
+        assert named == "${FORWARDED_ALLOW_IPS:-127.0.0.1}"
 
 
 def test_by_default_nobody_reaches_triton_but_who_was_let_in_and_the_pods_reach_nobody(render):

@@ -36,6 +36,7 @@ class TritonPythonModel(PhotoModel):
         self.meters.photo(decoded.size_hw)
         with self.stage("finish"):
             finished = finish(decoded, alpha, self.contract, asked)
+        del decoded  # its planes are large, and the encoder needs memory too
         with self.meters.stage("encode"):
             encoded = finished.encode()
         self.meters.cutout(found=finished.box is not None)
