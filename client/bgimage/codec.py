@@ -6,6 +6,7 @@ before a pixel is decoded.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import io
 import math
@@ -38,7 +39,7 @@ from bgimage.errors import (
 )
 from bgimage.jpeg import MAX_SCANS, Jpeg
 from bgimage.once import cached_property
-from bgimage.png import Png
+from bgimage.png import CHANNELS, Png
 from bgimage.tiff import Layout
 from bgimage.tiles import MIDDLE, block_means, factor
 
@@ -337,24 +338,15 @@ def _jpeg(data: bytes, format: str, limits: Limits) -> _Header:
     turned = metadata.orientation(parts.exif)
 
     def read(at_least: int | None) -> tuple[Pixels, Pixels | None, int]:
-        pixels: Pixels
-        alpha: Pixels | None = None
-        if image.mode in ("L", "RGB"):
-            pixels = _decode_jpeg(parts.bare, image, size_hw, at_least)
-            if image.mode == "L":
-                pixels = _grey(np.ascontiguousarray(pixels[..., 0]), icc)
-        else:
-            pixels, alpha = _arrays(image)
-        image.fp = None
-        return pixels, alpha, turned
+        pixels = _decode_jpeg(parts.bare, image.mode, size_hw, at_least, limits)
+        if image.mode == "L":
+            pixels = _grey(np.ascontiguousarray(pixels[..., 0]), icc)
+        return pixels, None, turned
 
     icc = image.info.get("icc_profile")
     dpi = image.info.get("dpi") or parts.dpi
     return _Header(format, size_hw, turned, read, icc, parts.exif, dpi, scans=parts.scans)
 
-
-_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-"""By colour type (PNG, third edition, table 8)."""
 
 _MOST_INFLATED = 1032
 """Bytes that deflate can make of one: at least two bits stand for at most 258 bytes (RFC 1951)."""
@@ -366,17 +358,21 @@ def _png(data: bytes, format: str, limits: Limits) -> _Header:
     turned, icc = metadata.orientation(parts.exif), parts.icc
 
     def read(_: int | None) -> tuple[Pixels, Pixels | None, int]:
-        row_bytes = image.width * parts.depth * _PNG_CHANNELS[parts.colour_type] // 8
+        row_bytes = image.width * parts.depth * CHANNELS[parts.colour_type] // 8
         if image.height * row_bytes > _MOST_INFLATED * len(data):
             raise ValueError("the pixels are not in it")  # before memory is made for them
         if parts.depth == 16 and parts.colour_type in (2, 4, 6):
-            pixels, alpha = _decode_deep(parts.bare)
-        elif parts.colour_type == 0:
-            image.load()
-            grey = np.asarray(image.convert("L") if image.mode == "1" else image)
-            pixels, alpha = np.repeat(grey.astype(grey.dtype.newbyteorder("="))[..., None], 3, axis=2), None
+            pixels, alpha = _decode_deep(parts.checked())
         else:
-            pixels, alpha = _arrays(image)
+            loaded = _loaded(image, parts, limits)
+            if parts.colour_type == 0:
+                grey = np.asarray(loaded.convert("L") if loaded.mode == "1" else loaded)
+                pixels, alpha = (
+                    np.repeat(grey.astype(grey.dtype.newbyteorder("="))[..., None], 3, axis=2),
+                    None,
+                )
+            else:
+                pixels, alpha = _arrays(loaded)
         if parts.key is not None:
             full = np.iinfo(pixels.dtype).max
             key = np.array(parts.key) * (full // ((1 << parts.depth) - 1))
@@ -386,6 +382,21 @@ def _png(data: bytes, format: str, limits: Limits) -> _Header:
         return pixels, alpha, turned
 
     return _Header(format, (image.height, image.width), turned, read, icc, parts.exif, parts.dpi)
+
+
+def _loaded(image: Any, parts: Png, limits: Limits) -> Any:
+    """A PNG with its pixels. Wrong checksums are forgiven, as every viewer does; missing pixels are not."""
+    try:
+        image.load()
+    except BgError:
+        raise
+    except Exception:
+        image = _open(parts.checked(), "png", limits)
+        image.load()
+    last = np.asarray(image.crop((0, max(0, image.height - 2), image.width, image.height)))
+    if not last.reshape(len(last), -1).any(1).all():  # Pillow leaves missing rows at 0, and says nothing
+        parts.checked()
+    return image
 
 
 def _tiff(data: bytes, format: str, limits: Limits) -> _Header:
@@ -518,8 +529,9 @@ def decode(data: bytes, limits: Limits | None = None, *, at_least: int | None = 
 
 
 def _decode_jpeg(
-    data: bytes, image: Any, size_hw: tuple[int, int], at_least: int | None
-) -> NDArray[np.uint8]:
+    data: bytes, mode: str, size_hw: tuple[int, int], at_least: int | None, limits: Limits
+) -> Pixels:
+    """RGB of a JPEG of that mode of Pillow's; grey is left as it is stored."""
     import simplejpeg
 
     factor = 1
@@ -529,23 +541,44 @@ def _decode_jpeg(
     smaller = {}
     if factor > 1:
         smaller = {"min_height": side_hw[0], "min_width": side_hw[1], "min_factor": factor}
-    try:
-        decoded: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", **smaller)
-        return decoded
-    except ValueError as error:
-        said = str(error)
+
+    def by_turbojpeg(data: bytes, strict: bool = False) -> Pixels:
+        pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", strict=strict, **smaller)
+        return pixels
+
+    def by_pillow(data: bytes) -> Pixels:
+        image = _open(data, "jpeg", limits)
+        if mode == "CMYK":
+            return np.asarray(colour.cmyk_to_srgb(image))
+        image.draft("RGB", side_hw[::-1])
+        return np.asarray(image.convert("RGB"))
+
+    said = "subsampling"
+    if mode in ("L", "RGB"):
+        try:
+            return by_turbojpeg(data, strict=True)
+        except ValueError as error:
+            said = str(error)
+    end = b"\xff\xd9"
+    if "subsampling" in said:  # sampling factors that TurboJPEG has no name for, and CMYK
+        try:
+            return by_pillow(data)
+        except OSError:  # no last marker; nothing is missing if what follows does not change the pixels
+            pixels = by_pillow(data + end)
+            if np.array_equal(pixels, by_pillow(data + bytes(range(1, 255)) + end)):
+                return pixels
+            raise
     if "remature end of JPEG" in said:
         # Without its last marker a JPEG may still have all its pixels; cut short, this raises once more.
-        decoded = simplejpeg.decode_jpeg(data + b"\xff\xd9", "RGB", **smaller)
-    elif "remature end" in said:
+        data += end
+        try:
+            return by_turbojpeg(data, strict=True)
+        except ValueError as error:
+            said = str(error)
+    if "remature end" in said:
         raise ValueError(said)
-    elif "subsampling" in said:  # sampling factors that TurboJPEG has no name for; libjpeg reads them
-        image.draft("RGB", side_hw[::-1])
-        decoded = np.asarray(image.convert("RGB"))
-    else:
-        # Stray bytes between markers and the like: every viewer shows such a photo.
-        decoded = simplejpeg.decode_jpeg(data, "RGB", strict=False, **smaller)
-    return decoded
+    # Stray bytes between markers and the like: every viewer shows such a photo.
+    return by_turbojpeg(data)
 
 
 def _decode_deep(data: bytes) -> tuple[Pixels, Pixels | None]:
@@ -580,14 +613,19 @@ def _arrays(image: Any) -> tuple[Pixels, Pixels | None]:
             colour.cmyk_to_srgb(image) if image.mode == "CMYK" else colour.lab_to_srgb(image)
         ), None
     if image.has_transparency_data:
-        rgba = np.asarray(image.convert("RGBA"))
+        rgba = np.asarray(_in_mode(image, "RGBA"))
         pixels = (
             _grey(rgba[..., 0], icc) if image.mode in ("L", "LA") else np.ascontiguousarray(rgba[..., :3])
         )
         return pixels, np.ascontiguousarray(rgba[..., 3])
     if image.mode in ("1", "L"):
         return _grey(np.asarray(image.convert("L")), icc), None
-    return np.asarray(image.convert("RGB")), None
+    return np.asarray(_in_mode(image, "RGB")), None
+
+
+def _in_mode(image: Any, mode: str) -> Any:
+    """``image`` itself where it has that mode: Pillow would copy it."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _upright(array: Pixels, orientation: int) -> Pixels:
@@ -600,7 +638,39 @@ def _upright(array: Pixels, orientation: int) -> Pixels:
     return array if flip is None else cv2.flip(array, flip)
 
 
+def _unread_file(image: Image.Image) -> bytes | None:
+    """The bytes of an image that Pillow has opened and nobody has read or changed since.
+
+    They say more than Pillow hands on: 16 bits a channel, what is transparent, what the colours mean.
+    """
+    file: Any = getattr(image, "fp", None)
+    if file is None or image.format not in ("JPEG", "PNG", "TIFF", "GIF"):
+        return None
+    try:
+        at = file.tell()
+        file.seek(0)
+        data: bytes = file.read()
+        file.seek(at)
+        fresh = Image.open(io.BytesIO(data))
+    except (OSError, ValueError):  # closed, or a stream that is gone
+        return None
+    said, meant = ((one.mode, one.size, one.tell(), one.info, dict(one.getexif())) for one in (image, fresh))
+    return data if said == meant else None
+
+
 def _of_pillow(source: Image.Image) -> Photo:
+    data = _unread_file(source)
+    if data is not None:
+        own = Limits(max_bytes=len(data), max_pixels=max(1, source.width * source.height))
+        return dataclasses.replace(decode(data, own), format=None)
+    tags = getattr(source, "tag_v2", None) or {}
+    bits = tags.get(258, (8,))[0]
+    if tags and (
+        50706 in tags or bits > 16 or tags.get(339, (1,))[0] == 2 or (bits > 8 and tags.get(284) == 2)
+    ):
+        raise UnknownFormat(
+            "Pillow reads this kind of TIFF wrongly, or a raw file's preview only; give the file"
+        )
     try:
         source.load()  # a TIFF is turned upright by that, and no longer says that it was turned
         pixels, alpha = _arrays(source)
@@ -608,10 +678,8 @@ def _of_pillow(source: Image.Image) -> Photo:
         raise
     except Exception as error:
         raise BrokenPhoto(f"this {source.format or 'PIL'} image is cut short or damaged ({error})") from error
-    tags = getattr(source, "tag_v2", None) or {}
     if source.mode.startswith("I") and tags:  # Pillow hands on what a TIFF stores, whatever it means
-        bits = tags.get(258, (16,))[0]
-        pixels = pixels * np.uint16(65_535 // ((1 << bits) - 1)) if bits < 16 else pixels
+        pixels = np.rint(pixels * (65_535 / ((1 << bits) - 1))).astype(np.uint16) if bits < 16 else pixels
         pixels = 65_535 - pixels if tags.get(262) == 0 else pixels
     try:
         exif: bytes | None = source.getexif().tobytes()

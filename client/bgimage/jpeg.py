@@ -17,7 +17,8 @@ MAX_SCANS = 100
 _FILL = re.compile(b"\xff+")
 _MARKER = re.compile(b"\xff+([^\xff\x00\xd0-\xd7])")
 """A marker that ends the entropy-coded data of a scan."""
-_APPLICATIONS = {0xE0: b"JFIF\0", 0xE2: b"ICC_PROFILE\0", 0xEE: b"Adobe"}
+_APPLICATIONS = {0xE0: (b"JFIF\0", 16), 0xE2: (b"ICC_PROFILE\0", 16), 0xEE: (b"Adobe", 14)}
+"""By marker: how a segment that matters begins, and its least length."""
 
 
 @dataclass
@@ -44,10 +45,12 @@ class Jpeg:
             if marker in (0xDA, 0xD9, 0x00) or 0xD0 <= marker <= 0xD7:
                 at -= 1
                 break
-            end = at + 1 + struct.unpack_from(">H", data, at + 1)[0]
+            length = struct.unpack_from(">H", data, at + 1)[0]
+            end = at + 1 + length
             segment = view[at - 1 : end]
-            if not (0xE0 <= marker <= 0xEF or marker == 0xFE) or bytes(segment[4:18]).startswith(
-                _APPLICATIONS.get(marker, b"-")
+            begins, least = _APPLICATIONS.get(marker, (b"-", 0))
+            if not (0xE0 <= marker <= 0xEF or marker == 0xFE) or (
+                length >= least and bytes(segment[4:18]).startswith(begins)
             ):
                 kept.append(segment)
             elif marker == 0xE1 and bytes(segment[4:10]) == b"Exif\0\0" and len(exif) < MAX_EXIF:

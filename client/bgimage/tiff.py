@@ -99,7 +99,9 @@ class Layout:
 
     @property
     def alpha_kind(self) -> int:
-        """0 without transparency, 1 premultiplied, 2 straight (ExtraSamples)."""
+        """0 without transparency, 1 premultiplied, 2 straight (ExtraSamples; unsaid, one sample more is alpha)."""
+        if 338 not in self.tags:
+            return 2 if self.samples == _CHANNELS.get(self.photometric, 0) + 1 else 0
         extra = self.tags.numbers(338)
         return int(extra[0]) if extra and extra[0] in (1, 2) else 0
 
@@ -116,6 +118,8 @@ class Layout:
             data: the file.
             opened: Pillow's TIFF reader, whose errors are of Pillow's kinds.
         """
+        if not set(self.tags.numbers(339)) <= {1, 3, 4}:
+            raise self.refusal("signed pixels")
         chunky = self.tags.number(284, 1) != 2
         if (self.bits <= 8 and chunky) or self.tags.number(259, 1) not in _PACKINGS:
             try:
@@ -134,7 +138,10 @@ class Layout:
         if alpha is not None and self.alpha_kind == 1:
             whole = np.rint(colours * (np.float32(depth) / np.maximum(alpha, 1))[..., None])
             colours = whole.clip(0, depth).astype(levels.dtype)
-        return self._rgb(colours), alpha, self.orientation
+        rgb = self._rgb(colours)
+        if alpha is not None and rgb.dtype == np.uint8:  # converted colours have 8 bits
+            alpha = eight_bits(alpha)
+        return rgb, alpha, self.orientation
 
     def _of_pillow(self, image: Any) -> tuple[NDArray[Any], NDArray[Any] | None]:
         image.load()
@@ -178,8 +185,6 @@ class Layout:
         formats = set(tags.numbers(339)) or {1}
         if 3 in formats:
             raise self.refusal("floating-point pixels, which have no agreed range,")
-        if not formats <= {1, 4}:
-            raise self.refusal("signed pixels")
         if self.photometric not in _CHANNELS:
             raise self.refusal(
                 f"colours of kind {self.photometric} (PhotometricInterpretation) in this layout"

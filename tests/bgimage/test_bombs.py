@@ -210,6 +210,16 @@ def test_a_png_too_short_for_its_pixels_is_broken_before_a_decoder_sees_it(depth
     assert seen == []
 
 
+def test_a_png_is_not_unpacked_beyond_its_pixels(monkeypatch):
+    seen = []
+    monkeypatch.setattr(codec.cv2, "imdecode", lambda *_: seen.append("OpenCV"))
+    head = chunk(b"IHDR", struct.pack(">2I5B", 64, 48, 16, 2, 0, 0, 0))
+    packed = zlib.compress(bytes(100_000_000), 9)
+    with pytest.raises(BrokenPhoto):
+        decode(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", packed) + chunk(b"IEND", b""))
+    assert seen == []
+
+
 def test_a_blank_png_that_is_as_short_as_can_be_is_read():
     rows = zlib.compress(bytes(2000 * (1 + 2000 * 6)), 9)
     head = chunk(b"IHDR", struct.pack(">2I5B", 2000, 2000, 16, 2, 0, 0, 0))

@@ -12,6 +12,7 @@ from PIL import Image
 from bgimage.codec import decode, photo_from, probe
 from bgimage.errors import BrokenPhoto, UnknownFormat
 from bgimage.ifd import LONG, SHORT, UNDEFINED, Value, value, written
+from bgimage.png import CHANNELS, PASSES
 
 HW = (37, 45)
 PHOTOMETRIC = {"minisblack": 1, "miniswhite": 1, "rgb": 3}
@@ -99,6 +100,7 @@ def test_l_a_b_of_a_tiff_becomes_srgb(bits, stored):
     [
         ([32] * 3, {"t262": 2, "t277": 3, "t339": [3] * 3}, "floating-point"),
         (16, {"t262": 1, "t277": 1, "t339": 2}, "signed"),
+        (8, {"t262": 1, "t277": 1, "t339": 2}, "signed"),
         ([5, 6, 5], {"t262": 2, "t277": 3}, "different numbers of bits"),
         (16, {"t262": 3, "t277": 1}, "colours of kind 3"),
         (16, {"t262": 1, "t277": 1, "t317": 3}, "compression"),
@@ -107,6 +109,65 @@ def test_l_a_b_of_a_tiff_becomes_srgb(bits, stored):
 def test_a_tiff_without_one_meaning_is_refused_by_name(bits, tags, word):
     with pytest.raises(UnknownFormat, match=word):
         decode(tiff(bytes(64), bits, hw=(1, 1), t259=1, t278=1, **tags))
+
+
+@pytest.mark.parametrize("photometric", [5, 8])
+def test_alpha_has_the_depth_of_its_colours_where_they_were_converted(photometric):
+    samples = 5 if photometric == 5 else 4
+    pixel = np.full(samples, 128 * 257, "<u2").tobytes()
+    photo = decode(
+        tiff(pixel, [16] * samples, hw=(1, 1), t259=1, t262=photometric, t277=samples, t278=1, t338=2)
+    )
+    assert photo.pixels.dtype == photo.alpha.dtype == np.uint8
+    assert photo.alpha[0, 0] == 128
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_fourth_sample_of_which_nothing_is_said_is_alpha_at_every_depth(bits):
+    pixel = np.array([1, 2, 3, 4], f"<u{bits // 8}").tobytes()
+    photo = decode(tiff(pixel, [bits] * 4, hw=(1, 1), t259=1, t262=2, t277=4, t278=1))
+    assert (photo.pixels[0, 0].tolist(), photo.alpha[0, 0]) == ([1, 2, 3], 4)
+
+
+def test_a_pil_image_that_nobody_has_read_is_its_file():
+    deep = np.array([[[1000, 20_000, 60_000]] * 4] * 2, ">u2")
+    rgb16 = png(2, 16, [row.tobytes() for row in deep])
+    grey2 = png(0, 2, [b"\x1b"] * 2, (b"tRNS", struct.pack(">H", 1)), (b"gAMA", struct.pack(">I", 100_000)))
+    for data in (rgb16, grey2):
+        image = Image.open(io.BytesIO(data))
+        of_image, of_file = photo_from(image), decode(data)
+        np.testing.assert_array_equal(of_image.pixels, of_file.pixels)
+        assert (of_image.alpha is None, of_image.icc) == (of_file.alpha is None, of_file.icc)
+        image.load()  # it can still be used
+
+
+def test_a_pil_image_that_was_changed_is_what_it_was_changed_to(saved, corners):
+    data = saved(corners, "JPEG", quality=95, dpi=(72, 72))
+    for change in (
+        lambda image: image.info.update(dpi=(300, 300)),
+        lambda image: image.info.pop("dpi"),
+        lambda image: image.getexif().update({274: 6}),
+        lambda image: image.draft("L", (30, 20)),
+    ):
+        image = Image.open(io.BytesIO(data))
+        change(image)
+        size, dpi = image.size, image.info.get("dpi")
+        photo = photo_from(image)
+        assert photo.dpi == dpi
+        assert sorted(photo.size_hw) == sorted(size)
+
+
+def test_what_pillow_misreads_is_refused_where_its_file_is_gone():
+    preview = {"hw": (2, 2), "t259": 1, "t277": 3, "t278": 2}
+    dng = tiff(bytes(12), [8] * 3, **preview, t262=2, t50706=1)
+    deep = tiff(bytes(4 * 4), 32, hw=(2, 2), t259=1, t262=1, t277=1, t278=2)
+    for data, word in ((dng, "raw"), (deep, "TIFF")):
+        image = Image.open(io.BytesIO(data))
+        image.load()
+        with pytest.raises(UnknownFormat, match=word):
+            photo_from(image)
+    with pytest.raises(UnknownFormat, match="raw"):
+        photo_from(Image.open(io.BytesIO(dng)))
 
 
 def test_a_pil_image_of_a_tiff_is_turned_once(saved, corners):
@@ -180,6 +241,53 @@ def test_side_chunks_of_a_png_cost_no_photo():
         decode(png(2, 8, [row, row]).replace(b"IDAT", b"IDAX"))
 
 
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("colour_type", [0, 2, 6])
+def test_a_png_is_read_while_all_of_its_pixels_are_there(depth, colour_type):
+    channels = CHANNELS[colour_type]
+    levels = np.random.default_rng(0).integers(1, 1 << depth, (2, 4, channels), f"u{depth // 8}")
+    rows = [row.astype(f">u{depth // 8}").tobytes() for row in levels]
+    data = png(colour_type, depth, rows)
+    first = data.index(b"IDAT")
+    last = data.index(b"IEND") - 4
+    packed = data[first + 4 : last - 4]
+
+    def with_pixels(packed, mark=bytes(4)):
+        return data[: first - 4] + struct.pack(">I", len(packed)) + b"IDAT" + packed + mark
+
+    for name, whole in {
+        "no end": data[:last],
+        "an end cut short": data[:-5],
+        "wrong checksum of the chunk": with_pixels(packed) + data[last:],
+        "wrong checksum of the pixels": with_pixels(packed[:-1] + b"?") + data[last:],
+        "no checksum at all": with_pixels(packed[:-4], b""),
+        "bytes behind the pixels": with_pixels(packed + b"junk") + data[last:],
+    }.items():
+        read = decode(whole).pixels
+        np.testing.assert_array_equal(read[..., 0], levels[..., 0], err_msg=name)
+    for missing in (png(colour_type, depth, rows[:1]), with_pixels(packed[:-9], b"")):
+        with pytest.raises(BrokenPhoto):
+            decode(missing)
+
+
+def test_an_interlaced_png_whose_last_pass_is_missing_is_broken():
+    levels = np.arange(1, 17, dtype=np.uint8).reshape(4, 4)
+    passes = [levels[top::down, left::across] for left, top, across, down in PASSES]
+    rows = [b"\0" + row.tobytes() for part in passes if part.size for row in part]
+    whole = png(0, 8, [], size=(4, 4)).replace(b"\0\0\0\0\0IHDR", b"")  # only its chunks are needed
+    head = b"\0\0\0\rIHDR" + struct.pack(">2I5B", 4, 4, 8, 0, 0, 0, 1)
+    head += struct.pack(">I", zlib.crc32(head[4:]))
+
+    def interlaced(rows):
+        packed = zlib.compress(b"".join(rows))
+        mark = struct.pack(">I", zlib.crc32(b"IDAT" + packed))
+        return whole[:8] + head + struct.pack(">I", len(packed)) + b"IDAT" + packed + mark + whole[-12:]
+
+    np.testing.assert_array_equal(decode(interlaced(rows)).pixels[..., 0], levels)
+    with pytest.raises(BrokenPhoto):
+        decode(interlaced(rows[:-2]))
+
+
 def test_a_png_of_chunks_without_end_is_broken():
     empty = struct.pack(">I", 0) + b"tEXt" + struct.pack(">I", zlib.crc32(b"tEXt"))
     with pytest.raises(BrokenPhoto):
@@ -217,15 +325,27 @@ def test_a_jpeg_of_unusual_sampling_factors_is_read(saved):
     assert photo.pixels.shape == (16, 32, 3)
     np.testing.assert_allclose(photo.pixels, np.broadcast_to((201, 60, 40), (16, 32, 3)), atol=4)
     np.testing.assert_allclose(decode(data, at_least=8).pixels[0, 0], (201, 60, 40), atol=4)
+    np.testing.assert_array_equal(decode(data[:-2]).pixels, photo.pixels)
     with pytest.raises(BrokenPhoto):
         decode(data[:-6])
 
 
-def test_a_jpeg_without_its_last_marker_has_all_its_pixels_or_is_broken(saved, corners):
-    data = saved(corners, "JPEG", quality=95)
-    np.testing.assert_array_equal(decode(data[:-2]).pixels, decode(data).pixels)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_without_its_last_marker_has_all_its_pixels_or_is_broken(saved, mode, progressive):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)).convert(mode)
+    data = saved(noise, "JPEG", quality=95, progressive=progressive)
+    whole = decode(data).pixels
+    for end in (b"", b"\xff", bytes(100), b"text that follows"):
+        np.testing.assert_array_equal(decode(data[:-2] + end).pixels, whole)
     with pytest.raises(BrokenPhoto):
         decode(data[:-40])
+
+
+def test_a_mark_of_adobe_or_jfif_that_is_too_short_costs_no_photo(saved, corners):
+    data = saved(corners, "JPEG", quality=95)
+    for segment in (b"\xff\xee\0\7Adobe", b"\xff\xe0\0\7JFIF\0", b"\xff\xe2\0\x0eICC_PROFILE\0"):
+        np.testing.assert_array_equal(decode(data[:2] + segment + data[2:]).pixels, decode(data).pixels)
 
 
 def test_a_jpeg_of_segments_without_end_is_broken_at_once(saved, corners):
