@@ -378,10 +378,10 @@ def test_a_colour_laid_under_is_the_same_as_a_background(client):
 
 @pytest.mark.parametrize("twin", [Client, AsyncClient])
 def test_whatever_is_raised_for_one_photo_is_that_photos_error(twin, photo, monkeypatch):
-    def broken(photo, *rest):
+    def broken(photo, *rest, **named):
         if photo.size_hw == (7, 7):
             raise struct.error("'I' format requires 0 <= number <= 4294967295")
-        return made(photo, *rest)
+        return made(photo, *rest, **named)
 
     finish_module = importlib.import_module("bgimage.finish")
     made = finish_module.finish
