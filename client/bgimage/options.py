@@ -27,6 +27,8 @@ _LENGTH = re.compile(r"(\d+(?:\.\d+)?)(px|%)?")
 _BLUR = re.compile(r"blur(?::(\d+(?:\.\d+)?))?")
 
 
+MAX_VALUES = 20_000
+"""Of options in JSON; all the points that ``keep`` and ``remove`` may have are fewer."""
 _SHOWN = 100  # characters of a wrong value; Triton and HTTP refuse answers whose message is long
 
 
@@ -225,6 +227,9 @@ class Options:
     @classmethod
     def from_json(cls, text: str | bytes) -> Options:
         """Read what ``to_json`` wrote, or any JSON object of fields. ``OptionError`` names what is wrong."""
+        marks: Any = (b",", b"[", b"{") if isinstance(text, bytes) else ",[{"
+        if sum(map(text.count, marks)) > MAX_VALUES:  # an object of each would need memory and time
+            raise OptionError(f"options are JSON of more than {MAX_VALUES} values; send fewer points")
         try:
             values = json.loads(text or "{}")
         except (ValueError, RecursionError) as error:

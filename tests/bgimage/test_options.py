@@ -78,6 +78,22 @@ def test_broken_json_is_an_option_error(text):
         Options.from_json(text)
 
 
+@pytest.mark.parametrize(
+    "flood", ['{"x":[%s0]}' % ("{}," * 30_000), '{"keep":[%s[1,2]]}' % ("[1,2]," * 20_000)]
+)
+def test_json_of_values_without_end_is_refused_before_it_is_read(flood, monkeypatch):
+    monkeypatch.setattr("json.loads", lambda _: pytest.fail("it was read"))
+    for text in (flood, flood.encode()):
+        with pytest.raises(OptionError, match="more than 20000 values"):
+            Options.from_json(text)
+
+
+def test_as_many_points_as_are_allowed_fit_into_json():
+    points = [[n, n] for n in range(1000)]
+    options = Options.of(keep=points, remove=points)
+    assert Options.from_json(options.to_json()) == options
+
+
 @given(st.text() | st.binary())
 def test_any_text_is_options_or_an_option_error(text):
     with contextlib.suppress(OptionError):
