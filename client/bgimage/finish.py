@@ -109,39 +109,27 @@ def finish(
             picture.
     """
     options = options or Options()
-    small, hoped = meant(photo, alpha, contract, options)
-    if options.require_person and hoped == 0:
-        raise NoPersonFound("nobody was found where you asked; use another photo or point")
-    if hoped < options.at_least:
-        raise Doubtful(
-            f"expected IoU {hoped:.2f}, below at_least={options.at_least:g}: look at this photo, "
-            "and mend it with keep= or remove="
-        )
+    small, expected = meant(photo, alpha, contract, options)
+    _check(expected, options)
     if options.colors == "srgb":
         photo = _in_srgb(photo)
     small = people.decided(small)
     if photo.alpha is not None:
         small = transparent.beneath(small, photo.alpha)
         photo = transparent.visible(photo)
-    matte = mattes.refined(photo, small, options.edges)
-    if options.region:
-        matte = _inside(matte, options.region, photo.size_hw)
-    shown = matte
-    if options.output == "inverse":
-        shown = 255 - matte
-    if photo.alpha is not None:
-        matte, shown = _times(matte, photo.alpha), _times(shown, photo.alpha)
+    matte, shown = _mattes(photo, small, options)
     box = _box(matte)
     frame = Frame.of(box, (matte.shape[0], matte.shape[1]), options)
-    picture = (
-        frame.placed(matte) if options.output == "matte" else _picture(photo, matte, shown, frame, options)
-    )
+    if options.output == "matte":
+        picture: Pixels | Picture = frame.placed(matte)
+    else:
+        picture = _picture(photo, matte, shown, frame, options)
     exif = photo.exif if options.keep_metadata else None
     return Finished(
         picture=picture,
         matte=matte,
         box=box,
-        expected_iou=hoped,
+        expected_iou=expected,
         placed=box and frame.box_in(box),
         format=options.format or _format(picture, photo),
         quality=options.quality,
@@ -151,6 +139,30 @@ def finish(
         dropped=photo.dropped,
         looks=looks,
     )
+
+
+def _check(expected: float, options: Options) -> None:
+    """``NoPersonFound`` or ``Doubtful`` where the options ask for more than this expected IoU."""
+    if options.require_person and expected == 0:
+        raise NoPersonFound("nobody was found where you asked; use another photo or point")
+    if expected < options.at_least:
+        raise Doubtful(
+            f"expected IoU {expected:.2f}, below at_least={options.at_least:g}: look at this photo, "
+            "and mend it with keep= or remove="
+        )
+
+
+def _mattes(
+    photo: Photo, small: NDArray[np.float32], options: Options
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """uint8 (H, W) each: the people's alpha, and the alpha of what is shown (``output="inverse"``: the others)."""
+    matte = mattes.refined(photo, small, options.edges)
+    if options.region:
+        matte = _inside(matte, options.region, photo.size_hw)
+    shown = 255 - matte if options.output == "inverse" else matte
+    if photo.alpha is not None:
+        matte, shown = _times(matte, photo.alpha), _times(shown, photo.alpha)
+    return matte, shown
 
 
 def _inside(alpha: NDArray[Any], region: Box, size_hw: tuple[int, int]) -> NDArray[Any]:
