@@ -25,7 +25,7 @@ from onnx import TensorProto, helper, numpy_helper
 from bgexport import repository
 from bgexport.checks import Check, require
 from bgexport.engines import Run, cpu_engine
-from bgexport.errors import ContractDiffers, InvalidGraph, WrongTensors
+from bgexport.errors import ContractError, GraphError
 from bgexport.graph import BATCH, sha256_of, stamped
 from bgexport.limits import BATCH_MATE_DIFFERENCE, TOLERANCES
 from bgexport.photos import Picture
@@ -76,36 +76,36 @@ class Theirs:
     """Where the file comes from; goes into the file's metadata."""
 
     def __post_init__(self) -> None:
-        """Refuse what no graph could be made of. ``ContractDiffers`` names the key."""
+        """Refuse what no graph could be made of. ``ContractError`` names the key."""
         for key, known in (("activation", ACTIVATIONS), ("channels", CHANNELS)):
             if getattr(self, key) not in known:
-                raise ContractDiffers(f"{key} = {getattr(self, key)!r}: use one of {', '.join(known)}")
+                raise ContractError(f"{key} = {getattr(self, key)!r}: use one of {', '.join(known)}")
         if self.range <= 0:
-            raise ContractDiffers(f"range = {self.range:g}: use 1 or 255")
+            raise ContractError(f"range = {self.range:g}: use 1 or 255")
         for key in ("mean", "std"):
             if len(getattr(self, key)) != 3:
-                raise ContractDiffers(f"{key} has {len(getattr(self, key))} numbers, one a colour is needed")
+                raise ContractError(f"{key} has {len(getattr(self, key))} numbers, one a colour is needed")
 
     @classmethod
     def read(cls, path: Path) -> Theirs:
-        """Parse a contract; ``ContractDiffers`` names a key that is unknown or missing."""
+        """Parse a contract; ``ContractError`` names a key that is unknown or missing."""
         try:
             keys: dict[str, Any] = tomllib.loads(path.read_text())
         except tomllib.TOMLDecodeError as error:
-            raise ContractDiffers(f"{path}: {error}") from error
+            raise ContractError(f"{path}: {error}") from error
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(keys.keys() - known):
-            raise ContractDiffers(
+            raise ContractError(
                 f"{path}: unknown {', '.join(unknown)}; the keys are {', '.join(sorted(known))}"
             )
         if "size" not in keys:
-            raise ContractDiffers(f"{path}: no size; write size = [height, width]")
+            raise ContractError(f"{path}: no size; write size = [height, width]")
         for key, value in keys.items():
             keys[key] = tuple(value) if isinstance(value, list) else value
         return cls(**keys)
 
     def contract(self) -> Contract:
-        """Ours, of the wrapped network. ``ContractDiffers`` says what does not fit."""
+        """Ours, of the wrapped network. ``ContractError`` says what does not fit."""
         try:
             return Contract(
                 size_hw=self.size,
@@ -116,7 +116,7 @@ class Theirs:
                 pad_value=self.pad_value,
             )
         except (TypeError, ValueError) as error:
-            raise ContractDiffers(str(error)) from error
+            raise ContractError(str(error)) from error
 
 
 def wrapped(model: onnx.ModelProto, theirs: Theirs, *, resize: bool = False) -> onnx.ModelProto:
@@ -128,12 +128,11 @@ def wrapped(model: onnx.ModelProto, theirs: Theirs, *, resize: bool = False) -> 
         resize: its output has another size than its input.
 
     Raises:
-        InvalidGraph: its opset is too old.
-        WrongTensors: it has not the tensors that the contract names.
+        GraphError: its opset is too old, or it has not the tensors that the contract names.
     """
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     if opset < LEAST_OPSET:
-        raise InvalidGraph(f"opset {opset}: {LEAST_OPSET} or newer is needed; export the network again")
+        raise GraphError(f"opset {opset}: {LEAST_OPSET} or newer is needed; export the network again")
     feed, fetch = _tensors(model, theirs)
     model = onnx.compose.add_prefix(model, _THEIRS)
     contract, body = theirs.contract(), model.graph
@@ -178,7 +177,7 @@ def wrapped(model: onnx.ModelProto, theirs: Theirs, *, resize: bool = False) -> 
     elif rank == 3:  # no axis for channels
         value = then("Reshape", value, "one channel")
     else:
-        raise WrongTensors(f"output {fetch.name} has {rank} dimensions, (N, C, H, W) or (N, H, W) is needed")
+        raise GraphError(f"output {fetch.name} has {rank} dimensions, (N, C, H, W) or (N, H, W) is needed")
     if theirs.activation == "sigmoid":
         value = then("Sigmoid", value)
     if theirs.activation == "minmax":
@@ -224,19 +223,19 @@ def _reduced(then: Any, operator: str, value: str, opset: int) -> str:
 
 
 def _tensors(model: onnx.ModelProto, theirs: Theirs) -> tuple[onnx.ValueInfoProto, onnx.ValueInfoProto]:
-    """Their input and output. ``WrongTensors`` lists what there is."""
+    """Their input and output. ``GraphError`` lists what there is."""
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = {t.name: t for t in model.graph.input if t.name not in weights}
     outputs = {t.name: t for t in model.graph.output}
     if not theirs.input and len(inputs) != 1:
-        raise WrongTensors(
+        raise GraphError(
             f"inputs {', '.join(inputs)}: say in the contract which one is the photo (input = ...)"
         )
     found = []
     for what, name, tensors in (("input", theirs.input, inputs), ("output", theirs.output, outputs)):
         name = name or next(iter(tensors))
         if name not in tensors:
-            raise WrongTensors(f"there is no {what} {name!r}; the network has {', '.join(tensors)}")
+            raise GraphError(f"there is no {what} {name!r}; the network has {', '.join(tensors)}")
         found.append(tensors[name])
     return found[0], found[1]
 
@@ -283,9 +282,9 @@ class Added:
 
 
 def name_of(name: str) -> str:
-    """A name that can be part of a model's. ``ContractDiffers`` where it cannot."""
+    """A name that can be part of a model's. ``ContractError`` where it cannot."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name == "tiramisu":
-        raise ContractDiffers(
+        raise ContractError(
             f"name {name!r}: use small letters, digits and _, a letter first, and not tiramisu"
         )
     return name
@@ -370,10 +369,10 @@ def _loaded(model: onnx.ModelProto, theirs: Theirs, path: Path) -> Run:
             run = cpu_engine("ONNX Runtime", path)
             shape = run(blank).shape
         except Exception as error:  # ONNX Runtime's own kinds
-            raise InvalidGraph(f"ONNX Runtime refuses it: {str(error).strip().splitlines()[0]}") from error
+            raise GraphError(f"ONNX Runtime refuses it: {str(error).strip().splitlines()[0]}") from error
         if shape == (1, 1, *contract.size_hw):
             return run
-    raise WrongTensors(
+    raise GraphError(
         f"the output has shape {shape}, (1, 1, {contract.size_hw[0]}, {contract.size_hw[1]}) is needed"
     )
 

@@ -89,7 +89,7 @@ def _emulation(model: Path) -> Run:
 
 
 def plan_engine(plan: Path, contract: Contract) -> Run:
-    """A TensorRT plan on this machine's GPU. ``PlanRefused`` where it does not fit, ``NoBuilder`` without TensorRT."""
+    """A TensorRT plan on this machine's GPU. ``PlanRefused`` where it does not fit, ``BuildError`` without TensorRT."""
     import torch
 
     trt = bindings("tensorrt")

@@ -1,28 +1,14 @@
-"""What can go wrong between a checkpoint and a served network; each check fails as its own class.
+"""What can go wrong between a checkpoint and a served network.
 
     ExportError
-    ├── GraphError              the ONNX file itself
-    │   ├── InvalidGraph        onnx's checker or shape inference refuses it
-    │   ├── WrongTensors        names, types or shapes are not the contract's
-    │   ├── ContractMissing     no contract in the metadata
-    │   ├── ContractDiffers     another contract than expected
-    │   └── UnfoldedNorm        a batch normalisation that should have become part of its convolution
-    ├── ParityError             two engines disagree about the same photos
-    │   ├── NotAnAlpha          a value outside [0, 1], or not a number
-    │   ├── MaxDifference       one pixel differs by too much
-    │   ├── MeanDifference      the pixels differ by too much on average
-    │   ├── IouChange           the person's outline moved
-    │   └── BatchMates          the answer depends on the other photos of the batch
+    ├── GraphError              the ONNX file: invalid, other tensors than the contract's, a norm that was not folded
+    ├── ContractError           no contract in the file, or another one than expected
+    ├── ParityError             two engines disagree about the same photos, or a photo's answer about its batch
     ├── QualityLoss             scores less against the labels than the stated loss allows
     ├── TooLarge                the file is larger than its use allows
     ├── NoPhotos                nothing to calibrate or to verify on
-    ├── BuildError              TensorRT
-    │   ├── NoBuilder           neither Python bindings nor trtexec
-    │   ├── NotParsed           its ONNX parser refuses the graph
-    │   └── NotBuilt            it parses, and no engine comes out
-    ├── RepositoryDiffers       a committed config.pbtxt is not what is rendered today
-    ├── WeightsDiffer           a committed checkpoint is not what the served graph was made of
-    └── ResultMissing           no committed result is of the served graph
+    ├── BuildError              TensorRT is not there, refuses the graph, or makes no engine of it
+    └── OutOfDate               a committed file is not what it would be made as today
 
 The message says what was found, what was expected, and what to do next.
 """
@@ -39,75 +25,21 @@ class ExportError(BgError):
 
 
 class GraphError(ExportError):
-    """The ONNX file itself."""
+    """The ONNX file: onnx or ONNX Runtime refuses it, its tensors are not the contract's, or a norm was not folded."""
 
     code = "bad_graph"
 
 
-class InvalidGraph(GraphError):
-    """onnx's checker or its shape inference refuses the graph."""
+class ContractError(ExportError):
+    """The file holds no contract, another one than expected, or one that cannot be kept."""
 
-    code = "invalid_graph"
-
-
-class WrongTensors(GraphError):
-    """Names, types or shapes of inputs and outputs are not the contract's."""
-
-    code = "wrong_tensors"
-
-
-class ContractMissing(GraphError):
-    """The file's metadata holds no contract."""
-
-    code = "contract_missing"
-
-
-class ContractDiffers(GraphError):
-    """The file's contract is another one than expected."""
-
-    code = "contract_differs"
-
-
-class UnfoldedNorm(GraphError):
-    """A batch normalisation follows a convolution and did not become part of it."""
-
-    code = "unfolded_norm"
+    code = "bad_contract"
 
 
 class ParityError(ExportError):
-    """Two engines disagree about the same photos."""
+    """Two engines disagree about the same photos, an answer is not an alpha, or it depends on its batch mates."""
 
     code = "no_parity"
-
-
-class NotAnAlpha(ParityError):
-    """A value outside [0, 1], or not a number."""
-
-    code = "not_an_alpha"
-
-
-class MaxDifference(ParityError):
-    """One pixel differs by too much."""
-
-    code = "max_difference"
-
-
-class MeanDifference(ParityError):
-    """The pixels differ by too much on average."""
-
-    code = "mean_difference"
-
-
-class IouChange(ParityError):
-    """The outline at alpha 0.5 moved by too much."""
-
-    code = "iou_change"
-
-
-class BatchMates(ParityError):
-    """A photo's answer depends on the other photos of its batch."""
-
-    code = "batch_mates"
 
 
 class QualityLoss(ExportError):
@@ -129,42 +61,12 @@ class NoPhotos(ExportError):
 
 
 class BuildError(ExportError):
-    """TensorRT gave no engine."""
+    """TensorRT is not installed, its parser refuses the graph, or no engine comes out."""
 
     code = "no_engine"
 
 
-class NoBuilder(BuildError):
-    """Neither TensorRT's Python bindings nor ``trtexec`` are installed."""
+class OutOfDate(ExportError):
+    """A committed file (configuration, checkpoint, result) is not of what is served today."""
 
-    code = "no_builder"
-
-
-class NotParsed(BuildError):
-    """TensorRT's ONNX parser refuses the graph."""
-
-    code = "not_parsed"
-
-
-class NotBuilt(BuildError):
-    """The graph parses, and no engine comes out."""
-
-    code = "not_built"
-
-
-class RepositoryDiffers(ExportError):
-    """A committed ``config.pbtxt`` is not what is rendered today."""
-
-    code = "repository_differs"
-
-
-class WeightsDiffer(ExportError):
-    """The committed checkpoint is not what the served graph was made of."""
-
-    code = "weights_differ"
-
-
-class ResultMissing(ExportError):
-    """No committed result is of the served graph."""
-
-    code = "no_result"
+    code = "out_of_date"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import TensorProto
 
-from bgexport.errors import ContractDiffers, ContractMissing, InvalidGraph, UnfoldedNorm, WrongTensors
+from bgexport.errors import ContractError, GraphError
 from bgimage.contract import Contract
 
 if TYPE_CHECKING:
@@ -119,15 +119,15 @@ def metadata(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def contract_of(model: onnx.ModelProto) -> Contract:
-    """The contract in the metadata. ``ContractMissing``; ``ContractDiffers`` from its own fingerprint."""
+    """The contract in the metadata. ``ContractError``: there is none, or its fingerprint is another."""
     facts = metadata(model)
     if "contract" not in facts:
-        raise ContractMissing(
+        raise ContractError(
             'the ONNX file has no "contract" in its metadata; export it with python -m bgexport onnx'
         )
     contract = Contract.from_json(facts["contract"])
     if facts.get("contract_fingerprint") != contract.fingerprint:
-        raise ContractDiffers(
+        raise ContractError(
             f"the file's contract_fingerprint is {facts.get('contract_fingerprint')}, "
             f"its contract's is {contract.fingerprint}; export it again"
         )
@@ -135,23 +135,20 @@ def contract_of(model: onnx.ModelProto) -> Contract:
 
 
 def check_graph(model: onnx.ModelProto, contract: Contract) -> None:
-    """Refuse a file that the servers could not take as the contract's network.
-
-    ``InvalidGraph``, ``WrongTensors``, ``ContractMissing``, ``ContractDiffers``, ``UnfoldedNorm``.
-    """
+    """Refuse a file that the servers could not take as the contract's network. ``GraphError``, ``ContractError``."""
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise InvalidGraph(str(error).strip().splitlines()[0]) from error
+        raise GraphError(str(error).strip().splitlines()[0]) from error
     if (found := contract_of(model)) != contract:
-        raise ContractDiffers(f"the file holds contract {found.fingerprint}, expected {contract.fingerprint}")
+        raise ContractError(f"the file holds contract {found.fingerprint}, expected {contract.fingerprint}")
     expected = {
         contract.input_tensor: (TensorProto.UINT8, 3, model.graph.input),
         contract.output_tensor: (TensorProto.FLOAT, 1, model.graph.output),
     }
     for name, (kind, channels, tensors) in expected.items():
         if [t.name for t in tensors] != [name]:
-            raise WrongTensors(f"tensors {[t.name for t in tensors]}: the contract names only {name!r}")
+            raise GraphError(f"tensors {[t.name for t in tensors]}: the contract names only {name!r}")
         shape = [d.dim_value or d.dim_param for d in tensors[0].type.tensor_type.shape.dim]
         wanted: list[object] = [BATCH, channels, *contract.size_hw]
         fits = len(shape) == 4 and all(
@@ -159,7 +156,7 @@ def check_graph(model: onnx.ModelProto, contract: Contract) -> None:
         )
         if tensors[0].type.tensor_type.elem_type != kind or not fits or not isinstance(shape[0], str):
             got = TensorProto.DataType.Name(tensors[0].type.tensor_type.elem_type)
-            raise WrongTensors(f"{name}: {got} {shape}, expected {TensorProto.DataType.Name(kind)} {wanted}")
+            raise GraphError(f"{name}: {got} {shape}, expected {TensorProto.DataType.Name(kind)} {wanted}")
     makers = {output: node.op_type for node in model.graph.node for output in node.output}
     unfolded = [
         n.name
@@ -167,7 +164,7 @@ def check_graph(model: onnx.ModelProto, contract: Contract) -> None:
         if n.op_type == "BatchNormalization" and makers.get(n.input[0]) == "Conv"
     ]
     if unfolded:
-        raise UnfoldedNorm(
+        raise GraphError(
             f"{len(unfolded)} batch normalisations were not folded into their convolutions: {unfolded}"
         )
 

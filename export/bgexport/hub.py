@@ -19,7 +19,7 @@ from typing import Any
 import onnx
 
 from bgexport import __version__, graph
-from bgexport.errors import ExportError, ResultMissing, WeightsDiffer
+from bgexport.errors import ExportError, OutOfDate
 from bgexport.release import weights_sha256
 from bgimage.contract import Contract
 from bgtrain import checkpoint as checkpoints
@@ -50,14 +50,13 @@ class Committed:
         """The graph ``model``, its checkpoint in ``weights`` and its result in ``results``.
 
         Raises:
-            WeightsDiffer: the checkpoint of that name holds other weights than the graph.
-            ResultMissing: no result is of that graph.
+            OutOfDate: the checkpoint of that name holds other weights than the graph, or no result is of that graph.
         """
         facts = graph.metadata(onnx.load(model))
         path = weights / f"{facts['network']}.pt"
         checkpoint = checkpoints.load(path)
         if weights_sha256(checkpoint) != facts["weights_sha256"]:
-            raise WeightsDiffer(
+            raise OutOfDate(
                 f"{path} does not hold the weights of {model}; run python -m bgexport release {path}"
             )
         return cls(model, facts, checkpoint, _result(results, graph.sha256_of(model)))
@@ -77,7 +76,7 @@ def _result(folder: Path, sha256: str) -> dict[str, Any]:
             and {"pools", "slices"} <= found.keys()
         ):
             return dict(found)
-    raise ResultMissing(
+    raise OutOfDate(
         f"no result in {folder} is of the graph {sha256[:12]}...; "
         "python -m bgtrain evaluate MODEL --split test --json FILE writes it"
     )

@@ -19,7 +19,7 @@ from typing import Any
 
 import onnx
 
-from bgexport.errors import NoBuilder, NotBuilt, NotParsed
+from bgexport.errors import BuildError
 from bgexport.graph import contract_of, metadata, sha256_of
 from bgimage.contract import Contract
 from bgserver.plans import Machine, PlanRecord, record_path
@@ -60,12 +60,12 @@ class PlanOptions:
 
 
 def installed_builder() -> str:
-    """``tensorrt`` where its Python API is installed, else ``trtexec``; ``NoBuilder`` without either."""
+    """``tensorrt`` where its Python API is installed, else ``trtexec``; ``BuildError`` without either."""
     if importlib.util.find_spec("tensorrt"):
         return "tensorrt"
     if shutil.which("trtexec"):
         return "trtexec"
-    raise NoBuilder(
+    raise BuildError(
         "neither TensorRT's Python API nor trtexec is installed; run this in NVIDIA's tritonserver image, "
         "or use --builder tensorrt-rtx to only find out whether the network can be built"
     )
@@ -74,7 +74,7 @@ def installed_builder() -> str:
 def write_plan(
     model: Path, plan: Path, options: PlanOptions, *, builder: str, image_digest: str = ""
 ) -> PlanRecord:
-    """Build ``plan`` from ``model`` and put its record beside it. ``NoBuilder``, ``NotParsed``, ``NotBuilt``."""
+    """Build ``plan`` from ``model`` and put its record beside it. ``BuildError``: it cannot be."""
     loaded = onnx.load(model)
     stamps, contract = metadata(loaded), contract_of(loaded)
     plan.parent.mkdir(parents=True, exist_ok=True)
@@ -104,10 +104,10 @@ def write_plan(
 
 
 def bindings(builder: str) -> ModuleType:
-    """TensorRT's Python API; ``NoBuilder`` where it is not installed."""
+    """TensorRT's Python API; ``BuildError`` where it is not installed."""
     name = BINDINGS[builder]
     if importlib.util.find_spec(name) is None:
-        raise NoBuilder(
+        raise BuildError(
             f'{builder} was asked for and {name} is not installed; pip install "bgclient[{builder}]"'
         )
     return importlib.import_module(name)
@@ -116,7 +116,7 @@ def bindings(builder: str) -> ModuleType:
 def build(trt: Any, model: bytes, contract: Contract, options: PlanOptions) -> bytes:
     """The engine that ``trt`` (TensorRT 10, 11 or TensorRT-RTX) makes of an ONNX file.
 
-    ``NotParsed`` and ``NotBuilt`` carry what TensorRT said.
+    ``BuildError`` carries what TensorRT said.
     """
     logger = _logger(trt)
     builder = trt.Builder(logger)
@@ -125,7 +125,8 @@ def build(trt: Any, model: bytes, contract: Contract, options: PlanOptions) -> b
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(model):
         complaints = [parser.get_error(i) for i in range(parser.num_errors)]
-        raise NotParsed("; ".join(f"{c.node_operator()} {c.node_name()}: {c.desc()}" for c in complaints))
+        said = "; ".join(f"{c.node_operator()} {c.node_name()}: {c.desc()}" for c in complaints)
+        raise BuildError(f"TensorRT's parser refuses the graph: {said}")
     profile = builder.create_optimization_profile()
     profile.set_shape(contract.input_tensor, *((batch, 3, *contract.size_hw) for batch in options.batches))
     config = builder.create_builder_config()
@@ -146,7 +147,7 @@ def build(trt: Any, model: bytes, contract: Contract, options: PlanOptions) -> b
         )
     engine = builder.build_serialized_network(network, config)
     if engine is None:
-        raise NotBuilt("; ".join(logger.complaints) or "TensorRT gave no engine and no reason")
+        raise BuildError("; ".join(logger.complaints) or "TensorRT gave no engine and no reason")
     if cache:
         cache.write_bytes(config.get_timing_cache().serialize())
     return bytes(engine)
@@ -175,12 +176,10 @@ def _by_trtexec(model: Path, contract: Contract, options: PlanOptions) -> bytes:
         try:
             told = subprocess.run(command, capture_output=True, text=True, check=False)
         except FileNotFoundError as error:
-            raise NoBuilder("trtexec was asked for and is not on the PATH") from error
+            raise BuildError("trtexec was asked for and is not on the PATH") from error
         if told.returncode or not out.exists():
             lines = [line for line in (told.stdout + told.stderr).splitlines() if "[E]" in line]
-            refused = any("parse" in line.lower() for line in lines)
-            reason = "; ".join(lines[:3]) or f"trtexec ended with status {told.returncode}"
-            raise (NotParsed if refused else NotBuilt)(reason)
+            raise BuildError("; ".join(lines[:3]) or f"trtexec ended with status {told.returncode}")
         return out.read_bytes()
 
 

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from bgexport.errors import RepositoryDiffers
+from bgexport.errors import OutOfDate
 from bgimage.contract import Contract
 from bgserver.versions import OLDEST, Version, has
 
@@ -230,14 +230,14 @@ def write(
 
 
 def check(repository: Path, contracts: dict[Names, tuple[Contract, Serving]]) -> None:
-    """``RepositoryDiffers`` names the files that are not what ``render`` gives, and those that it does not give."""
+    """``OutOfDate`` names the files that are not what ``render`` gives, and those that it does not give."""
     rendered: dict[str, str] = {}
     for names, (contract, serving) in contracts.items():
         rendered |= render(contract, serving, names, trt=has_plan(repository, names))
     found = {str(p.relative_to(repository)): p.read_text() for p in repository.rglob("*.pbtxt")}
     wrong = sorted(name for name in rendered.keys() | found.keys() if rendered.get(name) != found.get(name))
     if wrong:
-        raise RepositoryDiffers(f"{', '.join(wrong)} in {repository}; run python -m bgexport repository")
+        raise OutOfDate(f"{', '.join(wrong)} in {repository}; run python -m bgexport repository")
 
 
 def limited(serving: Serving, network: onnx.ModelProto) -> Serving:

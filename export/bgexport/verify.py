@@ -11,7 +11,7 @@ import numpy as np
 
 from bgexport.checks import Check
 from bgexport.engines import Alpha, Run
-from bgexport.errors import BatchMates, IouChange, MaxDifference, MeanDifference, NotAnAlpha, QualityLoss
+from bgexport.errors import ParityError, QualityLoss
 from bgexport.limits import ALPHA_SLACK, BATCH_MATE_DIFFERENCE, MAX_IOU_LOSS, MIN_PERSON, Tolerance
 from bgexport.photos import Picture, stack
 from bgtrain.metrics import iou, mask_of
@@ -59,15 +59,15 @@ def parity(reference: Alpha, other: Alpha, pictures: Sequence[Picture]) -> Parit
 def parity_checks(found: Parity, limit: Tolerance, where: str) -> list[Check]:
     """``found`` held to ``limit``; ``where`` names the engine and the pictures."""
     return [
-        Check(f"{where}: outside [0, 1]", found.outside, ALPHA_SLACK, NotAnAlpha),
-        Check(f"{where}: max |Δalpha|", found.max_difference, limit.max_difference, MaxDifference),
+        Check(f"{where}: outside [0, 1]", found.outside, ALPHA_SLACK, ParityError),
+        Check(f"{where}: max |Δalpha|", found.max_difference, limit.max_difference, ParityError),
         Check(
             f"{where}: mean |Δalpha|, worst photo",
             found.mean_difference,
             limit.mean_difference,
-            MeanDifference,
+            ParityError,
         ),
-        Check(f"{where}: IoU, worst photo", found.iou, limit.iou, IouChange, at_least=True),
+        Check(f"{where}: IoU, worst photo", found.iou, limit.iou, ParityError, at_least=True),
     ]
 
 
@@ -76,7 +76,7 @@ def batch_mates_check(run: Run, pictures: Sequence[Picture], where: str) -> Chec
     together = run(stack(pictures))
     alone = np.concatenate([run(picture.image[None]) for picture in pictures])
     difference = float(np.abs(together - alone).max())
-    return Check(f"{where}: alone against in a batch", difference, BATCH_MATE_DIFFERENCE, BatchMates)
+    return Check(f"{where}: alone against in a batch", difference, BATCH_MATE_DIFFERENCE, ParityError)
 
 
 def mean_iou(found: Alpha, pictures: Sequence[Picture]) -> float:

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from bgexport.deploy import NoGpu, cached_plan, key, with_plan
-from bgexport.errors import NotBuilt
+from bgexport.errors import BuildError
 from bgexport.graph import sha256_of
 from bgserver.plans import Machine, PlanRecord, record_path
 
@@ -76,9 +76,9 @@ def test_a_damaged_plan_is_built_again(network, cache, capsys):
 def test_a_build_that_fails_leaves_nothing_that_could_be_loaded(network, cache):
     def fail(network, plan):
         plan.write_text("half a plan")
-        raise NotBuilt("out of memory")
+        raise BuildError("out of memory")
 
-    with pytest.raises(NotBuilt):
+    with pytest.raises(BuildError):
         cached_plan(network, cache, H100, fail)
     assert [path.suffix for path in cache.rglob("*")] == [".lock"]
 

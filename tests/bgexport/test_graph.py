@@ -8,7 +8,7 @@ import pytest
 
 from bgexport import graph, release
 from bgexport.engines import CPU_ENGINES, cpu_engine, torch_engine
-from bgexport.errors import ContractDiffers, ContractMissing, InvalidGraph, UnfoldedNorm, WrongTensors
+from bgexport.errors import ContractError, GraphError
 from bgexport.limits import BATCH_MATE_DIFFERENCE, TOLERANCES
 from bgexport.photos import Picture, stack
 from bgexport.verify import alphas, parity
@@ -70,43 +70,43 @@ def test_a_dynamic_size_takes_every_multiple_of_the_stride(checkpoint: Checkpoin
 
 def test_a_file_without_a_contract_is_refused(model: onnx.ModelProto, contract: Contract) -> None:
     del model.metadata_props[:]
-    with pytest.raises(ContractMissing, match="bgexport onnx"):
+    with pytest.raises(ContractError, match="bgexport onnx"):
         graph.check_graph(model, contract)
 
 
 def test_a_contract_that_was_edited_is_refused(model: onnx.ModelProto, contract: Contract) -> None:
     onnx.helper.set_model_props(model, {"contract": contract.to_json(), "contract_fingerprint": "0" * 16})
-    with pytest.raises(ContractDiffers, match="export it again"):
+    with pytest.raises(ContractError, match="export it again"):
         graph.check_graph(model, contract)
 
 
 def test_another_contract_is_refused(model: onnx.ModelProto) -> None:
-    with pytest.raises(ContractDiffers, match="expected"):
+    with pytest.raises(ContractError, match="expected"):
         graph.check_graph(model, Contract(size_hw=(96, 96)))
 
 
 def test_a_wrong_output_name_is_refused(model: onnx.ModelProto, contract: Contract) -> None:
     model.graph.node[-1].output[0] = model.graph.output[0].name = "mask"
-    with pytest.raises(WrongTensors, match="mask"):
+    with pytest.raises(GraphError, match="mask"):
         graph.check_graph(model, contract)
 
 
 def test_a_wrong_input_type_is_refused(model: onnx.ModelProto, contract: Contract) -> None:
     model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
-    with pytest.raises(WrongTensors, match="FLOAT"):
+    with pytest.raises(GraphError, match="FLOAT"):
         graph.check_graph(model, contract)
 
 
 def test_a_fixed_batch_is_refused(model: onnx.ModelProto, contract: Contract) -> None:
     for tensor in (model.graph.input[0], model.graph.output[0]):
         tensor.type.tensor_type.shape.dim[0].dim_value = 1
-    with pytest.raises(WrongTensors, match="batch"):
+    with pytest.raises(GraphError, match="batch"):
         graph.check_graph(model, contract)
 
 
 def test_a_graph_that_onnx_refuses_is_refused(model: onnx.ModelProto, contract: Contract) -> None:
     model.graph.node[3].op_type = "Convolute"
-    with pytest.raises(InvalidGraph, match="Convolute"):
+    with pytest.raises(GraphError, match="Convolute"):
         graph.check_graph(model, contract)
 
 
@@ -123,7 +123,7 @@ def test_a_batch_normalisation_left_behind_a_convolution_is_refused(
         "BatchNormalization", ["before", "one", "zero", "zero", "one"], [normed], "left"
     )
     model.graph.node.insert(place + 1, norm)
-    with pytest.raises(UnfoldedNorm, match="left"):
+    with pytest.raises(GraphError, match="left"):
         graph.check_graph(model, contract)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from bgexport import graph, release
 from bgexport.card import BEGIN, END
-from bgexport.errors import NoPhotos, RepositoryDiffers, TooLarge
+from bgexport.errors import NoPhotos, OutOfDate, TooLarge
 from bgexport.photos import from_folder, labelled
 from bgexport.repository import Names, Serving, check
 from bgimage.contract import Contract
@@ -47,7 +47,7 @@ def test_a_release_writes_network_configs_card_and_the_pages_network(
 ) -> None:
     done = released()
     check(tmp_path / "models", {Names(): (checkpoint.contract, Serving.read())})
-    with pytest.raises(RepositoryDiffers):
+    with pytest.raises(OutOfDate):
         check(tmp_path / "models", {Names(): (Contract(), Serving.read())})
     served, page = onnx.load(done.model), onnx.load(done.page)
     for network, precision in ((served, "fp32"), (page, "fp16-weights")):

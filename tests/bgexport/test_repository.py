@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from google.protobuf.message import Message
 from tritonclient.grpc import model_config_pb2 as pb
 
-from bgexport.errors import RepositoryDiffers
+from bgexport.errors import OutOfDate
 from bgexport.repository import (
     ONNX_NETWORK,
     SERVING,
@@ -184,9 +184,7 @@ def test_check_names_a_config_that_was_edited_and_one_that_nobody_renders(tmp_pa
     (tmp_path / "cutout" / "config.pbtxt").write_text('name: "cutout"')
     (tmp_path / "stray").mkdir()
     (tmp_path / "stray" / "config.pbtxt").touch()
-    with pytest.raises(
-        RepositoryDiffers, match=r"cutout/config.pbtxt, stray/config.pbtxt in .*bgexport repository"
-    ):
+    with pytest.raises(OutOfDate, match=r"cutout/config.pbtxt, stray/config.pbtxt in .*bgexport repository"):
         check(tmp_path, {Names(): (Contract(), Serving.read())})
 
 
