@@ -9,8 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bgimage import stuck
-from bgserver import batches
+from bgserver import batches, stuck
 
 
 class Request:
@@ -101,8 +100,8 @@ HANGS = """
 import time
 from types import SimpleNamespace
 
-from bgimage import stuck
-from bgimage.serving import PhotoModel
+from bgserver import stuck
+from bgserver.photo_model import PhotoModel
 from bgserver import batches
 
 stuck.STUCK_S = 0.5
@@ -121,8 +120,8 @@ PhotoModel().execute([request])
 
 COMPUTES = """
 import itertools
-from bgimage import meters, stuck
-from bgimage.serving import PhotoModel
+from bgserver import meters, stuck
+from bgserver.photo_model import PhotoModel
 
 class Family:
     COUNTER = None

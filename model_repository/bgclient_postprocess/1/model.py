@@ -8,7 +8,7 @@ import numpy as np
 from bgimage.codec import decode
 from bgimage.finish import finish
 from bgimage.options import Options
-from bgimage.serving import PhotoModel
+from bgserver.photo_model import PhotoModel
 
 
 class TritonPythonModel(PhotoModel):

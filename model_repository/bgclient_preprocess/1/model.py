@@ -7,7 +7,7 @@ import numpy as np
 
 from bgimage.codec import decode
 from bgimage.geometry import decode_side, network_input
-from bgimage.serving import PhotoModel
+from bgserver.photo_model import PhotoModel
 
 
 class TritonPythonModel(PhotoModel):

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from bgimage.codec import check_batch, decode
 from bgimage.contract import Contract
 from bgimage.errors import BgError, InternalError
-from bgimage.meters import Meters
-from bgimage.stuck import ends_when_computing_on, ends_when_stuck
+from bgserver.meters import Meters
+from bgserver.stuck import ends_when_computing_on, ends_when_stuck
 
 _DOT = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="

@@ -5,7 +5,7 @@ from typing import ClassVar
 import pytest
 
 from bgimage.errors import BrokenPhoto, NoPersonFound
-from bgimage.meters import COUNTERS, Meters
+from bgserver.meters import COUNTERS, Meters
 
 
 class Family:

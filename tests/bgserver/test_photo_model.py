@@ -8,7 +8,7 @@ import pytest
 
 from bgimage.contract import Contract
 from bgimage.errors import BrokenPhoto
-from bgimage.serving import MAX_ID, PhotoModel
+from bgserver.photo_model import MAX_ID, PhotoModel
 
 
 class Triton:
@@ -122,6 +122,6 @@ def test_a_model_is_ready_while_its_decoders_work(model, monkeypatch):
     def broken(data):
         raise BrokenPhoto("no decoder")
 
-    monkeypatch.setattr("bgimage.serving.decode", broken)
+    monkeypatch.setattr("bgserver.photo_model.decode", broken)
     with pytest.raises(BrokenPhoto):  # Triton takes an exception for "not ready"
         model.is_ready()
