@@ -30,13 +30,25 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _NOT_THE_INTERNET = tuple(
     map(
-        ipaddress.IPv6Network,
-        # local NAT64, IPv4-compatible, IPv4-translated, site-local, documentation, segment routing
-        ("64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96", "fec0::/10", "3fff::/20", "5f00::/16"),
+        ipaddress.ip_network,
+        (
+            # local NAT64, IPv4-compatible, IPv4-translated, site-local, documentation, segment routing, dummies
+            *(
+                "64:ff9b:1::/48",
+                "::/96",
+                "::ffff:0:0:0/96",
+                "fec0::/10",
+                "3fff::/20",
+                "5f00::/16",
+                "100:0:0:1::/64",
+            ),
+            "192.88.99.0/24",  # relays of 6to4, which are any network's own
+            "192.0.0.0/24",  # protocols; a cloud's metadata answers at 192.0.0.192
+            "168.63.129.16/32",  # Azure's host, which answers its own virtual machines only
+        ),
     )
 )
-_RELAYS = ipaddress.IPv4Network("192.88.99.0/24")
-"""6to4's, which are any network's own. (``ipaddress`` takes these and those above for global.)"""
+"""Networks that ``ipaddress`` takes for global."""
 _REDIRECTS = (301, 302, 303, 307, 308)
 _USUAL_PORT = {"http": 80, "https": 443}
 
@@ -51,9 +63,8 @@ def is_public(address: Address) -> bool:
             return False
         if address.ipv4_mapped is not None:
             return True
-        if any(address in network for network in _NOT_THE_INTERNET):
-            return False
-    return address.is_global and not address.is_multicast and address not in _RELAYS
+    inside = any(address in network for network in _NOT_THE_INTERNET)
+    return address.is_global and not address.is_multicast and not inside
 
 
 def resolve(host: str, port: int) -> list[str]:
