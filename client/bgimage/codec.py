@@ -246,6 +246,20 @@ def _webp_size_hw(data: bytes) -> tuple[int, int]:
     raise BrokenPhoto(f"WEBP of {len(data)} bytes has no picture in it; save the photo again")
 
 
+def _webp_frame(data: bytes) -> tuple[int, int, int, int] | None:
+    """Left, top, right and bottom of an animation's first frame (RFC 9649, section 2.7.1.1); None for a still."""
+    at = 12
+    for _ in range(16):  # header, profile, background colour: the first frame comes soon
+        name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        if name == b"ANMF":
+            left, top, width, height = (
+                int.from_bytes(data[at + n : at + n + 3], "little") for n in (8, 11, 14, 17)
+            )
+            return 2 * left, 2 * top, 2 * left + width + 1, 2 * top + height + 1
+        at += 8 + size + size % 2
+    return None
+
+
 def _check_size(size_hw: tuple[int, int], limits: Limits) -> None:
     height, width = size_hw
     if min(height, width) < 1 or max(height, width) > limits.max_side:
@@ -443,8 +457,10 @@ def _other(data: bytes, format: str, limits: Limits) -> _Header:
 
     def read(_: int | None) -> tuple[Pixels, Pixels | None, int]:
         frame = image.tile[0][1] if format == "gif" and image.tile else None
+        if format == "webp" and image.mode == "RGB":
+            frame = _webp_frame(data)
         pixels, alpha = _arrays(image)
-        if frame and frame != (0, 0, *image.size):  # outside its first frame a GIF is transparent
+        if frame and frame != (0, 0, *image.size):  # outside its first frame an animation is transparent
             inside = np.zeros(pixels.shape[:2], np.uint8)
             left, top, right, bottom = frame
             inside[top:bottom, left:right] = 255 if alpha is None else alpha[top:bottom, left:right]

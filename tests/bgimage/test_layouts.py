@@ -368,6 +368,23 @@ def test_outside_its_first_frame_a_gif_is_transparent():
     np.testing.assert_array_equal(photo.pixels[2, 3], (0, 255, 0))
 
 
+def test_outside_its_first_frame_a_webp_is_transparent(saved):
+    still = saved(Image.fromarray(np.full((4, 6, 3), 200, np.uint8)), "WEBP", lossless=True)
+    place = b"".join(n.to_bytes(3, "little") for n in (1, 2, 5, 3, 100)) + b"\2"  # at (2, 4), 6 x 4
+    frame = b"ANMF" + struct.pack("<I", len(place + still[12:])) + place + still[12:]
+    canvas = (19).to_bytes(3, "little") + (9).to_bytes(3, "little")
+    for flags in (0x02, 0x12):  # without and with the flag of transparency
+        body = (
+            b"WEBPVP8X" + struct.pack("<IB3x", 10, flags) + canvas + b"ANIM" + struct.pack("<I", 6) + bytes(6)
+        )
+        body += frame
+        photo = decode(b"RIFF" + struct.pack("<I", len(body)) + body)
+        alpha = np.zeros((10, 20))
+        alpha[4:8, 2:8] = 255
+        np.testing.assert_array_equal(photo.alpha, alpha)
+        np.testing.assert_array_equal(photo.pixels[4:8, 2:8], 200)
+
+
 def test_a_bigtiff_says_its_values_alike():
     from bgimage.ifd import Tiff
 

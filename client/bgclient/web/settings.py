@@ -47,7 +47,7 @@ class Settings:
     burst: int = 100
     """Requests that a caller may make at once after a pause."""
     concurrency: int = max(2, os.cpu_count() or 2)
-    """Cut-outs at a time: each holds its photo and its picture, encoded; where="client": decoded, 16 to 35
+    """Cut-outs at a time: each holds its photo and its picture, encoded; where="client": decoded, 6 to 35
     bytes a pixel."""
     uploads: int = 64
     """Requests that may be read or wait at a time: each holds at most two pictures, encoded."""
