@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 _CODES = {1: "B", 2: "B", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d"}
 _CODES |= {13: "I", 16: "Q", 17: "q", 18: "Q"}
-SHORT, LONG, RATIONAL, UNDEFINED = 3, 4, 5, 7
+SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 3, 4, 5, 7, 16
 MAX_VALUES = 1 << 18
 """Values of a tag that are read: a table of strips or tiles has the most."""
 MAX_ENTRIES = 4_096

@@ -19,13 +19,15 @@ from PIL import Image
 from bgimage import colour
 from bgimage.arrays import eight_bits
 from bgimage.errors import BrokenPhoto, UnknownFormat
-from bgimage.ifd import LONG, MAX_VALUES, SHORT, Directory, Tiff, Value, value, written
+from bgimage.ifd import LONG, LONG8, MAX_VALUES, SHORT, Directory, Tiff, Value, value, written
 
 _RAW_PHOTOMETRIC = {32803, 34892}  # sensor pixels; linear raw (TIFF/EP, DNG)
 _CHANNELS = {0: 1, 1: 1, 2: 3, 5: 4, 8: 3}  # WhiteIsZero, BlackIsZero, RGB, CMYK, L*a*b*
 _PACKINGS = {1, 5, 8, 32773, 32946, 34925, 50000}  # none, LZW, Deflate, PackBits, LZMA, Zstandard
 _TABLES = {*range(0x00FE, 0x0156), 530, 532}
 """Tags that describe the picture."""
+_PICTURE = {*_TABLES, 347, *range(512, 533), 34675}
+"""Those, and what JPEG in TIFF and colours need: all that Pillow gets to see."""
 _TEXTS = {1, 2, 6, 7}
 """Types that readers keep as the bytes they are."""
 _LONGEST = 8 * MAX_VALUES
@@ -123,7 +125,7 @@ class Layout:
         chunky = self.tags.number(284, 1) != 2
         if (self.bits <= 8 and chunky) or self.tags.number(259, 1) not in _PACKINGS:
             try:
-                image = opened(data)
+                image = opened(self._bare(data, {tag: self.tags[tag] for tag in self.tags.keys() & _PICTURE}))
             except (SyntaxError, KeyError):  # a layout that Pillow does not know
                 image = None
             if image is not None and image.mode in _MODES:
@@ -231,10 +233,7 @@ class Layout:
             entries[325 if tiled else 279] = value(order, LONG, *map(int, counts[here]))
         if tiled:
             entries[322] = value(order, LONG, row)
-        at = len(data) + len(data) % 2
-        mark = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, at)
-        body = mark + data[8:] + bytes(at - len(data)) + written(order, {None: entries}, at)
-        rows = np.asarray(opened(body))
+        rows = np.asarray(opened(self._bare(data, entries)))
         levels = self._unpacked(rows.reshape(height, across, row), piece * samples)
         if tags.number(317, 1) == 2:
             steps = levels.reshape(height, across, piece, samples)
@@ -247,6 +246,16 @@ class Layout:
             return whole
         table = np.rint(np.arange(top + 1) * (full / top))
         return np.asarray(table.astype(np.uint8 if full == 255 else np.uint16)[whole])
+
+    def _bare(self, data: bytes, entries: dict[int, Value]) -> bytes:
+        """The file with a directory of these entries; it has no other. A BigTIFF becomes a classic one."""
+        long = {tag: one for tag, one in entries.items() if one.kind == LONG8}
+        entries = entries | {
+            tag: value(self.order, LONG, *map(int, one.first(MAX_VALUES))) for tag, one in long.items()
+        }
+        at = len(data) + len(data) % 2
+        mark = (b"II" if self.order == "<" else b"MM") + struct.pack(self.order + "HI", 42, at)
+        return mark + data[8:] + bytes(at - len(data)) + written(self.order, {None: entries}, at)
 
     def _unpacked(self, rows: NDArray[np.uint8], count: int) -> NDArray[Any]:
         """``count`` samples of each row of bytes (..., row), as stored."""

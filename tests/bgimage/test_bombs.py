@@ -77,6 +77,24 @@ def test_exif_of_a_million_values_costs_no_more_than_its_bytes(format, tag):
     assert len(photo.exif or b"") < 65_536
 
 
+@pytest.mark.parametrize("tag", [700, 33_723, 34_377, 65_000])
+def test_a_tiff_s_texts_of_a_million_values_cost_no_more_than_their_bytes(tag):
+    data = tiff((48, 64), (64, 64))
+    count = struct.unpack_from("<H", data, 8)[0]
+    table = data[10 : 10 + 12 * count]
+    at = len(data)
+    entries = sorted(
+        [*(table[n : n + 12] for n in range(0, len(table), 12)), struct.pack("<HHII", tag, 5, VALUES, at)],
+        key=lambda one: struct.unpack("<H", one[:2]),
+    )
+    values = struct.pack("<II", 6, 1) * VALUES
+    directory = struct.pack("<H", count + 1) + b"".join(entries) + bytes(4)
+    bomb = b"II*\0" + struct.pack("<I", at + len(values)) + data[8:] + values + directory
+    photo, decoding = most_memory(lambda: decode(bomb))
+    assert photo.pixels.shape == (48, 64, 3)
+    assert decoding < 5 * len(bomb)
+
+
 FLOODS = {
     "a jpeg of empty segments": lambda d: d[:2] + b"\xff\xe5\0\2" * 1_000_000 + d[2:],
     "a png of empty chunks": lambda d: d[:33] + chunk(b"teSt", b"") * 1_000_000 + d[33:],
