@@ -1,7 +1,7 @@
 """Everything that can go wrong in a call: what ``bgimage.errors`` says of photos and options, and the way to
 the server.
 
-BgError                       base; .code, .retryable, .status
+BgError                       base; .code, .retryable
 ├── PhotoError ...            the photo, see ``bgimage.errors``
 │   └── SourceError           the photo could not be read from where it is
 │       ├── UrlRefused        a URL where none is allowed, or one that leads inside
@@ -101,7 +101,6 @@ class FolderNotAllowed(BgError):
     """A path leads outside of the folders that may be read and written."""
 
     code = "folder_not_allowed"
-    status = 403
 
 
 class SourceError(PhotoError):
@@ -128,14 +127,12 @@ class TransportError(BgError):
     retry_after_s: float = 0.0
     """Seconds to wait before another try, where the server said so."""
     code = "transport"
-    status = 502
 
 
 class NoServer(TransportError):
     """No address is given, and nothing on this machine can run the network."""
 
     code = "no_server"
-    status = 503
 
 
 class ServerUnavailable(TransportError):
@@ -143,7 +140,6 @@ class ServerUnavailable(TransportError):
 
     code = "server_unavailable"
     retryable = True
-    status = 503
 
 
 class ServerBusy(TransportError):
@@ -151,28 +147,24 @@ class ServerBusy(TransportError):
 
     code = "server_busy"
     retryable = True
-    status = 503
 
 
 class DeadlineExceeded(TransportError):
     """The whole call, retries included, took longer than ``timeout_s``."""
 
     code = "deadline_exceeded"
-    status = 504
 
 
 class CallCancelled(TransportError):
     """The call was cancelled from this side: the client was closed, or a run of many was stopped."""
 
     code = "cancelled"
-    status = 499
 
 
 class AccessDenied(TransportError):
     """The server wants another token, key or certificate."""
 
     code = "access_denied"
-    status = 403
 
 
 class ModelMissing(TransportError):

@@ -151,11 +151,6 @@ class Photo:
         means: NDArray[np.uint8] = block_means(pixels, factor((pixels.shape[0], pixels.shape[1]), MIDDLE))
         return means
 
-    @property
-    def reduced(self) -> bool:
-        """True when ``pixels`` are smaller than the photo."""
-        return tuple(self.pixels.shape[:2]) != tuple(self.size_hw)
-
 
 class _TimedBytes(io.BytesIO):
     """Bytes that stop answering at a deadline; Pillow's block-wise decoders read 64 KiB at a time."""

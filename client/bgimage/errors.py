@@ -1,6 +1,6 @@
 """Everything that can be wrong with a photo or with what is asked of it.
 
-    BgError                     base of every error of this project; .code, .retryable, .status
+    BgError                     base of every error of this project; .code, .retryable
     ├── PhotoError              the photo itself
     │   ├── EmptyPhoto          no bytes at all
     │   ├── UnknownFormat       bytes that are no image format we read
@@ -32,8 +32,6 @@ class BgError(Exception):
     """Stable snake_case name; safe to match on in any language."""
     retryable: ClassVar[bool] = False
     """True where the same call may succeed later without a change."""
-    status: ClassVar[int] = 500
-    """HTTP status that says the same."""
 
     def message(self) -> str:
         """``code: sentence``, the form that crosses the wire."""
@@ -44,7 +42,6 @@ class PhotoError(BgError):
     """The photo cannot be used."""
 
     code = "bad_photo"
-    status = 400
 
 
 class EmptyPhoto(PhotoError):
@@ -57,7 +54,6 @@ class UnknownFormat(PhotoError):
     """The bytes are no image format that is read here."""
 
     code = "unknown_format"
-    status = 415
 
 
 class BrokenPhoto(PhotoError):
@@ -70,63 +66,54 @@ class PhotoTooLarge(PhotoError):
     """More bytes than allowed."""
 
     code = "photo_too_large"
-    status = 413
 
 
 class TooManyPixels(PhotoError):
     """More pixels than allowed; told from the header, before decoding."""
 
     code = "too_many_pixels"
-    status = 413
 
 
 class SideTooLong(PhotoError):
     """A side longer than allowed, or no side at all."""
 
     code = "side_too_long"
-    status = 413
 
 
 class BatchTooLarge(PhotoError):
     """Photos of one request that are too much together; told from their headers, before decoding."""
 
     code = "batch_too_large"
-    status = 413
 
 
 class DecodeTooSlow(PhotoError):
     """Decoding took longer than allowed."""
 
     code = "decode_too_slow"
-    status = 413
 
 
 class MissingCodec(PhotoError):
     """The format is known, its decoder is not installed."""
 
     code = "missing_codec"
-    status = 415
 
 
 class OptionError(BgError):
     """An unknown option, or a value outside its range."""
 
     code = "bad_option"
-    status = 400
 
 
 class NoPersonFound(BgError):
     """A person was asked for and none was found."""
 
     code = "no_person_found"
-    status = 400
 
 
 class Doubtful(BgError):
     """The cut-out is expected to be worse than ``at_least``."""
 
     code = "doubtful"
-    status = 422
 
 
 class InternalError(BgError):

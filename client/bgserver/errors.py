@@ -31,7 +31,6 @@ class ServerError(BgError):
     """The server did not start or did not stay up."""
 
     code = "server_error"
-    status = 503
 
 
 class ServerMissing(ServerError):

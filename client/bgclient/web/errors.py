@@ -23,14 +23,13 @@ from bgclient.errors import (
 
 
 class CannotListen(BgError):
-    """The address or the port to listen on is not to be had."""
+    """The front cannot listen on the address or the port."""
 
     code = "cannot_listen"
-    status = 503
 
 
 class PortBusy(CannotListen):
-    """Somebody else listens there."""
+    """Another program listens there."""
 
     code = "web_port_busy"
     retryable = True
