@@ -101,7 +101,8 @@ class Limits:
     """Pixels of the photos of one request together, else ``BatchTooLarge``; one alone has ``max_pixels``."""
     max_decode_s: float = 20.0
     """Seconds of decoding, else ``DecodeTooSlow``: a JPEG's scans are estimated beforehand, block-wise decoders (PNG,
-    GIF, BMP) are stopped on the way; WebP, AVIF, HEIC and TIFF decode in one call that ``max_pixels`` alone bounds."""
+    GIF, BMP) are stopped on the way; WebP, AVIF, HEIC, TIFF and PNG of 16 bits decode in one call that ``max_pixels``
+    alone bounds."""
 
     def __post_init__(self) -> None:
         for field, value in vars(self).items():
