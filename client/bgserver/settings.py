@@ -70,8 +70,8 @@ class Settings:
     """PEM of the authority whose clients are let in; without: every client."""
     # on loopback too: every web page that a browser of this machine shows can send requests there
     admin_key: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
-    """Opens the administrative interfaces (repository, shared memory, statistics, trace, logging); without: one nobody
-    knows. Users of this machine can read it in the process list."""
+    """Opens the administrative interfaces (repository, shared memory, statistics, trace, logging); by default a random
+    one. Users of this machine can read it in the process list."""
     trace_url: str | None = None
     """OpenTelemetry collector, OTLP over HTTP: http://host:4318/v1/traces."""
     extra_args: tuple[str, ...] = ()

@@ -34,7 +34,7 @@ from bgclient.options import Where
 from bgclient.web import answer, openapi, page, parameters
 from bgclient.web.body import Caps, read_fields
 from bgclient.web.errors import Refusal, refusal_of
-from bgclient.web.frame import Frame
+from bgclient.web.frame import RequestMiddleware
 from bgclient.web.health import Canary
 from bgclient.web.limits import Gate, RateLimit, network_of
 from bgclient.web.logs import LOGGING
@@ -124,7 +124,9 @@ def create_app(
         )
     if settings.allowed_hosts:
         app.add_middleware(_Hosts, allowed_hosts=list(settings.allowed_hosts), www_redirect=False)
-    app.add_middleware(Frame, metrics=service.metrics, drain_bytes=2 * Caps(settings.max_upload_bytes).whole)
+    app.add_middleware(
+        RequestMiddleware, metrics=service.metrics, drain_bytes=2 * Caps(settings.max_upload_bytes).whole
+    )
     return app
 
 

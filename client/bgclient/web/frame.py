@@ -48,7 +48,7 @@ _INTERNAL = Refusal(
 )
 
 
-class Frame:
+class RequestMiddleware:
     """ASGI middleware around the whole app.
 
     A request that is refused before its body was read is read to its end first, bounded in bytes and time: a client
@@ -74,7 +74,7 @@ class Frame:
         status = 0
         more_to_read = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
 
-        async def listen() -> Message:
+        async def receiving() -> Message:
             nonlocal more_to_read
             message = await receive()
             if message["type"] == "http.disconnect" or not message.get("more_body", False):
@@ -92,11 +92,11 @@ class Frame:
             try:
                 while more_to_read and left > 0:
                     async with asyncio.timeout_at(min(ends, asyncio.get_running_loop().time() + _SILENCE_S)):
-                        left -= len((await listen()).get("body", b""))
+                        left -= len((await receiving()).get("body", b""))
             except TimeoutError:
                 return
 
-        async def speak(message: Message) -> None:
+        async def sending(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -112,15 +112,15 @@ class Frame:
         try:
             if b"content-length" in headers and b"transfer-encoding" in headers:
                 more_to_read = False  # where it ends nobody knows
-                await _refuse(speak, _TWO_LENGTHS, (b"connection", b"close"))
+                await _refuse(sending, _TWO_LENGTHS, (b"connection", b"close"))
                 return
             with calls_carry(request_id):
-                await self._app(scope, listen, speak)
+                await self._app(scope, receiving, sending)
         except Exception:
             _log.exception("%s failed", request_id, extra={"fields": {"request_id": request_id}})
             if status:
                 raise  # half an answer is out; the server ends the connection
-            await _refuse(speak, _INTERNAL)
+            await _refuse(sending, _INTERNAL)
         finally:
             self._metrics.in_flight.dec()
             method, route, status = _method(scope), _route(scope), status or 499

@@ -60,12 +60,12 @@ class Canary:
         """How it is now, or was a moment ago. Does not raise."""
         async with self._one_at_a_time:
             if self._last is None or time.monotonic() - self._at > self._fresh_s:
-                self._last = await self._sing()
+                self._last = await self._asked()
                 self._at = time.monotonic()
                 self._metrics.canary.set(self._last.well)
             return self._last
 
-    async def _sing(self) -> Health:
+    async def _asked(self) -> Health:
         began = time.perf_counter()
         error = None
         try:

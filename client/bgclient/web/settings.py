@@ -25,15 +25,15 @@ class Settings:
     url: str | None = None
     """Triton's address for ``AsyncClient``; None: BGCLIENT_URL, else ``engine``."""
     engine: str = "triton"
-    """What runs the network where no server is named, as for ``AsyncClient``. "triton": a tritonserver that this
-    process starts. Any other decodes photos in the process that holds the keys: for one's own use."""
+    """What runs the network if no server is named, as for ``AsyncClient``. "triton": a tritonserver that this process
+    starts. Any other engine decodes photos in the process that holds the keys: use it only for your own photos."""
     where: Where = "server"
-    """Who decodes photos and finishes pictures: "server", so that no decoder meets a stranger's photo in the process
-    that holds the keys; "client": this app, for one far from its Triton, to which a small picture then travels."""
+    """What decodes photos and finishes pictures. "server": Triton, so that no untrusted photo is decoded in the process
+    that holds the keys. "client": this app, useful if Triton is far away; only the network's input is sent then."""
     api_keys: tuple[str, ...] = dataclasses.field(default=(), repr=False)
-    """Keys that ``X-Api-Key`` may hold; none: everybody may ask."""
+    """Keys that ``X-Api-Key`` may hold; none: no key is needed."""
     cors_origins: tuple[str, ...] = ()
-    """Web pages of other origins that may ask, such as "https://shop.example"; none: only the page of this app."""
+    """Other origins whose pages may call the API, such as "https://shop.example"; none: only this app's own page."""
     allowed_hosts: tuple[str, ...] = ()
     """Host names this app answers to; none: any."""
     fetch_urls: bool = False
@@ -45,22 +45,22 @@ class Settings:
     requests_per_minute: int = 500
     """Of one caller (API key, else address); 0: no limit."""
     burst: int = 100
-    """Requests that a caller may make at once after a pause."""
+    """Requests that a caller may send at once after a pause."""
     concurrency: int = max(2, os.cpu_count() or 2)
     """Cut-outs at a time: each holds its photo and its picture, encoded; where="client": decoded, 6 to 35
     bytes a pixel."""
     uploads: int = 64
-    """Requests that may be read or wait at a time: each holds at most two pictures, encoded."""
+    """Requests that may be uploading or waiting at a time; each holds at most two encoded pictures."""
     connections: int = 1000
-    """Connections at a time, with a request or without; fewer where the limit of open files is low."""
+    """Connections at a time, with or without a request; fewer if the limit of open files is low."""
     wait_s: float = 10.0
-    """Seconds that a request waits for its turn before it is told to come back."""
+    """Seconds that a request waits for its turn before it is refused with ``Retry-After``."""
     upload_s: float = 60.0
-    """Seconds for receiving a request, which must come with 10,000 bytes a second after the first ten."""
+    """Seconds for receiving a request. After the first ten it must arrive at 10,000 bytes a second or more."""
     cut_s: float = 60.0
-    """Seconds for cutting, once it is its turn."""
+    """Seconds for cutting, after the wait."""
     drain_s: float = 130.0
-    """Seconds that accepted requests get to finish at the end: to be received, to wait and to be cut."""
+    """Seconds that accepted requests get to complete (upload, waiting, cutting) after SIGTERM."""
     page: bool = True
     """Serve the page at ``/``."""
 
