@@ -226,6 +226,8 @@ class _Backend:
         local_address: str | None = None,
         socket_options: Any = None,
     ) -> Any:
+        from bgclient._streams import BoundedStream
+
         address = self._fetcher.checked_address(host, port, self._deadline)
         stream = self._network.connect_tcp(address, port, timeout=max(0.001, self._deadline.left_s))
         try:
@@ -233,42 +235,15 @@ class _Backend:
         except UrlRefused:
             stream.close()
             raise
-        return _Stream(stream, self._deadline)
-
-    def connect_unix_socket(self, path: str, timeout: float | None = None, socket_options: Any = None) -> Any:
-        raise UrlRefused("unix sockets are not fetched from")
-
-    def sleep(self, seconds: float) -> None:
-        self._network.sleep(seconds)
-
-
-class _Stream:
-    """httpcore's stream whose every read and write ends at the deadline, however slowly the other side
-    drips.
-    """
-
-    def __init__(self, stream: httpcore.NetworkStream, deadline: Deadline) -> None:
-        self._stream = stream
-        self._deadline = deadline
+        return BoundedStream(stream, self._left_s)
 
     def _left_s(self) -> float:
         if self._deadline.left_s <= 0:
             raise TimeoutError
         return self._deadline.left_s
 
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._left_s())
+    def connect_unix_socket(self, path: str, timeout: float | None = None, socket_options: Any = None) -> Any:
+        raise UrlRefused("unix sockets are not fetched from")
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, self._left_s())
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> Any:
-        return _Stream(self._stream.start_tls(ssl_context, server_hostname, self._left_s()), self._deadline)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+    def sleep(self, seconds: float) -> None:
+        self._network.sleep(seconds)

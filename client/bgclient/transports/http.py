@@ -15,10 +15,11 @@ from urllib.parse import unquote, urlsplit
 
 import httpcore
 
-from bgclient._cancel import CLOSED, Cancel
+from bgclient._cancel import Cancel
 from bgclient._endpoints import Endpoint, described, proxy_of
+from bgclient._streams import BoundedStream
 from bgclient._wire import MAX_ANSWER_BYTES, Answer, Query, Request, http_answer, http_body, http_error
-from bgclient.errors import CallCancelled, DeadlineExceeded, ServerFault, ServerUnavailable
+from bgclient.errors import DeadlineExceeded, ServerFault, ServerUnavailable
 from bgclient.transports import TLS, Wiring
 
 MAX_WORDS_BYTES = 4 << 20
@@ -28,8 +29,6 @@ _CONNECT_S = 5.0
 """Until an address that says nothing is passed over."""
 _ASIDE_S = 5.0
 """So long an address that did not answer is asked last."""
-_WAKE_S = 0.25
-"""How often a thread that waits for bytes looks whether its call was cancelled."""
 
 
 def _settings(endpoint: Endpoint, wiring: Wiring) -> dict[str, Any]:
@@ -219,54 +218,23 @@ _waiting: ContextVar[tuple[float, Cancel]] = ContextVar("bgclient.waiting")
 """Until when the call of this thread may wait, by ``time.monotonic``, and what cancels it."""
 
 
+def _left_s() -> float:
+    until, cancel = _waiting.get()
+    cancel.check()
+    left_s = until - time.monotonic()
+    if left_s <= 0:
+        raise TimeoutError
+    return left_s
+
+
 class _Backend:
-    """httpcore's network for threads, whose streams know the whole call's deadline."""
+    """httpcore's network, whose streams know the whole call's deadline."""
 
     def __init__(self) -> None:
         self._network = httpcore.SyncBackend()
 
-    def connect_tcp(self, *given: Any, **named: Any) -> _Stream:
-        return _Stream(self._network.connect_tcp(*given, **named))
+    def connect_tcp(self, *given: Any, **named: Any) -> BoundedStream:
+        return BoundedStream(self._network.connect_tcp(*given, **named), _left_s)
 
     def sleep(self, seconds: float) -> None:
         self._network.sleep(seconds)
-
-
-class _Stream:
-    """A connection whose reads and writes end with the call, however slowly the other side drips."""
-
-    def __init__(self, stream: httpcore.NetworkStream) -> None:
-        self._stream = stream
-
-    @staticmethod
-    def _left_s() -> float:
-        until, cancel = _waiting.get()
-        if cancel.ordered:
-            raise CallCancelled(CLOSED)
-        left_s = until - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError
-        return left_s
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        while True:
-            wait_s = min(_WAKE_S, self._left_s())
-            try:
-                return self._stream.read(max_bytes, wait_s)
-            except httpcore.ReadTimeout:
-                continue
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        for start in range(0, len(buffer), 1 << 16):
-            self._stream.write(buffer[start : start + (1 << 16)], self._left_s())
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> _Stream:
-        return _Stream(self._stream.start_tls(ssl_context, server_hostname, self._left_s()))
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
