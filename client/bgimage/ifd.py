@@ -73,7 +73,7 @@ class Tiff:
     def _unpack(self, code: str, at: int) -> int:
         try:
             number: int = struct.unpack_from(self.order + code, self.data, at)[0]
-        except struct.error as error:
+        except (struct.error, OverflowError) as error:  # the latter for an offset of 64 bits
             raise ValueError(f"nothing at {at}") from error
         return number
 

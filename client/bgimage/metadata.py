@@ -7,9 +7,10 @@ layers), sizes and positions that describe the old picture, and whatever nobody 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
+from PIL import TiffTags
 from PIL.ExifTags import Base
 
 from bgimage.ifd import SHORT, Directory, Tiff, Value, value, written
@@ -92,7 +93,17 @@ def kept_exif(exif: bytes | None, *, gps: bool = True) -> bytes | None:
 
 
 def _of(directory: Directory, tags: frozenset[int]) -> dict[int, Value]:
-    return {tag: one for tag, one in directory.items() if tag in tags and len(one.data) <= _LONGEST}
+    return {
+        tag: one
+        for tag, one in directory.items()
+        if tag in tags and len(one.data) <= _LONGEST and one.kind in _kinds(tag)
+    }
+
+
+def _kinds(tag: int) -> Container[int]:
+    """The types that a tag may have: encoders fail at others, such as a name that is a number."""
+    known = TiffTags.lookup(tag).type
+    return (known,) if known else range(1, 13)
 
 
 def directories(exif: bytes) -> tuple[str, dict[int | None, Mapping[int, Value]]]:

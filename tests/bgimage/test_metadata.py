@@ -1,6 +1,7 @@
 """What a cut-out says of itself: EXIF by a list, nothing of the old picture, values that every format can hold."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 from bgimage import metadata
 from bgimage.codec import decode
 from bgimage.contract import Contract
-from bgimage.encode import ENCODERS
+from bgimage.encode import ENCODERS, encode
 from bgimage.finish import finish
 from bgimage.ifd import MAX_ENTRIES, SHORT, UNDEFINED, Tiff, Value, value, written
 from bgimage.options import Options
@@ -109,6 +110,25 @@ def test_exif_of_any_size_fits_into_every_format(format, saved, corners):
     data = cut(saved(corners, "PNG", exif=exif), format=format, background="white").encode()
     assert Image.open(io.BytesIO(data)).size == (60, 40)
     assert len(metadata.kept_exif(exif)) < 65_000
+
+
+def exif_entry(tag, kind, value):
+    """A block of one tag, in eight bytes behind its directory."""
+    return b"II*\0\x08\0\0\0\1\0" + struct.pack("<HHII", tag, kind, 1, 26) + bytes(4) + value
+
+
+@pytest.mark.parametrize("format", ENCODERS)
+def test_a_name_that_is_a_number_is_dropped_in_every_format(format):
+    for kind, number in ((12, struct.pack("<d", 1.5)), (10, struct.pack("<2i", 1, 2)), (16, bytes(8))):
+        kept = metadata.kept_exif(exif_entry(0x010E, kind, number))
+        assert kept is None
+        encode(np.zeros((4, 4, 3), np.uint8), format, exif=kept)
+
+
+@pytest.mark.parametrize("pointer", [0x8769, 0x8825])
+def test_a_directory_at_an_offset_of_64_bits_is_not_there(pointer):
+    for offset in (bytes([255] * 8), bytes([0] * 7 + [0x7F])):
+        assert metadata.kept_exif(exif_entry(pointer, 16, offset)) is None
 
 
 def test_a_damaged_block_costs_no_photo(saved, corners):
