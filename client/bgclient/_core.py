@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bgclient import _served, _wire
@@ -234,9 +235,7 @@ class BaseClient:
         deadline = self._deadline(most_s=10.0)
 
         def described(endpoint: Endpoint) -> ServerInfo:
-            def connect() -> Transport:
-                return self._connector.connect((endpoint,), link.wiring)
-
+            connect = partial(self._connector.connect, (endpoint,), link.wiring)
             found = _served.described(connect, str(endpoint), self._matte, deadline, cancel)
             return replace(found, backend=link.engines() or found.backend)
 
@@ -277,15 +276,6 @@ def _known_engine(name: str) -> str:
     if name not in (*ENGINES, "triton"):
         raise ValueError(f"engine={name!r}: use one of {', '.join(ENGINES)}, triton")
     return name
-
-
-def wanted(options: Options | None, changes: Mapping[str, Any]) -> Options:
-    """Options as they were given, with changes; checked once."""
-    from bgimage.options import Options
-
-    if options is None:
-        return Options.of(**changes)
-    return Options.of(**{**vars(options), **changes}) if changes else options
 
 
 _clients: weakref.WeakSet[BaseClient] = weakref.WeakSet()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextvars import copy_context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from bgclient._begun import begun
 from bgclient._cancel import Cancel
-from bgclient._core import BaseClient, wanted
+from bgclient._core import BaseClient
 from bgclient._many import Source, ordered
 from bgclient._served import ServerInfo
 from bgclient.errors import BgError, InternalError
@@ -97,7 +97,7 @@ class Client(BaseClient):
             Doubtful: the expected IoU is below ``at_least``, with ``where="client"`` after a second, closer look, too.
             TransportError: the server cannot be reached, is busy, too slow, or broken.
         """
-        return self._cut(photo, wanted(options, changes), where, timeout_s, Cancel())
+        return self._cut(photo, _wanted(options, changes), where, timeout_s, Cancel())
 
     def cut_many(
         self,
@@ -199,7 +199,7 @@ class AsyncClient(BaseClient):
         timeout_s: float | None = None,
         **changes: Unpack[CutOptions],
     ) -> Cutout:
-        return await self._threaded(self._cut, photo, wanted(options, changes), where, timeout_s)
+        return await self._threaded(self._cut, photo, _wanted(options, changes), where, timeout_s)
 
     @_twin(Client.cut_many)
     def cut_many(  # noqa: D102
@@ -283,6 +283,15 @@ class AsyncClient(BaseClient):
         await self.close()
 
 
+def _wanted(options: Options | None, changes: Mapping[str, Any]) -> Options:
+    """Options as they were given, with changes; checked once."""
+    from bgimage.options import Options
+
+    if options is None:
+        return Options.of(**changes)
+    return Options.of(**{**vars(options), **changes}) if changes else options
+
+
 def _without_frames(error: BgError) -> BgError:
     """An error as it may be kept, a thousand times in a long run: frames would keep the photo, encoded and decoded."""
     one: BaseException | None = error
@@ -311,4 +320,4 @@ def _of_many(in_flight: int, options: Options | None, changes: CutOptions) -> Op
     """The options; refuses at once what would fail for every photo."""
     if in_flight < 1:
         raise ValueError(f"in_flight={in_flight}: use 1 or more")
-    return wanted(options, changes)
+    return _wanted(options, changes)
