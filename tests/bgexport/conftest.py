@@ -10,10 +10,10 @@ from bgexport import release
 from bgexport.photos import Picture, adversarial, from_folder
 from bgimage.contract import Contract
 from bgtrain.checkpoint import Checkpoint
-from bgtrain.tiramisu import FastTiramisu, FastTiramisuConfig
+from bgtrain.tiramisu import LargeTiramisu, LargeTiramisuConfig
 
-SMALL = FastTiramisuConfig(
-    stem=(8, 8), growth_rates=(4, 4, 4, 4), down=(1, 1, 1, 1), widths=(8, 8, 8, 8), up=(1, 1, 1), head=8
+SMALL = LargeTiramisuConfig(
+    stem=8, growth_rates=(4, 4, 4, 4), down=(1, 1, 1, 1), widths=(8, 8, 8, 8), up=(1, 1, 1), head=8
 )
 
 
@@ -37,7 +37,7 @@ def contract() -> Contract:
 def checkpoint(contract: Contract) -> Checkpoint:
     """A network, as trained."""
     torch.manual_seed(0)
-    net = settled(FastTiramisu(SMALL))
+    net = settled(LargeTiramisu(SMALL))
 
     class Small(Checkpoint):
         def model(self) -> torch.nn.Module:

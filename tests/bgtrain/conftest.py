@@ -69,13 +69,15 @@ def tiny_data(tmp_path_factory):
 
 
 TINY = """
-network = "tiramisu-fast"
+network = "tiramisu"
 seed = 3
 validate_every = 4
 save_every = 2
 precision = "fp32"
 [contract]
 size_hw = [64, 64]
+mean = [0.5, 0.5, 0.5]
+std = [0.5, 0.5, 0.5]
 [data.pools]
 ccp = 1.0
 coco_person = 1.0

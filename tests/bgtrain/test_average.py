@@ -15,8 +15,8 @@ def two():
     made = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        weights = networks.build("tiramisu-fast").state_dict()
-        made.append(Checkpoint("tiramisu-fast", Contract(size_hw=(64, 64)), {}, {"score": 0.1}, weights))
+        weights = networks.build("tiramisu").state_dict()
+        made.append(Checkpoint("tiramisu", Contract(size_hw=(64, 64)), {}, {"score": 0.1}, weights))
     return made
 
 
@@ -38,7 +38,7 @@ def test_the_mean_lies_between_the_two_by_its_share(two, tmp_path):
 
 def test_two_kinds_of_network_have_no_mean(two):
     one, other = two
-    with pytest.raises(CheckpointError, match="unet-32 and tiramisu-fast"):
+    with pytest.raises(CheckpointError, match="unet-32 and tiramisu"):
         average.average(dataclasses.replace(one, network="unet-32"), other, 0.5)
 
 

@@ -72,8 +72,8 @@ def test_the_loss_weighs_a_pseudo_label_by_its_confidence(photos, tmp_path):
 
 
 def test_what_was_labelled_before_stays_beside_the_new_shard(photos, tmp_path):
-    model = networks.build("tiramisu-fast")
-    teacher = checkpoint.Checkpoint("tiramisu-fast", Contract(size_hw=(64, 64)), {}, {}, model.state_dict())
+    model = networks.build("tiramisu")
+    teacher = checkpoint.Checkpoint("tiramisu", Contract(size_hw=(64, 64)), {}, {}, model.state_dict())
     teacher.save(tmp_path / "teacher.pt")
     out = tmp_path / "shards"
     jpeg = (photos / "sure.jpg").read_bytes()

@@ -22,7 +22,7 @@ class Clock:
 
 
 def test_the_learning_rate_follows_the_clock(tiny_recipe, tiny_data, tmp_path):
-    base = equal.recipe_for("tiramisu-fast", recipe.load(tiny_recipe), BUDGET)
+    base = equal.recipe_for("tiramisu-large", recipe.load(tiny_recipe), BUDGET)
     trainer = equal.TimedTrainer(base, tmp_path, tiny_data, train.Place(torch.device("cpu")), 0, None)
     rates = []
     learn = trainer.learn
@@ -47,7 +47,7 @@ def test_all_networks_are_trained_scored_and_put_in_one_table(tiny_recipe, tiny_
     out = tmp_path / "results" / "equal.json"
     command = ["--train", str(tiny_recipe), "--data", str(tmp_path), "--out", str(out), "--minutes", "0.03"]
     command += ["--size", "32", "--batch", "2", "--workers", "0", "--networks"]
-    assert compare.main([*command, "tiramisu-fast", "fcn32s"]) == 0
+    assert compare.main([*command, "tiramisu-large", "fcn32s"]) == 0
     result = json.loads(out.read_text())
     assert (result["minutes"], result["size"], result["split"]) == (0.03, 32, "test")
     assert {"cpu", "gpu", "threads", "torch"} == set(result["machine"])
@@ -58,19 +58,19 @@ def test_all_networks_are_trained_scored_and_put_in_one_table(tiny_recipe, tiny_
     table = out.with_suffix(".md").read_text()
     assert table == equal.markdown(result)
     assert table in capsys.readouterr().out
-    assert {"| tiramisu-fast", "| fcn32s"} <= {line.rpartition(" | fresh")[0] for line in table.splitlines()}
+    assert {"| tiramisu-large", "| fcn32s"} <= {line.rpartition(" | fresh")[0] for line in table.splitlines()}
     # the same command again keeps what is done and adds what is not
     assert compare.main([*command, "fcn32s", "unet-32"]) == 0
     again = json.loads(out.read_text())
-    assert set(again["networks"]) == {"tiramisu-fast", "fcn32s", "unet-32"}
+    assert set(again["networks"]) == {"tiramisu-large", "fcn32s", "unet-32"}
     assert again["networks"]["fcn32s"] == result["networks"]["fcn32s"]
 
 
 def test_a_network_with_published_weights_begins_with_them(tiny_recipe):
-    lite = equal.recipe_for("tiramisu-lite", recipe.load(tiny_recipe), BUDGET)
-    assert lite.imagenet
-    assert lite.optimizer.encoder_lr == equal.ENCODER_LR
-    assert not equal.recipe_for("fcn8s", recipe.load(tiny_recipe), BUDGET).imagenet
+    served = equal.recipe_for("tiramisu", recipe.load(tiny_recipe), BUDGET)
+    assert served.modnet
+    assert served.optimizer.encoder_lr == equal.ENCODER_LR
+    assert not equal.recipe_for("fcn8s", recipe.load(tiny_recipe), BUDGET).modnet
 
 
 def test_nothing_to_compare_is_said(capsys):

@@ -344,8 +344,8 @@ def test_a_checkpoint_and_the_same_network_by_hand_agree(red_man, tmp_path):
 
     torch.manual_seed(0)
     contract = Contract(size_hw=(64, 64))
-    model = networks.build("tiramisu-fast").eval()
-    checkpoint.Checkpoint("tiramisu-fast", contract, {}, {}, model.state_dict()).save(tmp_path / "a.pt")
+    model = networks.build("tiramisu").eval()
+    checkpoint.Checkpoint("tiramisu", contract, {}, {}, model.state_dict()).save(tmp_path / "a.pt")
     photo = codec.decode(red_man[0])
     got = evaluate.Network(tmp_path / "a.pt").network_alpha(photo)
     image = torch.from_numpy(geometry.network_input(photo, contract)[None]).float() / 255

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bgtrain import networks
-from bgtrain.tiramisu import FastTiramisu, FCDenseNet, multiply_accumulates, parameter_count
+from bgtrain.tiramisu import TIRAMISU, FCDenseNet, multiply_accumulates, parameter_count
 
 
 @pytest.mark.parametrize(
@@ -24,14 +24,14 @@ def test_every_network_gives_one_logit_a_pixel_also_for_oblong_photos(name):
     assert logits.isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["tiramisu-fast", "fc-densenet56"])
+@pytest.mark.parametrize("name", ["tiramisu", "fc-densenet56"])
 def test_the_answer_does_not_depend_on_batch_mates(name):
     torch.manual_seed(0)
     model = networks.build(name).eval()
     photos = torch.randn(3, 3, 64, 64)
     with torch.no_grad():
         together, alone = model(photos), model(photos[1:2])
-    torch.testing.assert_close(together[1:2], alone, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(together[1:2], alone, rtol=1e-3, atol=1e-4)
 
 
 def test_dense_blocks_on_the_way_up_carry_only_new_features():
@@ -41,11 +41,10 @@ def test_dense_blocks_on_the_way_up_carry_only_new_features():
     assert model.bottleneck.outputs == 48
 
 
-def test_the_fast_tiramisu_is_small_enough_for_a_browser():
-    model = networks.build("tiramisu-fast")
-    assert isinstance(model, FastTiramisu)
-    assert parameter_count(model) < 2_000_000  # one byte each as INT8
-    assert multiply_accumulates(model, (512, 512)) < 3e9
+def test_the_served_tiramisu_is_light_enough_for_two_cores_and_a_page():
+    model = networks.build(TIRAMISU)
+    assert parameter_count(model) < 4_000_000  # two bytes each on the page
+    assert multiply_accumulates(model, (384, 384)) < 2.6e9
 
 
 def test_the_large_tiramisu_is_what_its_recipe_says():
@@ -66,5 +65,5 @@ def test_fcn8s_begins_as_fcn32s_and_learns_the_finer_streams():
 
 
 def test_an_unknown_network_is_named_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"no network 'segnet'; use one of fc-densenet56, .*unet"):
+    with pytest.raises(ValueError, match=r"no network 'segnet'; use one of tiramisu, .*fc-densenet56, .*unet"):
         networks.build("segnet")

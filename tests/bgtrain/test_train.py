@@ -53,7 +53,7 @@ def test_frozen_stages_keep_their_weights_and_steps_of_the_segmentation_spare_th
     tiny_recipe, tiny_data, tmp_path
 ):
     keys = '"tiramisu"\nfrozen_stages = 2\nsegment_steps = 1'
-    text = tiny_recipe.read_text().replace('"tiramisu-fast"', keys).replace("size = 32", "size = 64")
+    text = tiny_recipe.read_text().replace('"tiramisu"', keys).replace("size = 32", "size = 64")
     tiny_recipe.write_text(
         text.replace("[optimizer]", "[loss]\nsegment = 0.5\n[optimizer]\nweight_decay = 0.0")
     )

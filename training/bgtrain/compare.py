@@ -22,7 +22,7 @@ from bgtrain.shards import data_folder
 GROUPS = ("ccp", "vikram_humanseg", "people_pseudo", "<= 3 people, 20-70 %", "coco_person", "pennfudan")
 """Pools and slices that get a column, where they were evaluated."""
 RIVALS = (
-    *("tiramisu-lite", "tiramisu-fast", "tiramisu-large", "fc-densenet56", "fc-densenet67", "fc-densenet103"),
+    *("tiramisu", "tiramisu-large", "fc-densenet56", "fc-densenet67", "fc-densenet103"),
     *("fcn32s", "fcn16s", "fcn8s", "unet-32"),
 )
 """Networks that ``--train`` trains where none are named."""

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from bgimage import cpu
-from bgtrain import networks, pretrained
+from bgtrain import networks
 from bgtrain.data import Crops
 from bgtrain.recalibrate import crop_batches, recalibrate
 from bgtrain.recipe import Phase, Recipe
-from bgtrain.tiramisu import multiply_accumulates, parameter_count
+from bgtrain.tiramisu import TIRAMISU, multiply_accumulates, parameter_count
 from bgtrain.train import Place, Trainer, Validation
 
 WARM = 0.05
@@ -84,12 +84,12 @@ def clock(device: torch.device) -> Callable[[], float]:
 
 def recipe_for(network: str, base: Recipe, budget: Budget) -> Recipe:
     """``base`` for another network and size; a network with published weights begins with them."""
-    lite = network in pretrained.LITE
-    optimizer = replace(base.optimizer, encoder_lr=ENCODER_LR) if lite else base.optimizer
+    begun = network == TIRAMISU
+    optimizer = replace(base.optimizer, encoder_lr=ENCODER_LR) if begun else base.optimizer
     return replace(
         base,
         network=network,
-        imagenet=lite,
+        modnet=begun,
         optimizer=optimizer,
         contract=replace(base.contract, size_hw=(budget.size, budget.size)),
         phases=(Phase(size=budget.size, steps=1, batch=budget.batch),),
@@ -147,7 +147,7 @@ def train_equally(
         result["networks"][name] = {
             "parameters": parameter_count(shape),
             "gmac": multiply_accumulates(shape, recipe.contract.size_hw) / 1e9,
-            "begins_with": "ImageNet" if recipe.imagenet else "fresh weights",
+            "begins_with": "MODNet" if recipe.modnet else "fresh weights",
             **entry,
             **scores(test, test.predict(model, place.device)),
         }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from bgtrain import baselines, pretrained, tiramisu
+from bgtrain import baselines, tiramisu
 
-NAMES = (*tiramisu.PAPER, *tiramisu.FAST, *tiramisu.MOBILE, *pretrained.LITE, *baselines.NETWORKS)
+NAMES = (*tiramisu.NETWORKS, *baselines.NETWORKS)
 
 
 def build(name: str, classes: int = 1) -> nn.Module:
@@ -14,10 +14,8 @@ def build(name: str, classes: int = 1) -> nn.Module:
 
     Its attribute ``stride`` divides H and W. ``ValueError`` lists the known names.
     """
-    if name in (*tiramisu.PAPER, *tiramisu.FAST, *tiramisu.MOBILE):
+    if name in tiramisu.NETWORKS:
         return tiramisu.build(name, classes)
-    if name in pretrained.LITE:
-        return pretrained.build(name, classes)
     if name in baselines.NETWORKS:
         return baselines.NETWORKS[name](classes)
     raise ValueError(f"no network {name!r}; use one of {', '.join(NAMES)}")

@@ -2,8 +2,7 @@
 
 The averaged weights of a run never normalised a batch: the running statistics beside them are an average of what the
 raw weights saw, and lag behind. Here the averaged network itself looks at training crops of the size that is served,
-and each normalisation takes the plain mean over all of them. Statistics that are kept on purpose (the published ones
-of ``tiramisu-lite``'s way down) stay.
+and each normalisation takes the plain mean over all of them.
 """
 
 from __future__ import annotations

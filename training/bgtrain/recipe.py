@@ -10,7 +10,6 @@ from typing import Any
 
 from bgimage.contract import Contract
 from bgimage.errors import BgError
-from bgtrain import pretrained
 from bgtrain.augment import AugmentConfig
 from bgtrain.data import DataConfig
 from bgtrain.losses import LossConfig
@@ -94,8 +93,6 @@ class Recipe:
     """Steps between checkpoints to resume from."""
     patience: int = 0
     """Validations without a better score before the run stops; 0 never stops."""
-    imagenet: bool = False
-    """Begin with the published ImageNet weights of the way down (``tiramisu-lite`` alone has them)."""
     modnet: bool = False
     """Begin with MODNet's way down (``tiramisu`` alone can)."""
     frozen_stages: int = 0
@@ -111,9 +108,6 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.network not in NAMES:
             raise RecipeError(f"network={self.network!r}: unknown; use one of {', '.join(NAMES)}")
-        if self.imagenet and self.network not in pretrained.LITE:
-            known = ", ".join(pretrained.LITE)
-            raise RecipeError(f"imagenet=true: {self.network!r} has no published weights; only {known}")
         if self.modnet and self.network != TIRAMISU:
             raise RecipeError(
                 f"modnet=true: {self.network!r} has another way down; only {TIRAMISU!r} has MODNet's"

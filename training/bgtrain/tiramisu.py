@@ -1,9 +1,10 @@
-"""FC-DenseNet for person matting, after Jégou et al. 2017 (arXiv:1611.09326), and its fast relative.
+"""FC-DenseNet for person matting, after Jégou et al. 2017 (arXiv:1611.09326), and its fast relatives.
 
-``FCDenseNet`` is the paper's network, layer by layer. ``FastTiramisu`` keeps the idea (dense blocks down, a
-dense way up that carries only new features, skips by concatenation) and moves the work to where it is cheap:
-nothing dense happens above a quarter of the resolution, convolution comes before batch normalisation so that
-the two fold into one at export, and a light head brings the logits back to full resolution.
+``FCDenseNet`` is the paper's network, layer by layer. Its relatives keep the idea (dense blocks, skips by
+concatenation) and move the work to where it is cheap: nothing dense happens at full resolution, convolution comes
+before batch normalisation so that the two fold into one at export, and a light head brings the logits back to full
+resolution. ``Tiramisu``, which is served, goes down through MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381), whose
+published weights have seen more people than we have photos of; ``LargeTiramisu`` is dense in both directions.
 """
 
 from __future__ import annotations
@@ -40,30 +41,28 @@ class FCDenseNetConfig:
 
 
 @dataclass(frozen=True)
-class FastTiramisuConfig:
-    """Dimensions of a fast Tiramisu; level 0 lies at the resolution after the stem: a quarter, or half."""
+class LargeTiramisuConfig:
+    """Dimensions of a network that is dense down and up, from half of the resolution on."""
 
-    stem: tuple[int, ...] = (16, 32)
-    """Channels after each stride-2 convolution, one or two."""
-    growth_rates: tuple[int, ...] = (16, 32, 48, 64)
+    stem: int = 32
+    """Channels after the stride-2 convolution."""
+    growth_rates: tuple[int, ...] = (16, 32, 48, 64, 96)
     """Features that each layer adds (k in the paper), a value a level."""
-    down: tuple[int, ...] = (1, 3, 5, 4)
+    down: tuple[int, ...] = (2, 5, 7, 8, 3)
     """Dense layers a level on the way down; the last is the bottleneck."""
-    widths: tuple[int, ...] = (32, 80, 160, 256)
+    widths: tuple[int, ...] = (48, 80, 128, 208, 256)
     """Channels to which each level's block is compressed, as skip and as input of the next level."""
-    up: tuple[int, ...] = (2, 2, 1)
+    up: tuple[int, ...] = (3, 3, 3, 2)
     """Dense layers a level on the way up, coarsest first."""
-    head: int = 12
-    """Channels of the half- and full-resolution head."""
-    refine: bool = False
-    """A second convolution on photo and features at full resolution."""
+    head: int = 16
+    """Channels of the full-resolution head."""
     dropout: float = 0.1
     """Probability of dropping a whole channel of the bottleneck."""
 
     @property
     def stride(self) -> int:
         """Both sides of the input are multiples of it."""
-        return 2 ** (len(self.stem) + len(self.down) - 1)
+        return 2 ** len(self.down)
 
 
 @dataclass(frozen=True)
@@ -89,21 +88,14 @@ PAPER = {
     "fc-densenet67": FCDenseNetConfig(16, (5,) * 5, 5, (5,) * 5),
     "fc-densenet103": FCDenseNetConfig(16, (4, 5, 7, 10, 12), 15, (12, 10, 7, 5, 4)),
 }
-FAST = {
-    "tiramisu-fast": FastTiramisuConfig(),
-    "tiramisu-large": FastTiramisuConfig(
-        stem=(32,),
-        growth_rates=(16, 32, 48, 64, 96),
-        down=(2, 5, 7, 8, 3),
-        widths=(48, 80, 128, 208, 256),
-        up=(3, 3, 3, 2),
-        head=16,
-        refine=True,
-    ),
+NETWORKS: dict[str, FCDenseNetConfig | LargeTiramisuConfig | TiramisuConfig] = {
+    "tiramisu": TiramisuConfig(),
+    "tiramisu-large": LargeTiramisuConfig(),
+    **PAPER,
 }
+"""By name."""
 TIRAMISU = "tiramisu"
-"""The network that begins with MODNet's way down."""
-MOBILE = {TIRAMISU: TiramisuConfig()}
+"""The network of server, in-process engine and web page; it begins with MODNet's way down."""
 
 
 def build(name: str, classes: int = 1) -> nn.Module:
@@ -112,13 +104,14 @@ def build(name: str, classes: int = 1) -> nn.Module:
     Maps normalised float (N, 3, H, W), sides multiples of its ``stride``, to logits (N, ``classes``, H, W).
     ``ValueError`` lists the known names.
     """
-    if name in PAPER:
-        return FCDenseNet(PAPER[name], classes)
-    if name in FAST:
-        return FastTiramisu(FAST[name], classes)
-    if name in MOBILE:
-        return Tiramisu(MOBILE[name], classes)
-    raise ValueError(f"no network {name!r}; use one of {', '.join([*PAPER, *FAST, *MOBILE])}")
+    match NETWORKS.get(name):
+        case FCDenseNetConfig() as config:
+            return FCDenseNet(config, classes)
+        case LargeTiramisuConfig() as config:
+            return LargeTiramisu(config, classes)
+        case TiramisuConfig() as config:
+            return Tiramisu(config, classes)
+    raise ValueError(f"no network {name!r}; use one of {', '.join(NETWORKS)}")
 
 
 def he_uniform(module: nn.Module) -> None:
@@ -218,7 +211,7 @@ class FCDenseNet(nn.Module):
         return self.classify(x)
 
 
-# --- the fast relative ---
+# --- the relatives ---
 
 
 class ConvBNReLU(nn.Sequential):
@@ -232,23 +225,20 @@ class ConvBNReLU(nn.Sequential):
         )
 
 
-class FastDenseBlock(nn.Module):
+class ConvDenseBlock(nn.Module):
     """A dense block of post-activation layers, compressed by a 1x1 convolution to ``width`` channels."""
 
-    def __init__(
-        self, inputs: int, growth_rate: int, layers: int, width: int, *, keep_input: bool = True
-    ) -> None:
+    def __init__(self, inputs: int, growth_rate: int, layers: int, width: int) -> None:
         super().__init__()
-        self.keep_input = keep_input
         self.layers = nn.ModuleList(ConvBNReLU(inputs + i * growth_rate, growth_rate) for i in range(layers))
-        self.compress = ConvBNReLU(layers * growth_rate + (inputs if keep_input else 0), width, 1)
+        self.compress = ConvBNReLU(inputs + layers * growth_rate, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float (N, inputs, H, W) -> (N, width, H, W)."""
         features = [x]
         for layer in self.layers:
             features.append(layer(torch.cat(features, 1)))
-        return self.compress(torch.cat(features if self.keep_input else features[1:], 1))
+        return self.compress(torch.cat(features, 1))
 
 
 class Context(nn.Module):
@@ -265,21 +255,17 @@ class Context(nn.Module):
         return x + self.expand(F.relu(self.squeeze(x.mean((2, 3), keepdim=True))))
 
 
-class FastTiramisu(nn.Module):
-    """A Tiramisu whose dense blocks begin at a quarter of the resolution, or at half of it."""
+class LargeTiramisu(nn.Module):
+    """A Tiramisu whose dense blocks begin at half of the resolution."""
 
-    def __init__(self, config: FastTiramisuConfig, classes: int = 1) -> None:
+    def __init__(self, config: LargeTiramisuConfig, classes: int = 1) -> None:
         super().__init__()
         self.stride = config.stride
-        half, *quarter = config.stem
-        self.stem_half = ConvBNReLU(3, half, stride=2)
-        channels = half
-        if quarter:
-            (channels,) = quarter
-            self.stem_quarter = ConvBNReLU(half, channels, stride=2)
+        self.stem_half = ConvBNReLU(3, config.stem, stride=2)
+        channels = config.stem
         self.down = nn.ModuleList()
         for k, layers, width in zip(config.growth_rates, config.down, config.widths, strict=True):
-            self.down.append(FastDenseBlock(channels, k, layers, width))
+            self.down.append(ConvDenseBlock(channels, k, layers, width))
             channels = width
         self.context = Context(channels)
         self.dropout = nn.Dropout2d(config.dropout)
@@ -288,25 +274,19 @@ class FastTiramisu(nn.Module):
         for level, layers in zip(levels, config.up, strict=True):
             width, k = config.widths[level], config.growth_rates[level]
             self.lateral.append(ConvBNReLU(channels, width // 2, 1))
-            self.up.append(FastDenseBlock(width + width // 2, k, layers, width, keep_input=True))
+            self.up.append(ConvDenseBlock(width + width // 2, k, layers, width))
             channels = width
-        if quarter:
-            self.head_half = ConvBNReLU(channels // 4 + half, 2 * config.head)
-            channels = 2 * config.head
         self.head_full = nn.Sequential(
             ConvBNReLU(channels // 4 + 3, config.head),
-            *([ConvBNReLU(config.head, config.head)] if config.refine else []),
+            ConvBNReLU(config.head, config.head),
             nn.Conv2d(config.head, classes, 3, padding=1),
         )
-        self.quarter = bool(quarter)
         self.apply(he_uniform)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: normalised float (N, 3, H, W) -> logits (N, classes, H, W)."""
         photo = x
-        x = half = self.stem_half(x)  # H/2
-        if self.quarter:
-            x = self.stem_quarter(x)  # H/4
+        x = self.stem_half(x)  # H/2
         skips: list[Tensor] = []
         for level, block in enumerate(self.down):
             if level:
@@ -317,8 +297,6 @@ class FastTiramisu(nn.Module):
         for lateral, block in zip(self.lateral, self.up, strict=True):
             x = F.interpolate(lateral(x), scale_factor=2.0, mode="bilinear", align_corners=False)
             x = block(torch.cat([x, skips.pop()], 1))
-        if self.quarter:
-            x = self.head_half(torch.cat([F.pixel_shuffle(x, 2), half], 1))  # H/2
         return self.head_full(torch.cat([F.pixel_shuffle(x, 2), photo], 1))  # H
 
 
@@ -400,9 +378,7 @@ class Tiramisu(nn.Module):
         super().__init__()
         half, *skips, deepest = (MOBILENET_V2[stage][1] for stage in LAST_OF_LEVEL)
         self.encoder = MobileNetV2()
-        self.bottleneck = FastDenseBlock(
-            deepest, config.growth_rates[0], config.layers[0], config.bottleneck, keep_input=True
-        )
+        self.bottleneck = ConvDenseBlock(deepest, config.growth_rates[0], config.layers[0], config.bottleneck)
         self.context = Context(config.bottleneck)
         self.dropout = nn.Dropout2d(config.dropout)
         self.lateral, self.up = nn.ModuleList(), nn.ModuleList()
@@ -410,7 +386,7 @@ class Tiramisu(nn.Module):
         levels = zip(config.growth_rates[1:], config.layers[1:], config.widths, reversed(skips), strict=True)
         for k, layers, width, skip in levels:
             self.lateral.append(ConvBNReLU(channels, width // 2, 1))
-            self.up.append(FastDenseBlock(width // 2 + skip, k, layers, width))
+            self.up.append(ConvDenseBlock(width // 2 + skip, k, layers, width))
             channels = width
         self.segment = nn.Conv2d(channels, classes, 1)
         self.head_half = ConvBNReLU(channels // 4 + half, 2 * config.head)

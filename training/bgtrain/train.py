@@ -1,6 +1,6 @@
 """The training loop: one process or many, resumable at any step, logged as JSON lines.
 
-    python -m bgtrain train training/configs/tiramisu-fast.toml --out runs/fast
+    python -m bgtrain train training/RECIPE --out runs/RUN
     torchrun --nproc-per-node 8 -m bgtrain train training/configs/tiramisu-large.toml --out runs/large
 
 A killed run goes on with the same command. ``OUT`` holds ``log.jsonl``, ``last.pt`` (to resume), ``best.pt``
@@ -32,7 +32,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from bgimage import cpu
 from bgimage.geometry import network_input
-from bgtrain import checkpoint, metrics, modnet, networks, pretrained, sheets
+from bgtrain import checkpoint, metrics, modnet, networks, sheets
 from bgtrain import recipe as recipes
 from bgtrain.data import Crops, StepSampler, load_split
 from bgtrain.losses import matting_loss, segmentation_loss
@@ -239,10 +239,6 @@ class Trainer:
         self.recipe, self.out, self.root, self.place, self.workers = recipe, out, root, place, workers
         self.model = networks.build(recipe.network).to(place.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out
-        if recipe.imagenet:
-            pretrained.load_imagenet(
-                self.model.get_submodule("encoder"), recipe.contract.mean, recipe.contract.std
-            )
         if recipe.modnet:
             modnet.load_modnet(self.model.get_submodule("encoder"))
         if isinstance(self.model, Tiramisu):
