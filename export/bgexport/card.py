@@ -8,6 +8,7 @@ import onnx
 
 from bgexport.graph import metadata, sha256_of
 from bgtrain.checkpoint import Checkpoint
+from bgtrain.publish import replace_between
 from bgtrain.tiramisu import multiply_accumulates, parameter_count
 
 BEGIN, END = "<!-- facts: written by python -m bgexport release -->", "<!-- end of facts -->"
@@ -35,15 +36,6 @@ def update_card(card: Path, served: Checkpoint, path: Path, page: Path) -> None:
     if not card.exists():
         card.write_text(SKELETON)
     replace_between(card, BEGIN, END, facts(served, path, page))
-
-
-def replace_between(document: Path, begin: str, end: str, text: str) -> None:
-    """Put ``text`` between two marks of ``document``. ``ValueError`` where one is missing."""
-    head, found, rest = document.read_text().partition(begin)
-    _, found_end, tail = rest.partition(end)
-    if not (found and found_end):
-        raise ValueError(f"{document} lacks the marks {begin!r} and {end!r}; put them where the text belongs")
-    document.write_text(f"{head}{begin}\n{text}{end}{tail}")
 
 
 def facts(served: Checkpoint, path: Path, page: Path) -> str:

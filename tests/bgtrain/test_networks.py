@@ -65,5 +65,7 @@ def test_fcn8s_begins_as_fcn32s_and_learns_the_finer_streams():
 
 
 def test_an_unknown_network_is_named_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"no network 'segnet'; use one of tiramisu, .*fc-densenet56, .*unet"):
+    with pytest.raises(
+        ValueError, match=r"no network 'segnet'; use one of tiramisu, .*fc-densenet56, .*unet"
+    ):
         networks.build("segnet")

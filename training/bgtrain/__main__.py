@@ -15,6 +15,7 @@ COMMANDS = {
     "recalibrate": "measure a trained network's batch statistics anew",
     "calibrate": "make a trained network decisive: sharpen its logits on the validation photos",
     "evaluate": "score a network, or any tool's alphas, on labelled photos",
+    "publish": "write an evaluation's scores into README and model card",
     "expected": "measure what IoU to expect of a cut-out, and check it",
     "closer": "what a second, closer look gains where a cut-out is doubtful",
     "mend": "what simulated strokes gain on the photos that a network cuts worst",

@@ -186,32 +186,32 @@ class Mean:
 
 
 @dataclass(frozen=True)
-class Floor:
-    """A figure the network is held to."""
+class Target:
+    """A figure that the served network is to reach."""
 
     name: str
     group: str
     """Pool, or slice of ``coco_person`` or of the photos without people."""
     measure: str
-    first: float | None
-    """What the first network must reach."""
-    goal: float | None
-    """What the default network must reach."""
+    limit: float
 
-    def met(self, value: float, limit: float | None) -> bool | None:
-        """Whether ``value`` keeps ``limit``; ``None`` without a limit."""
-        if limit is None:
-            return None
-        return value <= limit if self.measure == "marked" else value >= limit
+    def met(self, value: float) -> bool:
+        """Whether ``value`` keeps the limit."""
+        return value <= self.limit if self.measure == "marked" else value >= self.limit
 
 
-FLOORS = (
-    Floor("ccp", "ccp", "iou", 0.90, 0.95),
-    Floor("vikram_humanseg", "vikram_humanseg", "iou", 0.85, 0.91),
-    Floor("people_pseudo", "people_pseudo", "iou", 0.90, 0.95),
-    Floor("coco_person, 20-70 % people", "20-70 % people", "iou", 0.75, None),
-    Floor("coco_person, <= 3 people, 20-70 %", "<= 3 people, 20-70 %", "iou", None, 0.86),
-    Floor("no people: area marked", "no people", "marked", 0.02, 0.01),
+TARGETS = (
+    Target("ccp", "ccp", "iou", 0.96),
+    Target("ccp, boundary IoU", "ccp", "boundary_iou", 0.86),
+    Target("vikram_humanseg", "vikram_humanseg", "iou", 0.935),
+    Target("vikram_humanseg, boundary IoU", "vikram_humanseg", "boundary_iou", 0.73),
+    Target("people_pseudo", "people_pseudo", "iou", 0.975),
+    Target("people_pseudo, boundary IoU", "people_pseudo", "boundary_iou", 0.88),
+    Target("pennfudan", "pennfudan", "iou", 0.86),
+    Target("COCO, people cover 20-70 %", "20-70 % people", "iou", 0.81),
+    Target("COCO, people cover 20-70 %, boundary IoU", "20-70 % people", "boundary_iou", 0.52),
+    Target("COCO, at most 3 people who cover 20-70 %", "<= 3 people, 20-70 %", "iou", 0.86),
+    Target("area marked on photos without people", "no people", "marked", 0.005),
 )
 
 
@@ -292,7 +292,7 @@ def _bootstrap_se(bins: NDArray[np.float64], draws: int = 200) -> float:
 
 
 def report(judged: list[Judged], matter: Matter, *, split: str, seconds: float) -> dict[str, Any]:
-    """The whole result: pools, slices, floors, and every photo's raw errors."""
+    """The whole result: pools, slices, targets, and every photo's raw errors."""
     pools: dict[str, list[Judged]] = defaultdict(list)
     slices: dict[str, list[Judged]] = defaultdict(list)
     for one in judged:
@@ -307,16 +307,17 @@ def report(judged: list[Judged], matter: Matter, *, split: str, seconds: float) 
         "pools": {name: summarise(pools[name]) for name in sorted(pools)},
         "slices": {name: summarise(slices[name]) for name in ORDER if name in slices},
     }
-    result["floors"] = [
+    result["members"] = {name: [one.key for one in group] for name, group in slices.items()}
+    result["targets"] = [
         {
-            "name": floor.name,
-            "measure": floor.measure,
-            **found[floor.measure],
-            "first": {"limit": floor.first, "met": floor.met(found[floor.measure]["mean"], floor.first)},
-            "goal": {"limit": floor.goal, "met": floor.met(found[floor.measure]["mean"], floor.goal)},
+            "name": target.name,
+            "measure": target.measure,
+            "limit": target.limit,
+            **found[target.measure],
+            "met": target.met(found[target.measure]["mean"]),
         }
-        for floor in FLOORS
-        if (found := result["pools"].get(floor.group) or result["slices"].get(floor.group))
+        for target in TARGETS
+        if (found := result["pools"].get(target.group) or result["slices"].get(target.group))
     ]
     result["raw"] = [
         [one.key, *(round(getattr(one.scores, measure), 5) for measure in metrics.MEASURES)] for one in judged
@@ -325,7 +326,7 @@ def report(judged: list[Judged], matter: Matter, *, split: str, seconds: float) 
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result as text: pools, slices, floors."""
+    """The result as text: pools, slices, targets."""
     lines = [
         f"{result.get('network', result.get('alphas'))}, split {result['split']}, {result['photos']} photos; "
         "mean ± standard error of the mean over photos",
@@ -370,13 +371,14 @@ def table(result: dict[str, Any]) -> str:
                 + cell(found["calibration"], 3, 0)
             )
         lines.append("")
-    if result["floors"]:
-        lines.append(f"{'held to':<36}{'measured':<16}{'first network':<17}default network")
-        for floor in result["floors"]:
-            percent = floor["measure"] == "marked"
-            limits = "".join(_limit(floor[which], percent=percent).ljust(17) for which in ("first", "goal"))
-            measured = cell(floor, 2, 16, 100) if percent else cell(floor, 3, 16)
-            lines.append(f"{floor['name']:<36}{measured}{limits}".rstrip())
+    if result["targets"]:
+        lines.append(f"{'target':<44}{'measured':<16}limit")
+        for target in result["targets"]:
+            percent = target["measure"] == "marked"
+            measured = cell(target, 2, 16, 100) if percent else cell(target, 3, 16)
+            lines.append(
+                f"{target['name']:<44}{measured}{limit(target)} {'met' if target['met'] else 'MISSED'}"
+            )
     return "\n".join(lines)
 
 
@@ -385,11 +387,9 @@ def cell(value: dict[str, float], digits: int, width: int, factor: float = 1) ->
     return f"{value['mean'] * factor:.{digits}f}±{value['se'] * factor:.{digits}f}".ljust(width)
 
 
-def _limit(limit: dict[str, Any], *, percent: bool) -> str:
-    if limit["limit"] is None:
-        return "-"
-    text = f"<= {100 * limit['limit']:.0f} %" if percent else f">= {limit['limit']:.2f}"
-    return f"{text} {'met' if limit['met'] else 'MISSED'}"
+def limit(target: dict[str, Any]) -> str:
+    """The limit of one of a result's ``targets``, as text."""
+    return f"<= {target['limit']:.1%}" if target["measure"] == "marked" else f">= {target['limit']:.3g}"
 
 
 def worst_sheet(

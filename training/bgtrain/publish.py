@@ -1,0 +1,179 @@
+"""The scores on README and model card, written from an evaluation: ``python -m bgtrain publish RESULT``.
+
+The tables lie between two marks of each page; the prose around them is written by people. With ``--before`` the model
+card also says what changed since another network, photo by photo on the same photos.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bgtrain.compare import read_result
+from bgtrain.errors import DataError
+from bgtrain.evaluate import limit
+from bgtrain.metrics import MEASURES
+
+ROOT = Path(__file__).parents[2]
+BEGIN, END = "<!-- scores: written by python -m bgtrain publish -->", "<!-- end of scores -->"
+
+README_ROWS = {
+    "ccp": "street fashion, full body (ccp, {})",
+    "vikram_humanseg": "portraits and groups (vikram_humanseg, {})",
+    "people_pseudo": "portraits, sport, street (people_pseudo, {})",
+    "<= 3 people, 20-70 %": "COCO, at most 3 people who cover 20-70 % ({})",
+    "20-70 % people": "COCO, people cover 20-70 % ({})",
+}
+"""Pools and slices that README shows, and what it calls them."""
+CARD_NAMES = {
+    "20-70 % people": "coco_person, people cover 20-70 %",
+    "<= 3 people, 20-70 %": "the same, at most 3 people",
+    "no people": "nobody in the photo",
+    "animals": "of these: animals",
+    "no people, no animals": "of these: neither people nor animals",
+}
+"""What the model card calls slices whose own name says too little."""
+COMPARED = {"iou": 3, "boundary_iou": 3, "ghost": 4, "mae": 4}
+"""Measures that are compared with the network before, and their digits."""
+DRAWS = 2000
+
+
+def groups(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Summaries of all pools, then all slices, by name."""
+    return {**result["pools"], **result["slices"]}
+
+
+def readme(result: dict[str, Any]) -> str:
+    """Five rows: photos, IoU, boundary IoU; then the area that is marked where nobody is."""
+    found = groups(result)
+    rows = [
+        [name.format(found[group]["photos"]), _mean(found[group]["iou"]), _mean(found[group]["boundary_iou"])]
+        for group, name in README_ROWS.items()
+    ]
+    nobody, table = found["no people"], _table(["photos", "IoU", "boundary IoU"], rows)
+    marked = f"it marks {nobody['marked']['mean']:.1%} of the area on average."
+    return f"{table}\nOn {nobody['photos']} photos without people, {marked}\n"
+
+
+def card(result: dict[str, Any]) -> str:
+    """Every pool and slice, the photos without people, and the targets."""
+    people, nobody = [], []
+    for group, found in groups(result).items():
+        name, photos = CARD_NAMES.get(group, group), str(found["photos"])
+        if "iou" in found:
+            people.append(
+                [
+                    *(name, photos, _spread(found["iou"]), _mean(found["iou_worst_tenth"])),
+                    *(
+                        _mean(found["boundary_iou"]),
+                        f"{found['ghost']['mean']:.2%}",
+                        f"{found['mae']['mean']:.4f}",
+                    ),
+                ]
+            )
+        elif group in result["slices"]:
+            area = f"{found['marked']['mean']:.2%} ± {found['marked']['se']:.2%}"
+            nobody.append([name, photos, area, f"{found['marked_over_1_percent']['mean']:.0%}"])
+    targets = [
+        [target["name"], limit(target), _reached(target), "yes" if target["met"] else "no"]
+        for target in result["targets"]
+    ]
+    head = ["photos", "n", "IoU at 0.5", "of the worst tenth", "boundary IoU", "ghost", "mean absolute error"]
+    return "\n".join(
+        (
+            _table(head, people),
+            _table(["photos", "n", "area marked as a person", "photos with more than 1 % marked"], nobody),
+            _table(["target", "limit", "reached", "met"], targets),
+        )
+    )
+
+
+def change(result: dict[str, Any], before: dict[str, Any]) -> str:
+    """What changed since another network: means of both, and a 95 % interval of the difference.
+
+    The interval comes from resampling the photos (paired bootstrap). ``DataError`` where the photos are not the same.
+    """
+    ours, theirs = ({line[0]: line[1:] for line in one["raw"]} for one in (result, before))
+    if set(ours) != set(theirs):
+        raise DataError("the evaluations are of different photos; evaluate both on the same split")
+    members = {pool: [key for key in ours if key.startswith(pool + "_")] for pool in result["pools"]}
+    members |= {
+        name: result["members"][name] for name in ("20-70 % people", "<= 3 people, 20-70 %", "no people")
+    }
+    rows = []
+    for group, keys in members.items():
+        peopled = "iou" in groups(result)[group]
+        if not peopled and group != "no people":
+            continue
+        cells = []
+        for measure, digits in (COMPARED if peopled else {"marked": 4}).items():
+            place = MEASURES.index(measure)
+            pairs = np.array([(theirs[key][place], ours[key][place]) for key in keys])
+            cells.append(_difference(pairs, digits))
+        if peopled:
+            rows.append([CARD_NAMES.get(group, group), str(len(keys)), *cells])
+        else:
+            rows.append([f"{CARD_NAMES[group]}: area marked", str(len(keys)), "", "", "", *cells])
+    head = ["photos", "n", "IoU", "boundary IoU", "ghost", "mean absolute error"]
+    return _table(head, rows)
+
+
+def _difference(pairs: np.ndarray[Any, Any], digits: int) -> str:
+    rng = np.random.default_rng(0)
+    differences = pairs[:, 1] - pairs[:, 0]
+    drawn = differences[rng.integers(len(pairs), size=(DRAWS, len(pairs)))].mean(1)
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    old, new = pairs.mean(0)
+    return f"{old:.{digits}f} → {new:.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
+
+
+def replace_between(page: Path, begin: str, end: str, text: str) -> None:
+    """Put ``text`` between two marks of ``page``. ``ValueError`` where one is missing."""
+    head, found, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, found_end, tail = rest.partition(end)
+    if not (found and found_end):
+        raise ValueError(f"{page} lacks the marks {begin!r} and {end!r}; put them where the text belongs")
+    page.write_text(f"{head}{begin}\n{text}{end}{tail}", encoding="utf-8")
+
+
+def publish(result: dict[str, Any], before: dict[str, Any] | None, *, root: Path) -> None:
+    """Write the tables of ``README.md`` and ``docs/model-card.md`` under ``root``."""
+    text = card(result)
+    if before is not None:
+        said = "The network that was served before → this one, and a 95 % interval of the difference:"
+        text += f"\n{said}\n\n{change(result, before)}"
+    for page, tables in (("README.md", readme(result)), ("docs/model-card.md", text)):
+        replace_between(root / page, BEGIN, END, f"\n{tables}\n")
+
+
+def _table(head: list[str], rows: Iterable[list[str]]) -> str:
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, ["---"] * len(head), *rows))
+
+
+def _mean(value: dict[str, float]) -> str:
+    return f"{value['mean']:.3f}"
+
+
+def _spread(value: dict[str, float]) -> str:
+    return f"{value['mean']:.3f} ± {value['se']:.3f}"
+
+
+def _reached(target: dict[str, Any]) -> str:
+    return f"{target['mean']:.2%}" if target["measure"] == "marked" else f"{target['mean']:.3f}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """``python -m bgtrain publish``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bgtrain publish", description=(__doc__ or "").partition("\n\n")[0]
+    )
+    parser.add_argument("result", type=Path, help="JSON of python -m bgtrain evaluate --split test")
+    parser.add_argument("--before", type=Path, help="the same of the network that was served before")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the checkout whose pages are written")
+    args = parser.parse_args(argv)
+    publish(read_result(args.result), read_result(args.before) if args.before else None, root=args.root)
+    return 0
