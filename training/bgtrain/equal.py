@@ -160,7 +160,8 @@ def train_equally(
 def markdown(result: dict[str, Any]) -> str:
     """A row a network, the best score first."""
     entries = sorted(result["networks"].items(), key=lambda item: -item[1]["score"])
-    pools = [pool for pool in entries[0][1]["pools"] if pool != "empty"]
+    known = [entry["pools"] for _, entry in entries]  # a pool may be newer than some network's entry
+    pools = [pool for pool in known[0] if pool != "empty" and all(pool in scored for scored in known)]
     head = [
         "network",
         "begins with",
