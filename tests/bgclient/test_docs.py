@@ -37,7 +37,9 @@ def test_the_examples_of_the_readme_run_and_print_what_it_says(root, run_python,
     Image.open(root / "examples" / "astronaut.png").save(tmp_path / "me.jpg", quality=95)
     photo = (tmp_path / "me.jpg").read_bytes()
     examples = doctest.DocTestParser().get_examples(session)
-    here = f"import os, pathlib; os.chdir({str(tmp_path)!r}); folder = pathlib.Path()\n"
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one.jpg").write_bytes(photo)
+    here = f"import os; os.chdir({str(tmp_path)!r})\n"
     lines = [f"print({one.source.strip()})" if one.want else one.source for one in examples]
     done = run_python(here + "\n".join(lines))
     assert done.returncode == 0, done.stderr[-3000:]
@@ -49,6 +51,7 @@ def test_the_examples_of_the_readme_run_and_print_what_it_says(root, run_python,
     assert (tmp_path / "me.jpg").read_bytes() == photo
     done = run_python(here + script.replace("gpu-host:8001", grpc_server.url), BGCLIENT_URL=grpc_server.url)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "photos" / "one.png").exists()
 
 
 @pytest.mark.parametrize("command", ["cut", "serve", "web", "mcp", "info", "doctor"])
