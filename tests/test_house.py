@@ -103,9 +103,10 @@ def test_no_import_has_a_side_effect_on_standard_output_or_error():
     assert done.stdout == done.stderr == ""
 
 
-def test_the_scores_on_the_pages_are_those_of_the_committed_results(tmp_path):
+def test_the_figures_on_the_pages_are_those_of_the_committed_results(tmp_path):
     publish = pytest.importorskip("bgtrain.publish", reason="needs the extra train")
-    pages = ("README.md", "docs/model-card.md")
+    shutil.copytree(ROOT / "training/results", tmp_path / "training/results")
+    pages = ("README.md", "docs/model-card.md", "docs/pixels.md")
     for page in pages:
         (tmp_path / page).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / page, tmp_path / page)

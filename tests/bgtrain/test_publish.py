@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -50,6 +51,9 @@ def evaluation(iou, marked=0.004):
 @pytest.fixture
 def pages(tmp_path):
     (tmp_path / "docs").mkdir()
+    shutil.copytree(publish.ROOT / "training/results", tmp_path / "training/results")
+    marks = (f"<!-- {name} -->\nold\n<!-- /{name} -->\n" for name in publish.MEASURED)
+    (tmp_path / "docs/pixels.md").write_text("".join(marks))
     for page in ("README.md", "docs/model-card.md"):
         (tmp_path / page).write_text(f"# Title\n\n{publish.BEGIN}\n{publish.END}\n\nprose\n")
     return tmp_path
@@ -73,6 +77,13 @@ def test_both_pages_get_the_scores_between_their_marks(pages):
     assert "| ccp | >= 0.96 | 0.900 | no |" in card
     assert readme.startswith("# Title")
     assert readme.endswith("prose\n")
+
+
+def test_what_else_was_measured_goes_to_the_page_about_pixels(pages):
+    published(pages, 0.9)
+    text = (pages / "docs/pixels.md").read_text()
+    assert "old" not in text
+    assert "| worst tenth of | photos |" in text
 
 
 def test_publishing_again_replaces_the_scores(pages):

@@ -1,18 +1,21 @@
-"""The scores on README and model card, written from an evaluation: ``python -m bgtrain publish RESULT``.
+"""The figures on the pages, written from the committed results: ``python -m bgtrain publish RESULT``.
 
-The tables lie between two marks of each page; the prose around them is written by people. With ``--before`` the model
-card also says what changed since another network, photo by photo on the same photos.
+``RESULT`` is an evaluation on the test split; its scores go to README and model card. With ``--before`` the model card
+also says what changed since another network, photo by photo on the same photos. What ``expected``, ``mend`` and
+``closer`` measured goes to docs/pixels.md. The tables lie between two marks; people write the prose around them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bgtrain import closer, expected, mend
 from bgtrain.compare import read_result
 from bgtrain.errors import DataError
 from bgtrain.evaluate import limit
@@ -40,6 +43,12 @@ CARD_NAMES = {
 COMPARED = {"iou": 3, "boundary_iou": 3, "ghost": 4, "mae": 4}
 """Measures that are compared with the network before, and their digits."""
 DRAWS = 2000
+MEASURED = {
+    "expected": (expected.table, "expected-iou.json"),
+    "mend": (mend.table, "mend-test.json"),
+    "closer": (closer.table, "closer-val.json"),
+}
+"""Tables of docs/pixels.md: their marks, what makes them, and of which result."""
 
 
 def groups(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -141,13 +150,18 @@ def replace_between(page: Path, begin: str, end: str, text: str) -> None:
 
 
 def publish(result: dict[str, Any], before: dict[str, Any] | None, *, root: Path) -> None:
-    """Write the tables of ``README.md`` and ``docs/model-card.md`` under ``root``."""
+    """Write the tables of ``README.md``, ``docs/model-card.md`` and ``docs/pixels.md`` under ``root``."""
     text = card(result)
     if before is not None:
         said = "The network that was served before → this one, and a 95 % interval of the difference:"
         text += f"\n{said}\n\n{change(result, before)}"
     for page, tables in (("README.md", readme(result)), ("docs/model-card.md", text)):
         replace_between(root / page, BEGIN, END, f"\n{tables}\n")
+    for name, (table, file) in MEASURED.items():
+        measured = json.loads((root / "training/results" / file).read_text(encoding="utf-8"))
+        replace_between(
+            root / "docs/pixels.md", f"<!-- {name} -->", f"<!-- /{name} -->", f"{table(measured)}\n"
+        )
 
 
 def _table(head: list[str], rows: Iterable[list[str]]) -> str:
