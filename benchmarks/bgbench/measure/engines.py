@@ -15,13 +15,13 @@ import onnx
 from bgbench import environment
 from bgbench.results import Case, Result, Series
 from bgexport import graph, precision, release
-from bgexport.card import replace_between
 from bgexport.engines import BF16, EMULATION, Run, cpu_engine, engines_for, torch_engine
 from bgexport.limits import MAX_IOU_LOSS, TOLERANCES
 from bgexport.photos import Picture, stack
 from bgexport.verify import alphas, mean_iou, parity
 from bgimage import cpu
 from bgtrain.checkpoint import Checkpoint
+from bgtrain.publish import replace_between
 
 BATCHES = (1, 8)
 ROUNDS = 12
