@@ -7,7 +7,7 @@ from bgtrain import publish
 from bgtrain.errors import DataError
 from bgtrain.metrics import MEASURES
 
-PEOPLE = ("ccp", "vikram_humanseg", "people_pseudo", "pennfudan", "coco_person")
+PEOPLE = ("ccp", "vikram_humanseg", "people_pseudo", "people_cutout", "pennfudan", "coco_person")
 
 
 def summary(iou, photos):

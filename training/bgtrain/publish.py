@@ -28,6 +28,8 @@ README_ROWS = {
     "ccp": "street fashion, full body (ccp, {})",
     "vikram_humanseg": "portraits and groups (vikram_humanseg, {})",
     "people_pseudo": "portraits, sport, street (people_pseudo, {})",
+    "people_cutout": "people before other backgrounds, exact alpha (people_cutout, {})",
+    "pennfudan": "pedestrians (pennfudan, {})",
     "<= 3 people, 20-70 %": "COCO, at most 3 people who cover 20-70 % ({})",
     "20-70 % people": "COCO, people cover 20-70 % ({})",
 }
@@ -57,7 +59,7 @@ def groups(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def readme(result: dict[str, Any]) -> str:
-    """Five rows: photos, IoU, boundary IoU; then the area that is marked where nobody is."""
+    """A row a group: photos, IoU, boundary IoU; then the area that is marked where nobody is."""
     found = groups(result)
     rows = [
         [name.format(found[group]["photos"]), _mean(found[group]["iou"]), _mean(found[group]["boundary_iou"])]
