@@ -1,6 +1,5 @@
 """Simulated strokes: where they are placed, and what they are counted for."""
 
-
 import numpy as np
 import pytest
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from bgimage.contract import Contract
 from bgtrain import checkpoint, make, recipe, train
 from bgtrain.recipe import OptimizerConfig, Phase
 
@@ -87,7 +86,7 @@ def test_a_run_leaves_a_log_a_sheet_and_its_best_network(tiny_recipe, tiny_data,
     assert (tmp_path / "out/step-000008.png").stat().st_size > 1000
     best = checkpoint.load(tmp_path / "out/best.pt")
     assert best.resume is None
-    assert best.contract == Contract(size_hw=(64, 64))
+    assert best.contract == recipe.load(tiny_recipe).contract
     assert best.metrics["score"] == max(line["val"]["score"] for line in lines if "val" in line)
 
 

@@ -259,7 +259,9 @@ class Trainer:
             self.parallel = DistributedDataParallel(
                 self.model,
                 broadcast_buffers=not recipe.freeze_batchnorm,
-                find_unused_parameters=recipe.segment_steps > 0,
+                find_unused_parameters=isinstance(
+                    self.model, Tiramisu
+                ),  # a step may leave one of its heads out
             )
         if compiler:
             self.parallel.compile(backend=compiler)
