@@ -38,8 +38,8 @@ TARGETS = ("gpu", "cpu")
 
 FIRST = 3
 """So many convolutions after the photo stay in FP32: what they lose is lost to everything after them. They are 3 % of
-the multiplications; on a half-trained network with an EfficientNet-Lite0 way down they were four fifths of the IoU that INT8 lost (0.0108 with
-them in INT8, 0.0021 without; its depthwise convolutions in FP32 gained nothing)."""
+the multiplications; on a half-trained network with EfficientNet-Lite0 as its way down they were four fifths of the IoU
+that INT8 lost (0.0108 with them in INT8, 0.0021 without; its depthwise convolutions in FP32 gained nothing)."""
 
 CALIBRATION_PHOTOS = 50
 """Twenty of each pool with people, of the train split: what is quoted is measured on photos that set no scale."""
