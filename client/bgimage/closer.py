@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bgimage._cv import cv2
+from bgimage.arrays import Floats
 from bgimage.codec import Photo
 from bgimage.compose import Box
 from bgimage.contract import Contract
 from bgimage.geometry import Letterbox, crop_letterbox
-
-Floats = NDArray[np.float32]
 
 SEEN = 0.1
 """Alpha from which a pixel counts for the people's box: what the network doubts is looked at again, too."""

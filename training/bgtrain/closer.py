@@ -23,9 +23,9 @@ from bgimage.closer import Closer
 from bgimage.options import Options
 from bgtrain import metrics
 from bgtrain.errors import DataError
-from bgtrain.evaluate import Mean, Network, true_matte, write_json
+from bgtrain.evaluate import Mean, Network, measured_on_photos, true_matte
 from bgtrain.expected import answers
-from bgtrain.shards import Shards, data_folder
+from bgtrain.shards import Shards
 
 LIMITS = (0.8, 0.9)
 """Values of ``at_least`` that are reported."""
@@ -126,16 +126,4 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m bgtrain closer", description=__doc__.partition("\n\n")[0]
     )
     parser.add_argument("network", type=Path, help="checkpoint or .onnx")
-    parser.add_argument("--split", choices=("train", "val", "test"), default="val")
-    parser.add_argument("--data", type=Path, help="folder of shards; default $BGCLIENT_DATA")
-    parser.add_argument("--pool", action="append", help="only this pool (may be given several times)")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="write the result here")
-    args = parser.parse_args(argv)
-    cv2.setNumThreads(args.threads)
-    with Shards(data_folder(args.data), split=args.split, pools=args.pool) as shards:
-        result = report(Network(args.network, threads=args.threads), shards, args.split)
-    print(table(result))
-    if args.json is not None:
-        write_json(args.json, result)
-    return 0
+    return measured_on_photos(parser, report, table, argv)

@@ -427,14 +427,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("network", type=Path, nargs="?", help="checkpoint or .onnx")
     parser.add_argument("--alphas", type=Path, help="instead of a network: a folder of KEY.png from any tool")
-    parser.add_argument("--split", choices=("train", "val", "test"), default="val")
-    parser.add_argument("--data", type=Path, help="folder of shards; default $BGCLIENT_DATA")
-    parser.add_argument("--pool", action="append", help="only this pool (may be given several times)")
+    photo_options(parser)
     parser.add_argument(
         "--edges", choices=EDGES, help="edge refinement; default: what the server does by default"
     )
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="write the result here")
     parser.add_argument(
         "--sheet", type=Path, help="write a sheet of the 20 worst photos here (it shows the photos)"
     )
@@ -459,6 +455,33 @@ def main(argv: list[str] | None = None) -> int:
         result = report(judged, matter, split=args.split, seconds=time.perf_counter() - started)
         if args.sheet is not None:
             sheets.save(args.sheet, worst_sheet(judged, matter, shards))
+    print(table(result))
+    if args.json is not None:
+        write_json(args.json, result)
+    return 0
+
+
+def photo_options(parser: argparse.ArgumentParser) -> None:
+    """Which photos, on how many threads, and where the result goes."""
+    parser.add_argument("--split", choices=("train", "val", "test"), default="val")
+    parser.add_argument("--data", type=Path, help="folder of shards; default $BGCLIENT_DATA")
+    parser.add_argument("--pool", action="append", help="only this pool (may be given several times)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="write the result here")
+
+
+def measured_on_photos(
+    parser: argparse.ArgumentParser,
+    report: Callable[[Network, Shards, str], dict[str, Any]],
+    table: Callable[[dict[str, Any]], str],
+    argv: list[str] | None,
+) -> int:
+    """The command line of what measures a network on labelled photos: prints the ``table`` of its ``report``."""
+    photo_options(parser)
+    args = parser.parse_args(argv)
+    cv2.setNumThreads(args.threads)
+    with Shards(data_folder(args.data), split=args.split, pools=args.pool) as shards:
+        result = report(Network(args.network, threads=args.threads), shards, args.split)
     print(table(result))
     if args.json is not None:
         write_json(args.json, result)

@@ -21,7 +21,7 @@ from bgtrain.errors import DataError
 from bgtrain.evaluate import limit
 from bgtrain.metrics import MEASURES
 
-ROOT = Path(__file__).parents[2]
+ROOT = expected.ROOT
 BEGIN, END = "<!-- scores: written by python -m bgtrain publish -->", "<!-- end of scores -->"
 
 README_ROWS = {
@@ -76,16 +76,9 @@ def card(result: dict[str, Any]) -> str:
     for group, found in groups(result).items():
         name, photos = CARD_NAMES.get(group, group), str(found["photos"])
         if "iou" in found:
-            people.append(
-                [
-                    *(name, photos, _spread(found["iou"]), _mean(found["iou_worst_tenth"])),
-                    *(
-                        _mean(found["boundary_iou"]),
-                        f"{found['ghost']['mean']:.2%}",
-                        f"{found['mae']['mean']:.4f}",
-                    ),
-                ]
-            )
+            cells = [_spread(found["iou"]), _mean(found["iou_worst_tenth"]), _mean(found["boundary_iou"])]
+            cells += [f"{found['ghost']['mean']:.2%}", f"{found['mae']['mean']:.4f}"]
+            people.append([name, photos, *cells])
         elif group in result["slices"]:
             area = f"{found['marked']['mean']:.2%} ± {found['marked']['se']:.2%}"
             nobody.append([name, photos, area, f"{found['marked_over_1_percent']['mean']:.0%}"])
@@ -125,10 +118,10 @@ def change(result: dict[str, Any], before: dict[str, Any]) -> str:
             place = MEASURES.index(measure)
             pairs = np.array([(theirs[key][place], ours[key][place]) for key in keys])
             cells.append(_difference(pairs, digits))
-        if peopled:
-            rows.append([CARD_NAMES.get(group, group), str(len(keys)), *cells])
-        else:
-            rows.append([f"{CARD_NAMES[group]}: area marked", str(len(keys)), "", "", "", *cells])
+        if not peopled:
+            cells = ["", "", "", *cells]
+        name = CARD_NAMES.get(group, group) + ("" if peopled else ": area marked")
+        rows.append([name, str(len(keys)), *cells])
     head = ["photos", "n", "IoU", "boundary IoU", "ghost", "mean absolute error"]
     return _table(head, rows)
 

@@ -259,9 +259,8 @@ class Trainer:
             self.parallel = DistributedDataParallel(
                 self.model,
                 broadcast_buffers=not recipe.freeze_batchnorm,
-                find_unused_parameters=isinstance(
-                    self.model, Tiramisu
-                ),  # a step may leave one of its heads out
+                # a step may leave one of its heads out
+                find_unused_parameters=isinstance(self.model, Tiramisu),
             )
         if compiler:
             self.parallel.compile(backend=compiler)
