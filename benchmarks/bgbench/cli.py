@@ -74,7 +74,7 @@ def run(
         result = _started(set, bench.network)
         result.environment |= {"effort": effort, "model": model}
         if {"in_flight", "served_network", "gpu_ensemble"} & {one.__name__ for one in scenarios}:
-            bench.perf  # noqa: B018  a missing tool is told before minutes of measuring
+            bench.perf  # noqa: B018  report a missing tool before minutes of measuring
         if any(one.__name__ not in WITHOUT_SERVER for one in scenarios):
             result.environment["server"] = bench.served.describe()
         name = "-".join(filter(None, (result.environment["device"], set, model)))
@@ -94,7 +94,7 @@ def rivals(
     data: Annotated[
         Path | None, typer.Option(help="folder of labelled shards; default $BGCLIENT_DATA")
     ] = None,
-    every: Annotated[int, typer.Option(help="score only each so-manieth photo of a pool")] = 1,
+    every: Annotated[int, typer.Option(help="score only every Nth photo of each pool")] = 1,
     repeat: Annotated[int, typer.Option(help="timed calls a photo")] = 3,
     add: Annotated[
         bool, typer.Option(help="keep what the result file holds and is not measured again now")

@@ -26,7 +26,7 @@ def served_network(model: str = "") -> Path:
     """The ONNX file of a network in the repository; the committed one where no ``model`` is named.
 
     Raises:
-        ToolMissing: nobody added a network of this name.
+        ToolMissing: no network of this name was added.
     """
     models = model_repository()
     added = [names.network for names, _ in repository.networks(models) if names.network]

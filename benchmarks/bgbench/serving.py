@@ -1,10 +1,8 @@
-"""The server under test: started in a chosen setting, and asked afterwards where the time went."""
+"""The server under test, and its own counters of where the time went."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,41 +12,13 @@ from typing import Any
 
 from bgbench.environment import served_backends
 from bgexport import repository
-from bgexport.graph import contract_of
-from bgserver import Server, Settings, model_repository
+from bgserver import Server, Settings
 from bgserver.settings import default_variant
 
 NS_MS = 1e-6
 
 
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What is tried out on the server; ``None``: as ``export/serving.toml`` says."""
-
-    variant: str | None = None
-    """onnx-gpu, cpu or trt; None: what the server chooses by itself."""
-    engine: str | None = None
-    threads: int | None = None
-    """Of the network's engine."""
-    network: int | None = None
-    """Instances of the network,"""
-    preprocess: int | None = None
-    """of the preprocessing,"""
-    postprocess: int | None = None
-    """and of the postprocessing."""
-    max_batch_size: int | None = None
-    max_queue_delay_us: int | None = None
-
-    def shown(self) -> dict[str, Any]:
-        """The fields that are set, for a result's ``setting``."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
-
-    @property
-    def _changes_repository(self) -> bool:
-        return bool(self.shown().keys() - {"variant", "engine", "threads"})
-
-
-class Served:
+class RunningServer:
     """A running server and what is known about it."""
 
     def __init__(self, server: Server, log: Path, names: repository.Names) -> None:
@@ -86,54 +56,23 @@ class Served:
 
 
 @contextmanager
-def serving(setting: Setting | None = None, model: str = "") -> Iterator[Served]:
-    """A server with this setting, for the ``with`` block; ``model``: the added network that is measured."""
-    setting, names = setting or Setting(), repository.Names(model)
+def serving(variant: str | None = None, model: str = "") -> Iterator[RunningServer]:
+    """A server of this variant (None: what it chooses), for the ``with`` block; ``model``: the added network."""
     with tempfile.TemporaryDirectory() as folder:
-        models = model_repository()
-        if setting._changes_repository:
-            models = _changed_repository(models, setting, Path(folder) / "models", names)
         log = Path(folder) / "server.log"
         settings = Settings(
-            variant=setting.variant or default_variant(),
-            repository=models,
-            engine=setting.engine,
-            threads=setting.threads,
-            canary_every_s=0.0,  # no test photos in the figures, and a server loaded on purpose is not a stuck one
+            variant=variant or default_variant(),
+            # no test photos in the figures, and a server that is overloaded on purpose is not stuck
+            canary_every_s=0.0,
             canary_timeout_s=60.0,
             start_timeout_s=300.0,
         )
         with Server(settings, log=log) as server:
-            yield Served(server, log, names)
-
-
-def _changed_repository(models: Path, setting: Setting, target: Path, names: repository.Names) -> Path:
-    """A copy of the repository, rendered with other knobs."""
-    import onnx
-
-    shutil.copytree(models, target)
-    serving = repository.Serving.read()
-    counts = {
-        name: value for name in ("network", "preprocess", "postprocess") if (value := getattr(setting, name))
-    }
-    batch = setting.max_batch_size or serving.max_batch_size
-    delay = serving.max_queue_delay_us if setting.max_queue_delay_us is None else setting.max_queue_delay_us
-    serving = dataclasses.replace(
-        serving,
-        max_batch_size=batch,
-        opt_batch_size=min(serving.opt_batch_size, batch),
-        max_photos=min(serving.max_photos, batch),
-        max_queue_delay_us=delay,
-        gpu=dataclasses.replace(serving.gpu, **counts),
-        cpu=dataclasses.replace(serving.cpu, **counts),
-    )
-    network = onnx.load(target / names.onnx / "1" / "model.onnx")
-    repository.write(target, contract_of(network), repository.limited(serving, network), names)
-    return target
+            yield RunningServer(server, log, repository.Names(model))
 
 
 @dataclass(frozen=True)
-class Stage:
+class ModelTimes:
     """One model between two readings of Triton's counters; means a request."""
 
     requests: int
@@ -161,13 +100,13 @@ class Statistics:
             }
             return cls({name: _counters(statistics) for name, statistics in asked.items()})
 
-    def since(self, before: Statistics) -> dict[str, Stage]:
+    def since(self, before: Statistics) -> dict[str, ModelTimes]:
         """What happened in between, for the models that answered something."""
         stages = {}
         for name, now in self.counters.items():
             delta = {key: value - before.counters[name][key] for key, value in now.items()}
             if requests := delta["requests"]:
-                stages[name] = Stage(
+                stages[name] = ModelTimes(
                     requests,
                     delta["inferences"] / max(1, delta["executions"]),
                     NS_MS * delta["queue_ns"] / requests,

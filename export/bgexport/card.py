@@ -7,8 +7,8 @@ from pathlib import Path
 import onnx
 
 from bgexport.graph import metadata, sha256_of
+from bgtrain import tables
 from bgtrain.checkpoint import Checkpoint
-from bgtrain.publish import replace_between
 from bgtrain.tiramisu import multiply_accumulates, parameter_count
 
 BEGIN, END = "<!-- facts: written by python -m bgexport release -->", "<!-- end of facts -->"
@@ -35,7 +35,7 @@ def update_card(card: Path, served: Checkpoint, path: Path, page: Path) -> None:
     card.parent.mkdir(parents=True, exist_ok=True)
     if not card.exists():
         card.write_text(SKELETON)
-    replace_between(card, BEGIN, END, facts(served, path, page))
+    tables.replace_between(card, BEGIN, END, facts(served, path, page))
 
 
 def facts(served: Checkpoint, path: Path, page: Path) -> str:
@@ -54,10 +54,11 @@ def facts(served: Checkpoint, path: Path, page: Path) -> str:
         "contract": f"`{contract.fingerprint}`",
         "licence": stamps["licence"],
     }
-    table = "".join(f"| {name} | {value} |\n" for name, value in rows.items())
-    scores = "".join(f"| {name} | {value:.4g} |\n" for name, value in sorted(served.metrics.items()))
-    text = f"\n| fact | value |\n|---|---|\n{table}\n"
-    return text + (f"| validation, in training | value |\n|---|---|\n{scores}\n" if scores else "")
+    text = f"\n{tables.markdown(['fact', 'value'], rows.items())}\n\n"
+    if served.metrics:
+        scores = [[name, f"{value:.4g}"] for name, value in sorted(served.metrics.items())]
+        text += f"{tables.markdown(['validation, in training', 'value'], scores)}\n\n"
+    return text
 
 
 def _file(path: Path, name: str) -> str:

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -23,6 +22,7 @@ from bgexport.errors import ExportError, OutOfDate
 from bgexport.release import weights_sha256
 from bgimage.contract import Contract
 from bgtrain import checkpoint as checkpoints
+from bgtrain import tables
 from bgtrain.checkpoint import Checkpoint
 from bgtrain.tiramisu import parameter_count
 
@@ -184,23 +184,24 @@ def card(committed: Committed, document: str) -> str:
         pad=contract.pad_value,
         image=contract.input_tensor,
         alpha=contract.output_tensor,
-        scores="\n".join(_scores(result)),
+        scores=_scores(result),
         sections="\n\n".join(f"## {one}\n\n{_section(document, one)}" for one in SECTIONS),
     )
     return f"---\n{head.to_yaml()}\n---\n\n{text}"
 
 
-def _scores(result: dict[str, Any]) -> Iterator[str]:
-    yield f"| pool of the {result['split']} split | photos | {' | '.join(MEASURES.values())} |"
-    yield "|---|---|---|---|---|"
-    for pool, found in result["pools"].items():
-        if "iou" in found:
-            values = " | ".join(f"{found[one]['mean']:.3f} ± {found[one]['se']:.3f}" for one in MEASURES)
-            yield f"| {pool} | {found['photos']} | {values} |"
-    nobody = result["slices"].get("no people")
-    if nobody:
-        marked = f"{nobody['marked']['mean'] * 100:.2f} %"
-        yield f"\nOf {nobody['photos']} photos without people, {marked} of the area is marked on average."
+def _scores(result: dict[str, Any]) -> str:
+    rows = [
+        [pool, found["photos"], *(f"{found[one]['mean']:.3f} ± {found[one]['se']:.3f}" for one in MEASURES)]
+        for pool, found in result["pools"].items()
+        if "iou" in found
+    ]
+    head = [f"pool of the {result['split']} split", "photos", *MEASURES.values()]
+    text = tables.markdown(head, rows)
+    if empty := result["slices"].get("no people"):
+        marked = f"{empty['marked']['mean'] * 100:.2f} %"
+        text += f"\n\nOf {empty['photos']} photos without people, {marked} of the area is marked on average."
+    return text
 
 
 def _section(document: str, title: str) -> str:

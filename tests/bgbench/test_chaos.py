@@ -10,7 +10,7 @@ import pytest
 
 from bgbench.chaos import photos
 from bgbench.chaos import run as chaos
-from bgbench.chaos.run import Expected, Outcome, Proxy, growth, jobs, verdicts
+from bgbench.chaos.run import Expected, Proxy, RequestResult, growth, jobs, verdicts
 from bgbench.report.chaos import write
 from bgbench.results import Case, Result, Series
 from bgimage.codec import decode
@@ -85,7 +85,7 @@ def test_growth_compares_the_last_third_with_the_first():
 @pytest.fixture
 def bench():
     """A bench without a server, whose clock stands at 100 s."""
-    made = object.__new__(chaos.Bench)
+    made = object.__new__(chaos.ChaosRun)
     made.outcomes, made.probes = [], []
     made.now_s = lambda: 100.0
     made.watched = type("Watched", (), {"server": type("Server", (), {"restarts": 1, "state": "ready"})})
@@ -128,9 +128,9 @@ def test_a_server_that_is_still_down_has_not_recovered(bench):
 
 def test_requests_that_were_under_way_count_for_the_fault(bench):
     bench.outcomes = [
-        Outcome(45.0, 10_000.0, "cut-out", 2),
-        Outcome(52.0, 100.0, "refused", 1),
-        Outcome(10.0, 100.0, "lost", 1),
+        RequestResult(45.0, 10_000.0, "cut-out", 2),
+        RequestResult(52.0, 100.0, "refused", 1),
+        RequestResult(10.0, 100.0, "lost", 1),
     ]
     assert [o.kind for o in bench.between(50.0, 60.0)] == ["cut-out", "refused"]
 

@@ -7,7 +7,7 @@ import pytest
 
 from bgbench import rivals
 from bgbench.errors import ToolFailed, ToolMissing, Unreadable
-from bgbench.rivals import OURS, RIVALS, Environment, Rival, Timings, named
+from bgbench.rivals import OURS, RIVALS, AdapterOutput, Environment, Rival, named
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_an_adapter_s_lines_become_timings():
     text = (
         'loading ...\n{"rival": "x", "load_s": 1.5, "versions": {}}\n{"key": "a", "seconds": [0.5, 0.25]}\n'
     )
-    found = Timings.parse(text)
+    found = AdapterOutput.parse(text)
     assert found.about["load_s"] == 1.5
     assert found.seconds == {"a": [0.5, 0.25]}
 
@@ -34,7 +34,7 @@ def test_an_adapter_s_lines_become_timings():
 @pytest.mark.parametrize("text", ["", "no json", '{"key": "a"}', '{"rival": "x"}\n{"key": "a"}'])
 def test_other_output_is_refused(text):
     with pytest.raises(Unreadable):
-        Timings.parse(text)
+        AdapterOutput.parse(text)
 
 
 def test_an_adapter_gets_its_folders_and_its_threads(tmp_path, adapter):

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from bgimage import codec, finish, people
 from bgimage.closer import Closer
 from bgimage.options import Options
-from bgtrain import metrics
+from bgtrain import metrics, tables
 from bgtrain.errors import DataError
 from bgtrain.evaluate import Mean, Network, measured_on_photos, true_matte
 from bgtrain.expected import answers
@@ -96,24 +96,16 @@ def _means(values: Iterable[float]) -> dict[str, float]:
 
 def table(result: dict[str, Any]) -> str:
     """The result as a Markdown table."""
-    lines = [
-        "| `at_least` | photos below it | way | mean IoU, first look | the surer of both | photos that reach it | "
-        "their IoU, first look | expected | true |",
-        "|---" * 9 + "|",
-    ]
+    head = ["`at_least`", "photos below it", "way", "mean IoU, first look", "the surer of both"]
+    head += ["photos that reach it", "their IoU, first look", "expected", "true"]
+    rows = []
     for limit, found in result["at_least"].items():
         for way in WAYS[1:]:
             one = found[way]
-            cells = [
-                limit,
-                found["photos"],
-                way,
-                *(_cell(found["first"]), _cell(one["iou"])),
-                one["reach it"],
-            ]
+            cells = [limit, found["photos"], way, _cell(found["first"]), _cell(one["iou"]), one["reach it"]]
             cells += [_cell(one.get(f"of these, {name}")) for name in ("first", "expected", "iou")]
-            lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
+            rows.append(cells)
+    return tables.markdown(head, rows)
 
 
 def _cell(value: dict[str, float] | None) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from bgtrain import tables
 from bgtrain.errors import BrokenData, DataError, existing
 from bgtrain.metrics import MEASURES
 from bgtrain.shards import data_folder
@@ -83,7 +84,7 @@ def markdown(names: Sequence[str], results: Sequence[dict[str, Any]]) -> str:
         mean, spread, photos = gain(result, results[0])
         cells.append("" if result is results[0] else f"{mean:+.4f} ± {spread:.4f} ({photos} photos)")
         rows.append(cells)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))
+    return tables.markdown(head, rows)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from bgimage import cpu
-from bgtrain import networks
+from bgtrain import networks, tables
 from bgtrain.data import Crops
 from bgtrain.recalibrate import crop_batches, recalibrate
 from bgtrain.recipe import Phase, Recipe
@@ -172,7 +172,7 @@ def markdown(result: dict[str, Any]) -> str:
         "area marked, nobody there",
         "MAE",
     ]
-    rows = [head, ["---"] * len(head)]
+    rows = []
     for name, entry in entries:
         cells = [name, entry["begins_with"], f"{entry['parameters'] / 1e6:.2f} M", f"{entry['gmac']:.2f}"]
         cells += [f"{entry['crops']:,}"]
@@ -186,4 +186,4 @@ def markdown(result: dict[str, Any]) -> str:
         f"{result['minutes']:g} minutes each on {where}; {result['size']} pixels, {result['batch']} crops a step, "
         f"seed {result['seed']}; IoU at 0.5 on the {result['split']} split at the network's resolution."
     )
-    return "\n".join([title, "", *("| " + " | ".join(cells) + " |" for cells in rows)]) + "\n"
+    return f"{title}\n\n{tables.markdown(head, rows)}\n"

@@ -17,10 +17,9 @@ from bgimage.errors import BgError
 
 
 class DataError(BgError):
-    """A data set cannot be used; the message names the file and the mend."""
+    """A data set cannot be used; the message names the file and says what to do."""
 
     code = "bad_data"
-    status = 400
 
 
 class MissingData(DataError):

@@ -13,7 +13,7 @@ import json
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -325,61 +325,64 @@ def report(judged: list[Judged], matter: Matter, *, split: str, seconds: float) 
     return result
 
 
+COLUMNS = {
+    "iou": ("IoU", 3, 13),
+    "iou_worst_tenth": ("worst tenth", 3, 13),
+    "boundary_iou": ("boundary IoU", 3, 14),
+    "ghost": ("ghost %", 2, 12),
+    "mae": ("MAE", 4, 15),
+    "sad": ("SAD", 2, 13),
+    "mse": ("MSE", 2, 14),
+    "gradient": ("gradient", 2, 13),
+    "connectivity": ("connectiv.", 2, 13),
+    "calibration": ("ECE", 3, 0),
+}
+"""Measure to title, digits and width, of groups with people,"""
+EMPTY_COLUMNS = {
+    "marked": ("area marked %", 2, 17),
+    "marked_over_1_percent": ("photos > 1 % marked, %", 1, 26),
+    "mae": ("MAE", 4, 15),
+    "calibration": ("ECE", 3, 0),
+}
+"""and of groups without."""
+PERCENT = ("ghost", "marked", "marked_over_1_percent")
+"""Measures that are shown in per cent."""
+
+
 def table(result: dict[str, Any]) -> str:
     """The result as text: pools, slices, targets."""
+    pools, slices = result["pools"], result["slices"]
+    peopled, sliced = (
+        {name: one for name, one in group.items() if "iou" in one} for group in (pools, slices)
+    )
+    empty = {name: one for name, one in (*pools.items(), *slices.items()) if "iou" not in one}
     lines = [
         f"{result.get('network', result.get('alphas'))}, split {result['split']}, {result['photos']} photos; "
         "mean ± standard error of the mean over photos",
         "",
-        f"{'':<24}{'n':>5}  {'IoU':<13}{'worst tenth':<13}{'boundary IoU':<14}{'ghost %':<12}{'MAE':<15}{'SAD':<13}"
-        f"{'MSE':<14}{'gradient':<13}{'connectiv.':<13}ECE",
+        *(_head("", COLUMNS), *_rows(peopled, COLUMNS), "", *_rows(sliced, COLUMNS), ""),
     ]
-    for group in ("pools", "slices"):
-        lines += [
-            f"{name:<24}{found['photos']:>5}  "
-            + cell(found["iou"], 3, 13)
-            + cell(found["iou_worst_tenth"], 3, 13)
-            + cell(found["boundary_iou"], 3, 14)
-            + cell(found["ghost"], 2, 12, 100)
-            + cell(found["mae"], 4, 15)
-            + cell(found["sad"], 2, 13)
-            + cell(found["mse"], 2, 14)
-            + cell(found["gradient"], 2, 13)
-            + cell(found["connectivity"], 2, 13)
-            + cell(found["calibration"], 3, 0)
-            for name, found in result[group].items()
-            if "iou" in found
-        ]
-        lines.append("")
-    empty = {
-        name: found
-        for group in ("pools", "slices")
-        for name, found in result[group].items()
-        if "iou" not in found
-    }
     if empty:
-        lines.append(
-            f"{'nobody in the photo':<24}{'n':>5}  "
-            f"{'area marked %':<17}{'photos > 1 % marked, %':<26}{'MAE':<15}ECE"
-        )
-        for name, found in empty.items():
-            lines.append(
-                f"{name:<24}{found['photos']:>5}  "
-                + cell(found["marked"], 2, 17, 100)
-                + cell(found["marked_over_1_percent"], 1, 26, 100)
-                + cell(found["mae"], 4, 15)
-                + cell(found["calibration"], 3, 0)
-            )
-        lines.append("")
+        lines += [_head("no people in the photo", EMPTY_COLUMNS), *_rows(empty, EMPTY_COLUMNS), ""]
     if result["targets"]:
         lines.append(f"{'target':<44}{'measured':<16}limit")
-        for target in result["targets"]:
-            percent = target["measure"] == "marked"
-            measured = cell(target, 2, 16, 100) if percent else cell(target, 3, 16)
-            lines.append(
-                f"{target['name']:<44}{measured}{limit(target)} {'met' if target['met'] else 'MISSED'}"
-            )
+    for target in result["targets"]:
+        measured = cell(target, 2, 16, 100) if target["measure"] == "marked" else cell(target, 3, 16)
+        lines.append(f"{target['name']:<44}{measured}{limit(target)} {'met' if target['met'] else 'MISSED'}")
     return "\n".join(lines)
+
+
+def _head(title: str, columns: dict[str, tuple[str, int, int]]) -> str:
+    return f"{title:<24}{'n':>5}  " + "".join(f"{name:<{width}}" for name, _, width in columns.values())
+
+
+def _rows(groups: dict[str, Any], columns: dict[str, tuple[str, int, int]]) -> Iterator[str]:
+    for name, found in groups.items():
+        cells = (
+            cell(found[measure], digits, width, 100 if measure in PERCENT else 1)
+            for measure, (_, digits, width) in columns.items()
+        )
+        yield f"{name:<24}{found['photos']:>5}  " + "".join(cells)
 
 
 def cell(value: dict[str, float], digits: int, width: int, factor: float = 1) -> str:

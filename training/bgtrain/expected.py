@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bgimage import codec, expected, geometry, people
-from bgtrain import metrics
+from bgtrain import metrics, tables
 from bgtrain.errors import DataError
 from bgtrain.evaluate import PERSON_LABELS, Network, true_matte
 from bgtrain.shards import Row, Shards, data_folder
@@ -121,18 +121,21 @@ def _rank_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> f
 def table(result: dict[str, Any]) -> str:
     """The result as Markdown: one sentence, and a row for every tenth of the photos kept."""
     good = f"share_with_iou_{GOOD:g}"
-    lines = [
+    head = [
+        "the surest photos",
+        "all with an expected IoU of",
+        "their mean IoU",
+        f"of them with IoU ≥ {GOOD:g}",
+    ]
+    rows = [
+        [f"{p['share']:.0%}", f"{p['expected_at_least']:.2f}", f"{p['mean_iou']:.3f}", f"{p[good]:.0%}"]
+        for p in result["risk_coverage"][1::2]
+    ]
+    return (
         f"{result['photos']} photos: mean absolute error {result['mean_absolute_error']:.3f}, calibration error "
-        f"{result['calibration_error']:.3f}, rank correlation {result['rank_correlation']:.2f}.",
-        "",
-        f"| the surest photos | all with an expected IoU of | their mean IoU | of them with IoU ≥ {GOOD:g} |",
-        "|---|---|---|---|",
-    ]
-    lines += [
-        f"| {point['share']:.0%} | {point['expected_at_least']:.2f} | {point['mean_iou']:.3f} | {point[good]:.0%} |"
-        for point in result["risk_coverage"][1::2]
-    ]
-    return "\n".join(lines)
+        f"{result['calibration_error']:.3f}, rank correlation {result['rank_correlation']:.2f}.\n\n"
+        + tables.markdown(head, rows)
+    )
 
 
 def plot(result: dict[str, Any], path: Path) -> None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from bgimage import codec, finish
 from bgimage.options import Options
 from bgimage.strokes import Mark, Stroke
-from bgtrain import metrics
+from bgtrain import metrics, tables
 from bgtrain.errors import DataError
 from bgtrain.evaluate import SMALLEST, Mean, Network, measured_on_photos, true_matte
 from bgtrain.expected import answers
@@ -122,11 +122,11 @@ def _means(names: list[str], scores: list[list[float]]) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     """The result as a Markdown table."""
     names = [name for name in result["all"] if name != "photos"]
-    lines = [f"| worst tenth of | photos | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
-    for pool, found in [*result["pools"].items(), ("all", result["all"])]:
-        cells = " | ".join(f"{found[name]['mean']:.3f}" for name in names)
-        lines.append(f"| {pool} | {found['photos']} | {cells} |")
-    return "\n".join(lines)
+    rows = [
+        [pool, found["photos"], *(f"{found[name]['mean']:.3f}" for name in names)]
+        for pool, found in [*result["pools"].items(), ("all", result["all"])]
+    ]
+    return tables.markdown(["worst tenth of", "photos", *names], rows)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bgimage import codec
-from bgtrain import metrics
+from bgtrain import metrics, tables
 from bgtrain.shards import Shards
 
 Mask = NDArray[np.bool_]
@@ -166,7 +166,7 @@ def markdown(found: Sequence[dict[str, Any]]) -> str:
         ]
         for one in found
     ]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))
+    return tables.markdown(head, rows)
 
 
 def main(argv: list[str] | None = None) -> int:

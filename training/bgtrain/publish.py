@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bgtrain import closer, expected, mend
+from bgtrain import closer, expected, mend, tables
 from bgtrain.compare import read_result
 from bgtrain.errors import DataError
 from bgtrain.evaluate import limit
@@ -65,14 +64,14 @@ def readme(result: dict[str, Any]) -> str:
         [name.format(found[group]["photos"]), _mean(found[group]["iou"]), _mean(found[group]["boundary_iou"])]
         for group, name in README_ROWS.items()
     ]
-    nobody, table = found["no people"], _table(["photos", "IoU", "boundary IoU"], rows)
-    marked = f"it marks {nobody['marked']['mean']:.1%} of the area on average."
-    return f"{table}\nOn {nobody['photos']} photos without people, {marked}\n"
+    empty, table = found["no people"], tables.markdown(["photos", "IoU", "boundary IoU"], rows)
+    marked = f"it marks {empty['marked']['mean']:.1%} of the area on average."
+    return f"{table}\n\nOn {empty['photos']} photos without people, {marked}\n"
 
 
 def card(result: dict[str, Any]) -> str:
     """Every pool and slice, the photos without people, and the targets."""
-    people, nobody = [], []
+    people, empty = [], []
     for group, found in groups(result).items():
         name, photos = CARD_NAMES.get(group, group), str(found["photos"])
         if "iou" in found:
@@ -81,19 +80,15 @@ def card(result: dict[str, Any]) -> str:
             people.append([name, photos, *cells])
         elif group in result["slices"]:
             area = f"{found['marked']['mean']:.2%} ± {found['marked']['se']:.2%}"
-            nobody.append([name, photos, area, f"{found['marked_over_1_percent']['mean']:.0%}"])
+            empty.append([name, photos, area, f"{found['marked_over_1_percent']['mean']:.0%}"])
     targets = [
         [target["name"], limit(target), _reached(target), "yes" if target["met"] else "no"]
         for target in result["targets"]
     ]
     head = ["photos", "n", "IoU at 0.5", "of the worst tenth", "boundary IoU", "ghost", "mean absolute error"]
-    return "\n".join(
-        (
-            _table(head, people),
-            _table(["photos", "n", "area marked as a person", "photos with more than 1 % marked"], nobody),
-            _table(["target", "limit", "reached", "met"], targets),
-        )
-    )
+    empty_head = ["photos", "n", "area marked as a person", "photos with more than 1 % marked"]
+    written = ((head, people), (empty_head, empty), (["target", "limit", "reached", "met"], targets))
+    return "\n".join(tables.markdown(*table) + "\n" for table in written)
 
 
 def change(result: dict[str, Any], before: dict[str, Any]) -> str:
@@ -123,7 +118,7 @@ def change(result: dict[str, Any], before: dict[str, Any]) -> str:
         name = CARD_NAMES.get(group, group) + ("" if peopled else ": area marked")
         rows.append([name, str(len(keys)), *cells])
     head = ["photos", "n", "IoU", "boundary IoU", "ghost", "mean absolute error"]
-    return _table(head, rows)
+    return tables.markdown(head, rows) + "\n"
 
 
 def _difference(pairs: np.ndarray[Any, Any], digits: int) -> str:
@@ -135,32 +130,18 @@ def _difference(pairs: np.ndarray[Any, Any], digits: int) -> str:
     return f"{old:.{digits}f} → {new:.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
 
 
-def replace_between(page: Path, begin: str, end: str, text: str) -> None:
-    """Put ``text`` between two marks of ``page``. ``ValueError`` where one is missing."""
-    head, found, rest = page.read_text(encoding="utf-8").partition(begin)
-    _, found_end, tail = rest.partition(end)
-    if not (found and found_end):
-        raise ValueError(f"{page} lacks the marks {begin!r} and {end!r}; put them where the text belongs")
-    page.write_text(f"{head}{begin}\n{text}{end}{tail}", encoding="utf-8")
-
-
 def publish(result: dict[str, Any], before: dict[str, Any] | None, *, root: Path) -> None:
     """Write the tables of ``README.md``, ``docs/model-card.md`` and ``docs/pixels.md`` under ``root``."""
     text = card(result)
     if before is not None:
         said = "The network that was served before → this one, and a 95 % interval of the difference:"
         text += f"\n{said}\n\n{change(result, before)}"
-    for page, tables in (("README.md", readme(result)), ("docs/model-card.md", text)):
-        replace_between(root / page, BEGIN, END, f"\n{tables}\n")
+    for page, scores in (("README.md", readme(result)), ("docs/model-card.md", text)):
+        tables.replace_between(root / page, BEGIN, END, f"\n{scores}\n")
     for name, (table, file) in MEASURED.items():
         measured = json.loads((root / "training/results" / file).read_text(encoding="utf-8"))
-        replace_between(
-            root / "docs/pixels.md", f"<!-- {name} -->", f"<!-- /{name} -->", f"{table(measured)}\n"
-        )
-
-
-def _table(head: list[str], rows: Iterable[list[str]]) -> str:
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, ["---"] * len(head), *rows))
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        tables.replace_between(root / "docs/pixels.md", begin, end, f"{table(measured)}\n")
 
 
 def _mean(value: dict[str, float]) -> str:

@@ -392,14 +392,10 @@ class Trainer:
         while self.step < recipe.steps:
             phase, stop, images = phase_at(recipe, self.step)
             for batch in self.batches(phase, stop, images):
-                began = time.perf_counter()
                 loss = self.learn(batch, phase, images)
                 self.step += 1
                 images += phase.batch
-                seconds = time.perf_counter() - began
-                report.step(
-                    self.step, loss, phase, seconds, max(g["lr"] for g in self.optimizer.param_groups)
-                )
+                report.step(self.step, loss, phase, max(g["lr"] for g in self.optimizer.param_groups))
                 if self.place.rank == 0 and self.step % recipe.save_every == 0:
                     self.snapshot({}, resumable=True).save(self.out / "last.pt")
                 if self.step % recipe.validate_every == 0 or self.step == recipe.steps:
@@ -431,7 +427,6 @@ class Report:
     def __init__(self, out: Path, total: int, *, active: bool, every: int = 50) -> None:
         self.total, self.every, self.active = total, every, active
         self.losses: list[float] = []
-        self.seconds = 0.0
         self.began = time.perf_counter()
         self.bar: Progress | None = None
         if active:
@@ -463,12 +458,11 @@ class Report:
         elif self.active:
             print(text, file=sys.stderr, flush=True)
 
-    def step(self, step: int, loss: float, phase: Phase, seconds: float, lr: float) -> None:
-        """Count one step; speak every ``every`` steps."""
+    def step(self, step: int, loss: float, phase: Phase, lr: float) -> None:
+        """Count one step; write a record every ``every`` steps."""
         if not self.active:
             return
         self.losses.append(loss)
-        self.seconds += seconds
         if self.bar:
             self.bar.update(self.bar.task_ids[0], completed=step)
         if step % self.every and step != self.total:
@@ -486,7 +480,7 @@ class Report:
             }
         )
         self.say(f"step {step}/{self.total}  loss {mean:.4f}  {phase.size} px  {speed:.1f} images/s")
-        self.losses, self.seconds, self.began = [], 0.0, time.perf_counter()
+        self.losses, self.began = [], time.perf_counter()
 
     def close(self) -> None:
         """Take the bar off the terminal."""

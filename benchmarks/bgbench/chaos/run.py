@@ -35,7 +35,7 @@ import numpy as np
 import psutil
 
 from bgbench import command
-from bgbench.chaos.photos import Expected, Job, jobs, pixels_of
+from bgbench.chaos.photos import Expected, Request, jobs, pixels_of
 from bgbench.chaos.proxy import Proxy
 from bgbench.chaos.watched import ChaosFailed, Watched, memory_mb, unused_regions
 from bgbench.results import Case, Result, Series
@@ -84,35 +84,35 @@ class Fault:
     """Something that happens to a server."""
 
     name: str
-    act: Callable[[Bench], Awaitable[object]]
+    act: Callable[[ChaosRun], Awaitable[object]]
     restarts: bool
     """The watchdog has to restart the server."""
     short: bool
     """Part of the two-minute run."""
 
 
-def _kill(model: str) -> Callable[[Bench], Awaitable[object]]:
-    async def act(bench: Bench) -> None:
+def _kill(model: str) -> Callable[[ChaosRun], Awaitable[object]]:
+    async def act(bench: ChaosRun) -> None:
         os.kill(bench.watched.model(model), signal.SIGKILL)
 
     return act
 
 
-async def _stop_model(bench: Bench) -> None:
+async def _stop_model(bench: ChaosRun) -> None:
     os.kill(bench.watched.model("bgclient_postprocess"), signal.SIGSTOP)
 
 
-async def _kill_triton(bench: Bench) -> None:
+async def _kill_triton(bench: ChaosRun) -> None:
     os.kill(bench.watched.triton, signal.SIGKILL)
 
 
-async def _cut_connections(bench: Bench) -> None:
+async def _cut_connections(bench: ChaosRun) -> None:
     for _ in range(3):
         bench.proxy.cut()
         await asyncio.sleep(0.5)
 
 
-async def _half_requests(bench: Bench) -> None:
+async def _half_requests(bench: ChaosRun) -> None:
     """Callers that send half a request and go silent, and others that vanish in the middle of theirs."""
     address = ("127.0.0.1", int(bench.watched.server.facts["http"]))
     head = b"POST /v2/models/cutout/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\n\r\n" + bytes(
@@ -142,7 +142,7 @@ FAULTS = (
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RequestResult:
     """What became of one request."""
 
     began_s: float
@@ -154,7 +154,7 @@ class Outcome:
     """The error's sentence."""
 
 
-class Bench:
+class ChaosRun:
     """A server, its clients, and everything that is written down."""
 
     def __init__(
@@ -169,7 +169,7 @@ class Bench:
         self.random = random.Random(seed)
         self.jobs = jobs()
         self.expected: dict[tuple[str, str], Expected] = {}
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[RequestResult] = []
         self.probes: list[tuple[float, float, bool]] = []
         self.memory: list[tuple[float, float, float, float]] = []
         self.silent: list[socket.socket] = []
@@ -177,7 +177,7 @@ class Bench:
         self._zero = time.monotonic()
 
     def now_s(self) -> float:
-        """Seconds since the bench was made."""
+        """Seconds since the run began."""
         return time.monotonic() - self._zero
 
     async def quiet(self) -> Case:
@@ -202,7 +202,7 @@ class Bench:
         )
 
     @staticmethod
-    async def _cut(client: AsyncClient, job: Job) -> bytes:
+    async def _cut(client: AsyncClient, job: Request) -> bytes:
         cutout = await client.cut(job.data, where=job.where, timeout_s=TIMEOUT_S)
         return await asyncio.to_thread(cutout.encode)
 
@@ -213,7 +213,7 @@ class Bench:
             of_kind = [job for job in self.jobs if (job.refusal is not None) == (kind == "bad")]
             await self.request(self.random.choice(of_kind), cancelled=kind == "cancelled")
 
-    async def request(self, job: Job, *, cancelled: bool = False) -> None:
+    async def request(self, job: Request, *, cancelled: bool = False) -> None:
         """One request, and what became of it."""
         client = self.random.choice(self.clients)
         began_s, began = self.now_s(), time.perf_counter()
@@ -227,20 +227,20 @@ class Bench:
             cutout = await asyncio.wait_for(call, TIMEOUT_S + GRACE_S)
         except asyncio.CancelledError:
             if (task := asyncio.current_task()) and task.cancelling():
-                raise  # the bench itself is over
+                raise  # the run itself is over
             kind = "cancelled"
         except TimeoutError:
             kind = "lost"
         except BgError as error:
             kind, said = "refused" if error.code == job.refusal else f"error:{error.code}", str(error)
-        except Exception as error:  # no error of ours: the caller was promised one
+        except Exception as error:  # an error without a type of ours: clients promise typed ones
             kind, said = f"crash:{type(error).__name__}", str(error)
         ms = 1e3 * (time.perf_counter() - began)
         if cutout is not None:
             tries, kind = cutout.timings.tries, await asyncio.to_thread(self._verdict, job, cutout)
-        self.outcomes.append(Outcome(began_s, ms, kind, tries, said if kind != "refused" else ""))
+        self.outcomes.append(RequestResult(began_s, ms, kind, tries, said if kind != "refused" else ""))
 
-    def _verdict(self, job: Job, cutout: Any) -> str:
+    def _verdict(self, job: Request, cutout: Any) -> str:
         if job.refusal is not None:
             return "wrong"
         verdict = self.expected[job.name, job.where].verdict(cutout.encode())
@@ -273,7 +273,7 @@ class Bench:
             watched.shared_memory_mb(),
         )
 
-    def between(self, start_s: float, end_s: float) -> list[Outcome]:
+    def between(self, start_s: float, end_s: float) -> list[RequestResult]:
         """Requests that were under way in this time."""
         return [o for o in self.outcomes if o.began_s < end_s and o.began_s + o.ms / 1e3 > start_s]
 
@@ -389,16 +389,16 @@ class Bench:
         )
 
 
-def _counts(outcomes: list[Outcome]) -> dict[str, int]:
+def _counts(outcomes: list[RequestResult]) -> dict[str, int]:
     return dict(sorted(Counter(outcome.kind for outcome in outcomes).items()))
 
 
-def _sentences(outcomes: list[Outcome]) -> list[str]:
+def _sentences(outcomes: list[RequestResult]) -> list[str]:
     """A few of the errors in their own words."""
     return sorted({outcome.said[:200] for outcome in outcomes if outcome.said})[:3]
 
 
-def _latencies(outcomes: list[Outcome]) -> dict[str, Series]:
+def _latencies(outcomes: list[RequestResult]) -> dict[str, Series]:
     good = [o for o in sorted(outcomes, key=lambda o: o.began_s) if o.kind in ("cut-out", "close")]
     return {
         "latency": Series(unit="ms", values=[round(o.ms, 1) for o in good]),
@@ -427,7 +427,7 @@ def verdicts(result: Result) -> list[str]:
 
 
 async def run(seconds: float, *, seed: int, tell: Callable[[str], object]) -> Result:
-    """The whole bench against a server of its own, on loopback."""
+    """The whole run against a server of its own, on loopback."""
     began = time.monotonic()
     result = command.begun("chaos", command.served_network())
     regions = unused_regions()
@@ -442,7 +442,7 @@ async def run(seconds: float, *, seed: int, tell: Callable[[str], object]) -> Re
                     await stack.enter_async_context(AsyncClient(url, timeout_s=TIMEOUT_S))
                     for url in (server.grpc_url, server.http_url, relayed)
                 ]
-                bench = Bench(server, proxy, clients, seed, regions)
+                bench = ChaosRun(server, proxy, clients, seed, regions)
 
                 def add(case: Case) -> None:
                     result.cases.append(case)

@@ -3,8 +3,8 @@
     peak      a closed loop of twice as many users as the front cuts for at a time: photos a second at most
     levels    Poisson arrivals at 0.5, 1, 2 and 4 times the peak, whether or not answers come
 
-Beyond the peak somebody must be turned away. What is asked of the front: it goes on cutting at no less than 80 % of the
-peak, who is let in is answered within a known time, and who is not hears 429 or 503 and when to come back.
+Beyond the peak some requests must be refused. The front is required to keep a throughput of at least 80 % of the peak,
+to answer accepted requests within a known time, and to refuse the others with 429 or 503 and a Retry-After header.
 
     python -m bgbench overload                 under three minutes
     python -m bgbench report                 draws it into benchmarks/CHAOS.md
@@ -43,7 +43,7 @@ MEGAPIXELS = 1
 SETTINGS = Settings(requests_per_minute=0)
 """The front's own, but for the rate of one caller."""
 CALLERS = 64
-"""Addresses of this machine from which requests come in turn: a single caller is not given all places."""
+"""Addresses of this machine from which requests come in turn; one caller may not use all of the front's slots."""
 USERS = 2 * SETTINGS.concurrency
 KEPT = 0.8
 """Of the peak, under any overload."""
@@ -74,7 +74,7 @@ class Crowd(httpx.AsyncBaseTransport):
 
 
 class Refused(Exception):
-    """The front said no."""
+    """The front refused the request."""
 
 
 class Front:
@@ -86,10 +86,10 @@ class Front:
         self.answers: Counter[str] = Counter()
         """"200", "503 with Retry-After", "500", "ReadTimeout", ..."""
         self.refused_ms: list[float] = []
-        """How long callers waited for a no."""
+        """Milliseconds until a refusal."""
 
     async def cut(self, photo: bytes) -> None:
-        """One photo. ``Refused`` where there is no picture."""
+        """Cut one photo. ``Refused`` without a picture."""
         began = time.perf_counter()
         try:
             answer = await self._client.post(
@@ -196,7 +196,7 @@ def peak_of(result: Result) -> float:
 
 
 def limit_ms(result: Result) -> float:
-    """By when who is let in must have an answer: the wait for a turn, and three times the slowest at the peak."""
+    """Limit for accepted requests: the wait for a turn, and three times the slowest answer at the peak."""
     slowest = max(next(result.of("peak")).series["latency"].values)
     return float(1e3 * result.environment["front"]["wait_s"] + 3 * slowest)
 

@@ -5,14 +5,13 @@ The raw values go to ``benchmarks/results/engines/``; the table in ``docs/export
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
 
-from bgbench import environment
+from bgbench import command, environment
 from bgbench.results import Case, Result, Series
 from bgexport import graph, precision, release
 from bgexport.engines import BF16, EMULATION, Run, cpu_engine, engines_for, torch_engine
@@ -20,8 +19,8 @@ from bgexport.limits import MAX_IOU_LOSS, TOLERANCES
 from bgexport.photos import Picture, stack
 from bgexport.verify import alphas, mean_iou, parity
 from bgimage import cpu
+from bgtrain import tables
 from bgtrain.checkpoint import Checkpoint
-from bgtrain.publish import replace_between
 
 BATCHES = (1, 8)
 ROUNDS = 12
@@ -51,11 +50,8 @@ def measure(
 ) -> Result:
     """Parity and IoU on labelled ``pictures``, then ``rounds`` of timing."""
     started = time.monotonic()
-    result = Result(
-        set="engines",
-        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        environment={**environment.record(files["fp32"]), "photos": len(pictures)},
-    )
+    result = command.begun("engines", files["fp32"])
+    result.environment["photos"] = len(pictures)
     reference = alphas(torch_engine(checkpoint.model(), checkpoint.contract), pictures)
     runs: dict[tuple[str, str], Run] = {}
     for kind, path in files.items():
@@ -102,16 +98,15 @@ def measure(
 def table(result: Result) -> str:
     """Markdown: a row an engine and precision, times as median and, in brackets, best and worst."""
     env = result.environment
-    lines = [
+    about = (
         f"{env['cpu']['model']}, {env['cpu']['cores']} cores ({', '.join(env['cpu']['vector'])}), load average "
         f"{env['load_1min_before']:.1f} before and {env['load_1min_after']:.1f} after; {env['photos']} labelled test "
         f"photos; {result.started}; network {env['network']['sha256'][:12]}, "
-        f"{'x'.join(map(str, env['network']['size_hw']))} pixels.",
-        "",
-        "| precision | engine | MB | ms, batch 1 | ms, batch 8 | CPU ms a photo, batch 1 / 8 | max, mean \\|Δalpha\\| "
-        "| IoU to PyTorch, worst | IoU to labels | accepted |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+        f"{'x'.join(map(str, env['network']['size_hw']))} pixels."
+    )
+    head = ["precision", "engine", "MB", "ms, batch 1", "ms, batch 8", "CPU ms a photo, batch 1 / 8"]
+    head += ["max, mean |Δalpha|", "IoU to PyTorch, worst", "IoU to labels", "accepted"]
+    rows = []
     for case in result.of("engine"):
         loss = case.value("IoU of PyTorch to labels") - case.value("IoU to labels")
         walls = [_spread(case.series.get(f"wall, batch {batch}")) for batch in BATCHES]
@@ -121,7 +116,7 @@ def table(result: Result) -> str:
             else "-"
             for batch in BATCHES
         ]
-        cells = [
+        cells: list[str] = [
             case.setting["precision"],
             case.setting["engine"],
             f"{case.value('size'):.2f}",
@@ -132,8 +127,8 @@ def table(result: Result) -> str:
             f"{case.value('IoU to labels'):.4f}",
             _verdict(case, loss),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        rows.append(cells)
+    return f"{about}\n\n{tables.markdown(head, rows)}\n"
 
 
 def _verdict(case: Case, loss: float) -> str:
@@ -156,4 +151,4 @@ def _spread(series: Series | None) -> str:
 
 def update(document: Path, result: Result) -> None:
     """Put the table between the marks of ``document``. ``ValueError`` where it has none."""
-    replace_between(document, BEGIN, END, f"\n{table(result)}\n")
+    tables.replace_between(document, BEGIN, END, f"\n{table(result)}\n")

@@ -10,32 +10,31 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 from PIL import Image
 
 from bgbench import command, environment
 from bgbench.measure.composites import Composite, composites
-from bgbench.photos import EXAMPLES, SIZES_HW, photo
+from bgbench.photos import EXAMPLES, SIZES_HW, jpegs
 from bgbench.results import Case, Result, Series
 from bgimage import foreground, heap, matte
 from bgimage.arrays import unit as to_unit
 from bgimage.codec import Photo, decode, encode, photo_from
 from bgimage.compose import over
 from bgimage.geometry import Letterbox, crop_letterbox
-from bgtrain import metrics
+from bgtrain import metrics, tables
 from bgtrain.evaluate import Network
 
 RESULTS = command.RESULTS / "pixels"
@@ -108,7 +107,7 @@ def alone(pipeline: str, megapixels: int, path: str) -> None:
     jpeg, alpha = Path(path).read_bytes(), np.load(path + ".npy")
     for _ in PIPELINES[pipeline](_tiny(), cv2.resize(alpha, (32, 24))):  # imports and first calls
         pass
-    before = _resident_mb()
+    before = psutil.Process().memory_info().rss / 2**20
     repeats = REPEATS[megapixels] if pipeline != "Pillow" or megapixels == 1 else 1
     cpu: dict[str, list[float]] = {}
     wall: dict[str, list[float]] = {}
@@ -130,19 +129,13 @@ def _tiny() -> bytes:
     return out.getvalue()
 
 
-def _resident_mb() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
 def speed(folder: Path) -> Iterator[Case]:
     """Every pipeline at every size."""
     for megapixels in SIZES_HW:
+        (jpeg,) = jpegs(megapixels, 1, folder)
         path = folder / f"{megapixels}mp.jpg"
-        if not path.exists():
-            bgr = cv2.cvtColor(photo(megapixels), cv2.COLOR_RGB2BGR)
-            path.write_bytes(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
-        np.save(f"{path}.npy", served_alpha(decode(path.read_bytes())))
+        path.write_bytes(jpeg)
+        np.save(f"{path}.npy", served_alpha(decode(jpeg)))
         for name in PIPELINES:
             program = [sys.executable, "-m", "bgbench", "pixels", "alone", name, str(megapixels), str(path)]
             with environment.watching() as watch:
@@ -238,11 +231,10 @@ def _colours(
 # --- tables ------------------------------------------------------------------------------------------------------
 
 
-def tables(results: Path = RESULTS) -> dict[str, str]:
+def documented(results: Path = RESULTS) -> dict[str, str]:
     """Markdown by name, of every result file: those of one name that were measured last win."""
     found = {}
-    for path in sorted(results.glob("*.json"), key=lambda one: Result.read(one).started):
-        result = Result.read(path)
+    for result in sorted(map(Result.read, results.glob("*.json")), key=lambda one: one.started):
         if any(result.of("stages")):
             found["speed"] = _speed_table(result)
         if any(result.of("quality")):
@@ -252,67 +244,64 @@ def tables(results: Path = RESULTS) -> dict[str, str]:
 
 def _speed_table(result: Result) -> str:
     stages = ("decode", "refine", "decontaminate", "png")
-    lines = [
-        f"{result.environment['cpu']['model']}, {result.started[:10]}; "
-        "ms of processor time on one core, least of all runs.",
-        "",
-        "| | decode | refine | decontaminate | PNG | together | wall | extra memory | a pixel | PNG size |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for case in result.of("stages"):
         least = [min(case.series[stage].values) for stage in stages]
         wall = sum(min(case.series[f"{stage}, wall"].values) for stage in stages)
         height, width = SIZES_HW[case.setting["megapixels"]]
         memory = case.value("extra memory")
-        cells = [f"{value:.0f}" for value in (*least, sum(least), wall)]
-        cells += [
-            f"{memory:.0f} MB",
-            f"{memory * 2**20 / height / width:.1f} B",
-            f"{case.value('png size'):.1f} MB",
-        ]
-        lines.append(f"| {case.setting['megapixels']} MP, {case.setting['pipeline']} | {' | '.join(cells)} |")
+        rows.append(
+            [
+                f"{case.setting['megapixels']} MP, {case.setting['pipeline']}",
+                *(f"{value:.0f}" for value in (*least, sum(least), wall)),
+                f"{memory:.0f} MB",
+                f"{memory * 2**20 / height / width:.1f} B",
+                f"{case.value('png size'):.1f} MB",
+            ]
+        )
+    head = [
+        "",
+        "decode",
+        "refine",
+        "decontaminate",
+        "PNG",
+        "together",
+        "wall",
+        "extra memory",
+        "a pixel",
+        "PNG size",
+    ]
     busy = [case.others for case in result.of("stages") if case.others is not None]
-    lines += ["", f"Other programs used {min(busy):.0%} to {max(busy):.0%} of the machine's cores meanwhile."]
-    return "\n".join(lines)
+    return (
+        f"{result.environment['cpu']['model']}, {result.started[:10]}; "
+        f"ms of processor time on one core, least of all runs.\n\n{tables.markdown(head, rows)}\n\n"
+        f"Other programs used {min(busy):.0%} to {max(busy):.0%} of the machine's cores meanwhile."
+    )
 
 
 def _quality_table(result: Result) -> str:
     names = {"none": "bilinear", "fast": '`edges="fast"`'}
     units = {case.series["gradient"].unit for case in result.of("quality") if "gradient" in case.series}
     gradient = "gradient error" if units == {UNITS["gradient"]} else "gradient error, older formula"
-    lines = [
-        f"| small alpha | refinement | SAD | {gradient} | ms | composites |",
-        "|---|---|---|---|---|---|",
-    ]
-    colours = [
-        "| small alpha | colours | error in the edge band, levels | ms | composites |",
-        "|---|---|---|---|---|",
-    ]
+    refined, colours = [], []
     for case in result.of("quality"):
         mean = {name: float(np.mean(series.values)) for name, series in case.series.items()}
-        count = len(case.series["ms"].values)
         method, alpha = case.setting["method"], case.setting["alpha"]
+        cost = [f"{mean['ms']:.0f}", len(case.series["ms"].values)]
         if method.startswith("colours: "):
-            cells = f"{mean['colour']:.1f} | {mean['ms']:.0f} | {count}"
-            colours.append(f"| {alpha} | {method.removeprefix('colours: ')} | {cells} |")
+            colours.append([alpha, method.removeprefix("colours: "), f"{mean['colour']:.1f}", *cost])
         else:
-            cells = f"{mean['sad']:.2f} | {mean['gradient']:.3g} | {mean['ms']:.0f} | {count}"
-            lines.append(f"| {alpha} | {names.get(method, method)} | {cells} |")
-    return "\n".join([*lines, "", *colours])
+            cells = [f"{mean['sad']:.2f}", f"{mean['gradient']:.3g}"]
+            refined.append([alpha, names.get(method, method), *cells, *cost])
+    head = ["small alpha", "refinement", "SAD", gradient, "ms", "composites"]
+    colour_head = ["small alpha", "colours", "error in the edge band, levels", "ms", "composites"]
+    return f"{tables.markdown(head, refined)}\n\n{tables.markdown(colour_head, colours)}"
 
 
 def write_tables(document: Path = DOCUMENT) -> None:
     """Put the tables between their marks in the document."""
-    text = document.read_text(encoding="utf-8")
-    for name, table in tables().items():
-        head, _, rest = text.partition(f"<!-- {name} -->\n")
-        _, mark, tail = rest.partition(f"<!-- /{name} -->")
-        if not mark:
-            raise ValueError(
-                f"{document} has no place for the table {name!r}: <!-- {name} --> ... <!-- /{name} -->"
-            )
-        text = f"{head}<!-- {name} -->\n{table}\n{mark}{tail}"
-    document.write_text(text, encoding="utf-8")
+    for name, table in documented().items():
+        tables.replace_between(document, f"<!-- {name} -->", f"<!-- /{name} -->", f"{table}\n")
 
 
 # --- pictures ----------------------------------------------------------------------------------------------------
@@ -340,8 +329,7 @@ def measured(name: str, cases: Iterator[Case]) -> None:
     """Run ``cases`` with one OpenCV thread; writes results/pixels/NAME-DEVICE.json."""
     cv2.setNumThreads(1)
     clock = time.monotonic()
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    result = Result(set="pixels", started=now, environment=environment.record())
+    result = command.begun("pixels")
     for case in cases:
         print(
             case.setting,

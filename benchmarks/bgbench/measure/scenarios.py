@@ -28,11 +28,10 @@ from bgbench.environment import watching
 from bgbench.errors import ToolFailed
 from bgbench.load import arrivals as load
 from bgbench.measure import floors
-from bgbench.measure.budget import Probe, search
 from bgbench.measure.gpu import gpu_ensemble, gpu_networks
 from bgbench.measure.perf import PerfAnalyzer, write_photos
 from bgbench.results import Case, Series
-from bgbench.serving import Served, Setting, Stage, serving
+from bgbench.serving import ModelTimes, RunningServer, serving
 from bgbench.statistics import knee
 from bgclient import AsyncClient, Client
 from bgexport import repository
@@ -43,7 +42,7 @@ from bgserver import engines
 from bgserver.errors import EngineMissing
 
 WHERE = ("client", "server")
-"""Who finishes the picture: the thin client, or the server that is sent the whole photo."""
+"""Where the cut-out is composited: in the thin client, or in the server, which then gets the whole photo."""
 PLAIN: dict[str, Any] = {"edges": "none", "decontaminate": False}
 """Options of a cut-out that is no more than decode, network, merge and encode."""
 PHASES = ("load", "shrink", "ask", "finish", "encode")
@@ -51,9 +50,7 @@ PHASES = ("load", "shrink", "ask", "finish", "encode")
 ROUNDS = 3
 """Bare engines and batch sizes take turns so often: a machine's slow minute then meets them all."""
 COMPARED = ("fc-densenet56", "fc-densenet103", "unet")
-"""Networks whose floors stand beside the served one's."""
-BUDGET_MS = 500.0
-"""Of the 95th percentile, in the search for the best setting."""
+"""Networks whose floors are shown with the served one's."""
 
 
 @dataclass
@@ -75,9 +72,9 @@ class Bench:
         self._stack.close()
 
     @cached_property
-    def served(self) -> Served:
+    def served(self) -> RunningServer:
         """The server as it is by default, started once."""
-        return self._stack.enter_context(serving(Setting(variant=self.variant), self.model))
+        return self._stack.enter_context(serving(self.variant, self.model))
 
     def rest(self) -> None:
         """Stop the server, so that what follows has the machine."""
@@ -504,7 +501,7 @@ def _load_case(
     setting: dict[str, Any],
     rate: float,
     run: load.Run,
-    stages: dict[str, Stage],
+    stages: dict[str, ModelTimes],
     others: float | None,
 ) -> Case:
     return Case(
@@ -547,64 +544,6 @@ def in_flight(bench: Bench) -> Iterator[Case]:
         )
 
 
-def settings_under_budget(bench: Bench) -> Iterator[Case]:
-    """The highest rate under a latency budget, for several settings of the server; 1-megapixel photos, server path."""
-    bench.rest()
-    for setting in (
-        Setting(variant=bench.variant),
-        Setting(variant=bench.variant, max_batch_size=1),
-        Setting(variant=bench.variant, network=2, threads=1, max_batch_size=1),
-    ):
-        with serving(setting, bench.model) as served:
-            yield _under_budget(bench, served, setting)
-
-
-def _under_budget(bench: Bench, served: Served, setting: Setting) -> Case:
-    data = bench.photos(1)
-    client = AsyncClient(served.url, model=bench.model or None, timeout_s=60)
-    pattern = load.poisson_arrivals(1.0, bench.times(50))
-    tried: dict[float, load.Run] = {}
-
-    async def call(photo: bytes) -> object:
-        return await client.cut(photo, where="server")
-
-    async def capacity() -> float:
-        await call(data[0])
-        try:
-            return (await load.closed_loop(call, data, users=4, duration_s=bench.seconds(6))).throughput
-        finally:
-            await client.close()
-
-    async def arrive(rate: float) -> load.Run:
-        try:
-            return await load.open_loop(call, data, load.at_rate(pattern, rate), max_waiting=24, patience_s=8)
-        finally:
-            await client.close()
-
-    def probe(rate: float) -> Probe:
-        run = tried[rate] = asyncio.run(arrive(rate))
-        p95 = float(np.percentile(run.latencies_ms, 95)) if run.latencies_ms else float("inf")
-        return Probe(rate, p95, run.throughput, steady=not (run.saturated or run.errors))
-
-    with watching() as watch:
-        most = asyncio.run(capacity())
-        found = search(probe, budget_ms=BUDGET_MS, low=max(0.1, 0.3 * most), high=max(0.1, most))
-    latencies = tried[found.best.rate].latencies_ms if found.best else []
-    return Case(
-        scenario="budget",
-        setting={"megapixels": 1, "budget ms": BUDGET_MS, **setting.shown()},
-        tool="open loop",
-        series={
-            **one("capacity photos/s", most),
-            **one("highest rate photos/s", found.best.rate if found.best else 0.0),
-            "rates tried": Series(unit="photos/s", values=[one.rate for one in found.probes]),
-            "latency": Series(unit="ms", values=latencies),
-        },
-        others=watch.others,
-        notes=[] if found.best else ["even the lowest rate is over the budget"],
-    )
-
-
 # --- shared ------------------------------------------------------------------------------------------------------
 
 
@@ -643,7 +582,7 @@ def _perf_case(bench: Bench, scenario: str, setting: dict[str, Any], model: str,
     )
 
 
-def _stages(stages: dict[str, Stage]) -> dict[str, Series]:
+def _stages(stages: dict[str, ModelTimes]) -> dict[str, Series]:
     """The server's breakdown: queue and compute a model, and how many photos shared an execution."""
     series: dict[str, Series] = {}
     for name, stage in stages.items():
@@ -678,7 +617,6 @@ SETS: dict[str, Sequence[Scenario]] = {
         served_network,
         many_users,
         first_call,
-        settings_under_budget,
     ),
     "gpu": (
         machine_floor,
@@ -687,7 +625,6 @@ SETS: dict[str, Sequence[Scenario]] = {
         parts,
         gpu_ensemble,
         first_call,
-        settings_under_budget,
     ),
 }
 WITHOUT_SERVER = ("machine_floor", "bare_network", "parts", "first_call", "gpu_networks", "gpu_ensemble")

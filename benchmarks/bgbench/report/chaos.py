@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from bgbench.chaos.run import CANARY_TIMEOUT_S, FLAT, growth, verdicts
 from bgbench.errors import BrokenResult
 from bgbench.load import overload
 from bgbench.results import Case, Result
+from bgtrain import tables
 
 _INTRODUCTION = f"""\
 # Soak and chaos
@@ -100,51 +102,43 @@ def _overload(result: Result, path: Path, folder: Path) -> list[str]:
     front, wrong = result.environment["front"], overload.verdicts(result)
     said = _OVERLOAD.format(**front, kept=overload.KEPT, limit_s=overload.limit_ms(result) / 1e3)
     peak = overload.peak_of(result)
-    lines = [
-        "| load | offered, photos/s | cut, photos/s | of the peak | p50 | p99 | answers | a no took (p50) |",
-        "|---|---|---|---|---|---|---|---|",
+    rows = [
+        {
+            "load": f"{case.setting['load']:g} x",
+            "offered, photos/s": f"{case.setting['offered']:.1f}",
+            "throughput, photos/s": f"{case.value('throughput'):.1f}",
+            "of the peak": f"{case.value('throughput') / peak:.0%}",
+            **{f"p{q}": f"{_percentile_s(case, q):.1f} s" for q in (50, 99)},
+            "responses": ", ".join(f"{n} x {kind}" for kind, n in case.setting["answers"].items()),
+            "time to a refusal, p50": f"{refused.summary.p50 / 1e3:.1f} s" if refused.values else "",
+        }
+        for case in result.of("overload")
+        for refused in [case.series["latency of refusals"]]
     ]
-    for case in result.of("overload"):
-        cells = [
-            f"{case.setting['load']:g} x",
-            f"{case.setting['offered']:.1f}",
-            f"{case.value('throughput'):.1f}",
-            f"{case.value('throughput') / peak:.0%}",
-            *(f"{_percentile_s(case, q):.1f} s" for q in (50, 99)),
-            ", ".join(f"{n} x {kind}" for kind, n in case.setting["answers"].items()),
-            f"{refused.summary.p50 / 1e3:.1f} s"
-            if (refused := case.series["latency of refusals"]).values
-            else "-",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
     plot = folder / "plots" / f"overload-{path.stem}.png"
     draw_overload(result, plot)
     return [
         said,
         f"## {path.stem}\n\n{_machine(result)}Peak: {peak:.1f} photos/s. "
         + (f"**Failed:** {'; '.join(wrong)}." if wrong else "The front kept what was asked."),
-        "\n".join(lines),
+        tables.of_records(rows),
         f"![overload]({plot.relative_to(folder)})",
     ]
 
 
 def _percentile_s(case: Case, q: int) -> float:
-    """Of the latencies of a case; not a number where nobody was answered."""
+    """Of the latencies of a case; NaN where no request was answered."""
     latency_ms = case.series["latency"].values
     return float(np.percentile(latency_ms, q)) / 1e3 if latency_ms else float("nan")
 
 
 def draw_overload(result: Result, path: Path) -> None:
     """What was cut and turned away, and how long answers took, over the load that was offered."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     cases = list(result.of("overload"))
     peak = overload.peak_of(result)
     offered = [case.setting["offered"] for case in cases]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.set(xlabel="offered, photos/s", xlim=(0, 1.05 * max(offered)))
@@ -162,12 +156,11 @@ def draw_overload(result: Result, path: Path) -> None:
         values = [_percentile_s(case, q) for case in cases]
         right.plot(offered, values, marker="o", label=name)
     right.axhline(overload.limit_ms(result) / 1e3, color="tab:red", linewidth=1, linestyle=":", label="limit")
-    right.set(title="Latency of those let in", ylabel="s")
+    right.set(title="Latency of accepted requests", ylabel="s")
     right.set_ylim(bottom=0)
     for axes in (left, right):
         axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=130)
-    plt.close(figure)
 
 
 def _fuzzed(result: Result, path: Path) -> str:
@@ -198,7 +191,7 @@ def _run(result: Result, path: Path, folder: Path) -> list[str]:
             if wrong
             else "Nothing lost, nothing wrong, nothing left behind."
         ),
-        _table(faults),
+        _faults(faults),
         _soak(quiet, soak, stop),
         "Red: from a fault to its recovery; green: the soak.",
         *(f"![{name}]({plot.relative_to(folder)})" for name, plot in names.items()),
@@ -212,57 +205,52 @@ def _seen(outcomes: Mapping[str, int]) -> str:
     )
 
 
-def _table(faults: list[Case]) -> str:
-    """A row a kind of fault: all its times together, the longest recovery beside the median."""
-    lines = [
-        "| fault | times | what clients saw | tried again | recovery: median, most | restarts | lost | wrong |",
-        "|---|---|---|---|---|---|---|---|",
+def _faults(faults: list[Case]) -> str:
+    """A row a kind of fault: all its runs together, median and longest recovery."""
+    head = [
+        "fault",
+        "runs",
+        "client outcomes",
+        "retried",
+        "recovery: median, longest",
+        "restarts",
+        "lost",
+        "wrong",
     ]
+    rows = []
     for fault in dict.fromkeys(case.setting["fault"] for case in faults):
         cases = [case for case in faults if case.setting["fault"] == fault]
         outcomes: Counter[str] = sum((Counter(case.setting["outcomes"]) for case in cases), Counter())
         recoveries = [case.value("recovery") for case in cases]
         recovery = f"{np.median(recoveries):.1f} s, {max(recoveries):.1f} s" if any(recoveries) else "0"
-        lines.append(
-            f"| {fault} | {len(cases)} | {_seen(outcomes) or 'nothing'} "
-            f"| {sum(case.setting['tried again'] for case in cases)} | {recovery} "
-            f"| {sum(case.setting['restarts'] for case in cases)} "
-            f"| {outcomes['lost']} | {outcomes['wrong']} |"
+        retried, restarts = (
+            sum(case.setting[name] for case in cases) for name in ("tried again", "restarts")
         )
-    return "\n".join(lines)
+        cells = [fault, len(cases), _seen(outcomes) or "nothing", retried, recovery, restarts]
+        rows.append([*cells, outcomes["lost"], outcomes["wrong"]])
+    return tables.markdown(head, rows)
 
 
 def _soak(quiet: Case, soak: Case, stop: Case) -> str:
-    lines = [
+    rows = [
+        [name, f"{series.summary.p50:.0f} MB", f"{growth(series.values):+.1%} (limit {FLAT:.0%})"]
+        for name in ("server memory", "client memory", "shared memory")
+        if (series := soak.series[name]).values
+    ]
+    left = ", ".join(stop.setting["left behind"]) or "nothing"
+    return (
         f"Soak of {soak.setting['seconds']} s: {_seen(soak.setting['outcomes'])}. "
         f"Of {quiet.setting['photos']} photos alone, "
-        f"{quiet.setting['same bytes the second time']} gave the same bytes twice.",
-        "",
-        "| after warm-up | median | grew by |",
-        "|---|---|---|",
-    ]
-    for name in ("server memory", "client memory", "shared memory"):
-        series = soak.series[name]
-        if series.values:
-            lines.append(
-                f"| {name} | {series.summary.p50:.0f} MB | {growth(series.values):+.1%} (limit {FLAT:.0%}) |"
-            )
-    outcomes = _seen(stop.setting["outcomes"])
-    lines += [
-        "",
-        f"Stopped with requests in flight: ended after {stop.value('stop'):.1f} s; {outcomes}; left behind: ",
-    ]
-    lines[-1] += ", ".join(stop.setting["left behind"]) or "nothing"
-    return "\n".join(lines) + "."
+        f"{quiet.setting['same bytes the second time']} gave the same bytes twice.\n\n"
+        f"{tables.markdown(['after warm-up', 'median', 'growth'], rows)}\n\n"
+        f"Stopped with requests in flight: ended after {stop.value('stop'):.1f} s; "
+        f"{_seen(stop.setting['outcomes'])}; left behind: {left}."
+    )
 
 
 def _axes(title: str, label: str, faults: list[Case], soak: Case) -> tuple[Any, Any]:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    axes = figure.subplots()
     axes.set(title=title, xlabel="seconds", ylabel=label)
     axes.spines[["top", "right"]].set_visible(False)
     for case in faults:

@@ -1,4 +1,4 @@
-"""Two runs side by side: what changed, and what only seems to have."""
+"""Compare two runs: which series changed by more than the noise."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from bgbench.results import Case, Result, Series
 
 NOISE = 0.10
-"""Smaller changes of a median are not told apart from the machine's mood, whatever the intervals say; a value that was
-taken once or twice shows no mood and is never called changed."""
+"""Smaller changes of a median count as noise. Values measured fewer than three times are never reported as changed."""
 BETTER_HIGH = ("photos/s", "GFLOP/s", "GB/s")
 
 

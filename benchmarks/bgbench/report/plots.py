@@ -27,7 +27,14 @@ STAGES = {
     "postprocess": "#c8553d",
     "transport and waiting": "#d9d9d9",
 }
-PHASES = {"load": "#7fb7be", "shrink": "#b5d3a5", "ask": "#0b6e99", "finish": "#f2a65a", "encode": "#c8553d"}
+PHASES = {
+    "load": ("load", "#7fb7be"),
+    "shrink": ("resize", "#b5d3a5"),
+    "ask": ("request", "#0b6e99"),
+    "finish": ("finish", "#f2a65a"),
+    "encode": ("encode", "#c8553d"),
+}
+"""A call's series to their titles and colours."""
 
 
 def _figure(title: str, width: float = 7.0, height: float = 4.0, panels: int = 1) -> tuple[Any, list[Axes]]:
@@ -135,9 +142,9 @@ def megapixels(result: Result, path: Path) -> Path | None:
         points = sorted(result.of("one user", where=where), key=lambda case: case.setting["megapixels"])
         names = [f"{case.setting['megapixels']} MP" for case in points]
         base = [0.0] * len(points)
-        for phase, colour in PHASES.items():
+        for phase, (title, colour) in PHASES.items():
             values = [case.value(phase) / 1e3 for case in points]
-            axis.bar(names, values, bottom=base, color=colour, label=phase, width=0.6)
+            axis.bar(names, values, bottom=base, color=colour, label=title, width=0.6)
             base = [low + value for low, value in zip(base, values, strict=True)]
         axis.set(title="thin client" if where == "client" else "server path", ylabel="seconds")
         axis.grid(axis="x", visible=False)
@@ -163,7 +170,7 @@ class Remover:
 
 
 NEAR = 1.3
-"""A remover with another one so many times as fast beside it has its name on the other side."""
+"""A remover whose next faster one is less than this many times as fast has its name on the other side."""
 
 
 def pareto(removers: Sequence[Remover], ours: str, groups: str, path: Path) -> Path | None:

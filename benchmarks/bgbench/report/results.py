@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bgbench.errors import BrokenResult
 from bgbench.report import plots
 from bgbench.results import OTHERS_LIMIT, Case, Result, Series
 from bgbench.rivals import OURS, RIVALS
 from bgbench.statistics import knee
-from bgtrain.evaluate import MARKED_LIMIT
+from bgtrain import tables
+from bgtrain.evaluate import MARKED_LIMIT, Mean
 
 PARETO_GROUPS = ("ccp", "20-70 % people", "pennfudan", "vikram_humanseg")
 """All but people_pseudo, whose labels are RobustVideoMatting's own alphas."""
@@ -28,8 +30,10 @@ SHOWN = {
     "people_pseudo": "pseudo (RVM)",
 }
 TITLES = {one.name: one for one in (OURS, *RIVALS)}
-DOUBTS = "in doubt"
+WARNINGS = "warnings"
 """Title of the column that says why a row should be measured again."""
+Rows = list[dict[str, str]]
+"""A table: each row maps column titles to cells."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +111,10 @@ def _gpus(result: Result) -> str:
 
 def _machine(result: Result) -> list[str]:
     env = result.environment
+    # comparing masks is not timed
     others = [
-        case.others for case in result.cases if case.others is not None and case.scenario != "rival quality"
-    ]  # nobody's clock runs while masks are compared
+        one.others for one in result.cases if one.others is not None and one.scenario != "rival quality"
+    ]
     server = env.get("server")
     lines = [
         f"Set `{result.set}`, {result.started}, {result.seconds / 60:.0f} minutes, commit `{env['commit']}`."
@@ -159,17 +164,9 @@ def _measured(result: Result, drawn: _Drawn, prices: Prices) -> list[str]:
     variants = dict.fromkeys(case.setting.get("variant") for case in result.of("ensemble"))
     sections = []
     for variant in variants or [None]:
-        named = f"{variant}-" if variant else ""
         sections += [f"### Variant `{variant}`" if variant else ""]
-        sections += _served(_of_variant(result, variant), drawn, prices, named)
-    sections += [
-        _floors(result),
-        _budget(result),
-        _transports(result),
-        _first(result),
-        _gpu_networks(result),
-    ]
-    return [section for section in sections if section]
+        sections += _served(_of_variant(result, variant), drawn, prices, f"{variant}-" if variant else "")
+    return [*sections, _floors(result), _transports(result), _first(result), _gpu_networks(result)]
 
 
 def _of_variant(result: Result, variant: str | None) -> Result:
@@ -180,51 +177,48 @@ def _of_variant(result: Result, variant: str | None) -> Result:
 
 def _served(result: Result, drawn: _Drawn, prices: Prices, named: str) -> list[str]:
     """What one server did."""
+
+    def plot(draw: Callable[[Result, Path], Path | None], name: str, caption: str) -> str:
+        return drawn(lambda path: draw(result, path), f"{named}{name}", caption)
+
     return [
         _targets(result),
-        _necessary(result),
+        _stages(result),
+        _waits(result),
         _one_user(result),
-        drawn(
-            lambda path: plots.megapixels(result, path),
-            f"{named}one-user",
-            "Where one user's time goes, by megapixels",
-        ),
+        plot(plots.megapixels, "one-user", "Where one user's time goes, by megapixels"),
         _load(result, prices),
-        drawn(lambda path: plots.load_curve(result, path), f"{named}load", "Latency against throughput"),
-        drawn(
-            lambda path: plots.breakdown(result, path),
-            f"{named}breakdown",
-            "Where the time goes in the server",
-        ),
+        plot(plots.load_curve, "load", "Latency against throughput"),
+        plot(plots.breakdown, "breakdown", "Where the time goes in the server"),
         _ensemble(result),
         _network(result),
     ]
 
 
 PARTS = ("decode", "shrink", "network", "merge", "finish", "encode")
-Rows = list[dict[str, str]]
-"""A table: each row maps column titles to cells."""
+TARGET_MEGAPIXELS = 12
+NECESSARY = ("decode", "network", "encode")
 
 
 def _targets(result: Result) -> str:
     """What the path is tuned for, and how near it is."""
-    rows: Rows = []
-    if reached := [
-        f"{_where(user)}{kind} {user.value('latency') / necessary:.2f} times"
+    latencies = [
+        f"{_path(user)}{kind} {user.value('latency') / necessary:.2f} times"
         for kind in (", plain", "")
         for user in result.of(f"one user{kind}", megapixels=TARGET_MEGAPIXELS)
-        if (necessary := _beside_sum(user, NECESSARY))
-    ]:
-        asked = f"{TARGET_MEGAPIXELS} megapixels, JPEG to PNG: at most 1.3 times decode + network + encode"
-        rows.append({"asked": asked, "reached": "; ".join(reached)})
-    if reached := [
+        if (necessary := _stage_sum(user, NECESSARY))
+    ]
+    overheads = [
         f"{case.setting['transport']} {added} ({case.setting['in flight']} in flight)"
         for case in _served_knees(result)
-        if (added := _over_bare(case))
-    ]:
-        asked = "the server adds at most 15 % to the network, at the knee"
-        rows.append({"asked": asked, "reached": "; ".join(reached)})
-    return _table("What was aimed at", rows, _TARGETS_NOTE)
+        if (added := _overhead(case))
+    ]
+    targets = {
+        f"{TARGET_MEGAPIXELS} megapixels, JPEG to PNG: at most 1.3 times decode + network + encode": latencies,
+        "the server adds at most 15 % to the network, at the knee": overheads,
+    }
+    rows = [{"target": name, "measured": "; ".join(found)} for name, found in targets.items() if found]
+    return _table("Targets", rows, _TARGETS_NOTE)
 
 
 _TARGETS_NOTE = (
@@ -235,18 +229,14 @@ _TARGETS_NOTE = (
     "tried. perf_analyzer uses the same cores as the network, so part of what gRPC adds without shared memory is the "
     "caller's own work."
 )
-TARGET_MEGAPIXELS = 12
-NECESSARY = ("decode", "network", "encode")
 
 
 def _served_knees(result: Result) -> list[Case]:
-    """Of each transport that was asked by more and more requests in flight, the case with the most throughput for its
-    latency."""
+    """Of each transport that was measured at several numbers of requests in flight, the case with the most throughput
+    for its latency."""
     found = []
     measured = [
-        case
-        for case in result.of("network, served", batch=1)
-        if {"latency", "throughput"} <= case.series.keys()
+        case for case in result.of("network, served", batch=1) if {"latency", "throughput"} <= {*case.series}
     ]
     for transport in dict.fromkeys(case.setting["transport"] for case in measured):
         levels = [case for case in measured if case.setting["transport"] == transport]
@@ -256,108 +246,102 @@ def _served_knees(result: Result) -> list[Case]:
     return found
 
 
-def _beside_sum(user: Case, parts: Sequence[str]) -> float:
-    """Milliseconds of the parts as they were timed beside the user's photos; 0 where they were not."""
+def _stage_sum(user: Case, parts: Sequence[str]) -> float:
+    """Milliseconds of the parts as they were timed right before the user's photos; 0 where they were not."""
     names = [f"{part}, beside" for part in parts]
     return sum(user.value(name) for name in names) if user.series.keys() >= set(names) else 0.0
 
 
-def _necessary(result: Result) -> str:
-    """The parts that nobody can do without, their sum, and how much longer users wait."""
-    rows: Rows = []
-    waits: Rows = []
-    for case in result.of("parts"):
-        size = case.setting["megapixels"]
-        parts = [part for part in PARTS if part in case.series]
-        necessary = sum(case.value(part) for part in NECESSARY)
-        row = {"megapixels": f"{size}", **{part: _ms(case.series[part]) for part in parts}}
-        row["decode + network + encode"] = f"{necessary:.0f}"
-        rows.append({**row, DOUBTS: _doubts(case)})
-    for kind, own in ((", plain", "merge"), ("", "finish")):
-        for user in result.of(f"one user{kind}"):
-            if necessary := _beside_sum(user, NECESSARY):
-                latency = user.value("latency")
-                waits.append(
-                    {
-                        "megapixels": f"{user.setting['megapixels']}",
-                        "who waits": f"{_where(user)}{kind}",
-                        "JPEG to PNG, ms": f"{latency:.0f}",
-                        "decode + network + encode, ms": f"{necessary:.0f}",
-                        "times that": f"{latency / necessary:.2f}",
-                        "times its own parts": f"{latency / _beside_sum(user, (*NECESSARY, own)):.2f}",
-                        DOUBTS: _doubts(user),
-                    }
-                )
-    waits.sort(key=lambda row: float(row["megapixels"]))
-    return "\n\n".join(
-        section
-        for section in (
-            _table("What a cut-out needs (milliseconds, in one process)", rows, _PARTS_NOTE),
-            _table("How much longer a user waits", waits, _WAITS_NOTE),
-        )
-        if section
+def _stages(result: Result) -> str:
+    rows = _rows(
+        result.of("parts"),
+        lambda case: {
+            "megapixels": f"{case.setting['megapixels']}",
+            **{part: _ms(case.series[part]) for part in PARTS if part in case.series},
+            "decode + network + encode": f"{sum(case.value(part) for part in NECESSARY):.0f}",
+        },
     )
+    return _table("Stages of a cut-out (milliseconds, in one process)", rows, _STAGES_NOTE)
 
 
-_PARTS_NOTE = (
-    "Parts are timed one by one, with the threads that they use for a cut-out. Decode, network and encode alone do not "
-    "make a cut-out: the alpha must be upsampled and attached to the photo's colours. Merge does only that, "
+_STAGES_NOTE = (
+    "Stages are timed one by one, with the threads that they use for a cut-out. Decode, network and encode alone do "
+    "not make a cut-out: the alpha must be upsampled and attached to the photo's colours. Merge does only that, "
     "bilinearly. Finish replaces merge by default: edges that follow the photo, colours without the old background."
 )
+
+
+def _waits(result: Result) -> str:
+    rows: Rows = []
+    for kind, own in ((", plain", "merge"), ("", "finish")):
+        users = [user for user in result.of(f"one user{kind}") if _stage_sum(user, NECESSARY)]
+        rows += _rows(
+            users,
+            lambda user, kind=kind, own=own: {  # type: ignore[misc]  # lambdas have no annotated defaults
+                "megapixels": f"{user.setting['megapixels']}",
+                "path": f"{_path(user)}{kind}",
+                "JPEG to PNG, ms": f"{user.value('latency'):.0f}",
+                "decode + network + encode, ms": f"{_stage_sum(user, NECESSARY):.0f}",
+                "ratio": f"{user.value('latency') / _stage_sum(user, NECESSARY):.2f}",
+                "ratio to all stages": f"{user.value('latency') / _stage_sum(user, (*NECESSARY, own)):.2f}",
+            },
+        )
+    rows.sort(key=lambda row: float(row["megapixels"]))
+    return _table("End-to-end latency against its stages", rows, _WAITS_NOTE)
+
+
 _WAITS_NOTE = (
-    "The parts of each photo are timed right before it. The last ratio compares with running decode, network, finish "
+    "The stages of each photo are timed right before it. The last ratio compares with running decode, network, finish "
     "and encode one after another. A value below 1 means that overlapping them in client and server was faster. "
     'Plain (edges="none", decontaminate=False) has merge in the place of finish.'
 )
 
 
 def _one_user(result: Result) -> str:
-    rows = [
-        {
+    rows = _rows(
+        result.of("one user"),
+        lambda case: {
             "megapixels": f"{case.setting['megapixels']}",
-            "who finishes": _where(case),
+            "path": _path(case),
             "JPEG to PNG, ms": _ms(case.series["latency"]),
             "p95": _whole(case.series["latency"].summary.p95),
             "photos": f"{len(case.series['latency'].values)}",
-            **{phase: f"{case.value(phase):.0f}" for phase in plots.PHASES},
+            **{plots.PHASES[phase][0]: f"{case.value(phase):.0f}" for phase in plots.PHASES},
             "MB sent": f"{case.value('sent'):.2f}",
-            DOUBTS: _doubts(case),
-        }
-        for case in result.of("one user")
-    ]
+        },
+    )
     return _table("One user", rows)
 
 
 def _transports(result: Result) -> str:
-    rows = [
-        {
+    rows = _rows(
+        result.of("transports"),
+        lambda case: {
             "transport": case.setting["transport"],
-            "who finishes": _where(case),
+            "path": _path(case),
             "JPEG to PNG, ms": _ms(case.series["latency"]),
-            "ask": f"{case.value('ask'):.0f}",
+            "request": f"{case.value('ask'):.0f}",
             "MB sent": f"{case.value('sent'):.2f}",
-            DOUBTS: _doubts(case),
-        }
-        for case in result.of("transports")
-    ]
+        },
+    )
     return _table("Transports (12 megapixels)", rows)
 
 
 def _load(result: Result, prices: Prices) -> str:
-    rows: Rows = []
-    for case in result.of("many users"):
-        latency, rate = case.series["latency"].summary, case.value("throughput")
-        rows.append(
-            {
-                "who finishes": _where(case),
-                "arriving/s": f"{case.value('arrivals'):.2f}{' **knee**' if case.setting.get('knee') else ''}",
-                "answered/s": f"{rate:.2f}",
-                **{f"{name} ms": _whole(getattr(latency, name)) for name in ("p50", "p95", "p99")},
-                "photos": f"{latency.count}",
-                "USD a 1000": f"{prices.per_thousand(rate, result.environment):.3f}",
-                DOUBTS: _doubts(case),
-            }
-        )
+    rows = _rows(
+        result.of("many users"),
+        lambda case: {
+            "path": _path(case),
+            "arrivals/s": f"{case.value('arrivals'):.2f}{' **knee**' if case.setting.get('knee') else ''}",
+            "throughput/s": f"{case.value('throughput'):.2f}",
+            **{
+                f"{name} ms": _whole(getattr(case.series["latency"].summary, name))
+                for name in ("p50", "p95", "p99")
+            },
+            "photos": f"{case.series['latency'].summary.count}",
+            "USD per 1000": f"{prices.per_thousand(case.value('throughput'), result.environment):.3f}",
+        },
+    )
     gpu = f" and {prices.gpu_hour_usd:g} USD a GPU-hour" if result.environment["gpus"] else ""
     note = (
         "Photos arrive by a Poisson process that does not wait for answers, in the same pattern at every rate. A "
@@ -369,14 +353,16 @@ def _load(result: Result, prices: Prices) -> str:
 
 
 def _ensemble(result: Result) -> str:
-    rows = [
-        {
+    def stages(case: Case) -> dict[str, str]:
+        return {name: f"{value:.0f}" for name, value in plots.stage_ms(case).items()}
+
+    rows = _rows(
+        result.of("ensemble"),
+        lambda case: {
             "in flight": f"{case.setting['in flight']}",
-            **_in_server(case),
-            DOUBTS: _doubts(case),
-        }
-        for case in result.of("ensemble")
-    ]
+            **(_rate_and_latency(case, 2) | stages(case) if "latency" in case.series else {}),
+        },
+    )
     note = (
         "The columns after the latency are means per request. They come from Triton's own counters over the whole run "
         "of perf_analyzer, warm-up included."
@@ -384,70 +370,50 @@ def _ensemble(result: Result) -> str:
     return _table("The ensemble under perf_analyzer (1 megapixel, closed loop)", rows, note)
 
 
-def _in_server(case: Case) -> dict[str, str]:
-    """Rate, latency and stages; nothing where the variant did not run."""
-    if "latency" not in case.series:
-        return {}
-    return {
-        "photos/s": _value(case, "throughput", 2),
-        "latency ms": _ms(case.series["latency"]),
-        **{name: f"{value:.0f}" for name, value in plots.stage_ms(case).items()},
-    }
-
-
 def _network(result: Result) -> str:
     knees = _served_knees(result)
-    rows = [
-        {
-            "engine or transport": case.setting["engine"],
+    alone, meanwhile, overhead = "engine or transport", "engine alone, ms", "overhead"
+    rows = _rows(
+        result.of("network, bare"),
+        lambda case: {
+            alone: case.setting["engine"],
             "batch": f"{case.setting['batch']}",
             "in flight": "",
             "latency ms": _ms(case.series["latency"]),
             "photos/s": f"{case.value('throughput'):.1f}",
-            "bare meanwhile, ms": "",
-            "over bare": "",
-            DOUBTS: _doubts(case),
-        }
-        for case in result.of("network, bare")
-    ]
-    rows += [
-        {
-            "engine or transport": f"served, {case.setting['transport']}",
+        },
+    )
+    rows += _rows(
+        result.of("network, served"),
+        lambda case: {
+            alone: f"served, {case.setting['transport']}",
             "batch": f"{case.setting['batch']}",
             "in flight": f"{case.setting['in flight']}{' **knee**' if case in knees else ''}",
             "latency ms": _ms(case.series["latency"]),
             "photos/s": _value(case, "throughput", 1),
-            "bare meanwhile, ms": f"{bare:.1f}" if (bare := _beside(case)) else "",
-            "over bare": _over_bare(case),
-            DOUBTS: _doubts(case),
-        }
-        for case in result.of("network, served")
-    ]
+            meanwhile: f"{bare:.1f}" if (bare := _engine_alone_ms(case)) else "",
+            overhead: _overhead(case),
+        },
+    )
     note = (
-        "Bare meanwhile: the time of a photo in the server's own engine without a server, measured right before and "
+        "Engine alone: the time of a photo in the server's own engine without a server, measured right before and "
         "right after the row. With several requests in flight, it is the faster of one by one and a batch of as many. "
-        "Over bare: what the server adds to that time. With one request in flight it compares latencies, with several "
+        "Overhead: what the server adds to that time. With one request in flight it compares latencies, with several "
         "the time between two photos. It is left out where other programs disturbed the measurement."
     )
-    return _table("The network alone, bare and behind the server", rows, note)
+    return _table("The network alone, and behind the server", rows, note)
 
 
-def _beside(case: Case) -> float | None:
-    """Milliseconds a photo in the engine without the server, measured beside the case."""
+def _engine_alone_ms(case: Case) -> float | None:
+    """Milliseconds a photo in the engine without the server, measured right before and after the case."""
     prefix = "bare, batch "
-    return min(
-        (
-            case.value(name) / int(name.removeprefix(prefix))
-            for name in case.series
-            if name.startswith(prefix)
-        ),
-        default=None,
-    )
+    names = [name for name in case.series if name.startswith(prefix)]
+    return min((case.value(name) / int(name.removeprefix(prefix)) for name in names), default=None)
 
 
-def _over_bare(case: Case) -> str:
+def _overhead(case: Case) -> str:
     """What the server adds to the network, in per cent; nothing where it was disturbed: that would be noise."""
-    bare = _beside(case)
+    bare = _engine_alone_ms(case)
     if bare is None or (case.others or 0) > OTHERS_LIMIT:
         return ""
     if case.setting["in flight"] > 1 and "throughput" in case.series:
@@ -459,21 +425,20 @@ def _over_bare(case: Case) -> str:
 
 def _floors(result: Result) -> str:
     peaks = next(result.of("machine peaks"), None)
-    rows = [
-        {
+    rows = _rows(
+        result.of("floor"),
+        lambda case: {
             "network": case.setting["network"],
             "parameters, M": f"{case.value('parameters, millions'):.2f}",
             "GFLOP": f"{case.value('operations'):.2f}",
             "MB moved, fused / as written": _both(case, "traffic", 0),
             "floor ms, fused / as written": _both(case, "floor", 1),
-            "of it bound by memory": f"{case.value('bound by memory'):.0%}",
+            "memory-bound": f"{case.value('bound by memory'):.0%}",
             "fastest engine": case.setting["device"].partition(",")[0],
             "ms": _ms(case.series["latency"]),
-            "times the floor": f"{case.value('latency') / case.value('floor, fused'):.1f}",
-            DOUBTS: _doubts(case),
-        }
-        for case in result.of("floor")
-    ]
+            "ms / floor": f"{case.value('latency') / case.value('floor, fused'):.1f}",
+        },
+    )
     note = ""
     if peaks:
         note = (
@@ -487,64 +452,30 @@ def _floors(result: Result) -> str:
     return _table("Floors: what the machine allows, one photo, FP32", rows, note)
 
 
-def _budget(result: Result) -> str:
-    cases = list(result.of("budget"))
-    best = max(cases, key=lambda case: case.value("highest rate"), default=None)
-    rows: Rows = []
-    for case in cases:
-        latency, known = case.series["latency"], ("megapixels", "budget ms", "variant")
-        changed = [
-            f"{key.replace('_', ' ')} {value}" for key, value in case.setting.items() if key not in known
-        ]
-        name = ", ".join(changed) or "as shipped"
-        rows.append(
-            {
-                "p95 budget ms": f"{case.setting['budget ms']:.0f}",
-                "setting": f"**{name}**" if case is best else name,
-                "highest rate, photos/s": f"{case.value('highest rate'):.2f}",
-                "its p95 ms": _whole(latency.summary.p95) if latency.values else "",
-                "most with 4 users, photos/s": f"{case.value('capacity'):.2f}",
-                DOUBTS: _doubts(case),
-            }
-        )
-    note = (
-        "The highest rate found by bisection whose 95th percentile kept the budget. Each rate is one run of about "
-        "fifty arrivals in the same pattern, so rates less than a sixth apart cannot be told apart."
-    )
-    return _table("Highest rate under a latency budget (1 megapixel, server path)", rows, note)
-
-
 def _first(result: Result) -> str:
-    rows = [
-        {**{f"{name}, s": f"{case.value(name):.2f}" for name in case.series}, DOUBTS: _doubts(case)}
-        for case in result.of("first call")
-    ]
+    rows = _rows(
+        result.of("first call"),
+        lambda case: {f"{name}, s": f"{case.value(name):.2f}" for name in case.series},
+    )
     return _table("First call", rows)
 
 
 def _gpu_networks(result: Result) -> str:
-    rows = [
-        {
+    def measured(case: Case) -> dict[str, str]:
+        return _rate_and_latency(case, 0) | {
+            "ms / floor": f"{case.value('latency') / case.value('floor, fused'):.1f}"
+        }
+
+    rows = _rows(
+        result.of("network, GPU"),
+        lambda case: {
             **{key: f"{case.setting[key]}" for key in ("network", "mode", "precision", "batch")},
             "floor ms": f"{case.value('floor, fused'):.3f}",
-            "of it bound by memory": f"{case.value('bound by memory'):.0%}",
-            **_on_gpu(case),
-            DOUBTS: _doubts(case),
-        }
-        for case in result.of("network, GPU")
-    ]
+            "memory-bound": f"{case.value('bound by memory'):.0%}",
+            **(measured(case) if "latency" in case.series else {}),
+        },
+    )
     return _table("Networks on the GPU", rows)
-
-
-def _on_gpu(case: Case) -> dict[str, str]:
-    """Latency, rate and distance to the floor; nothing where the case could not be measured."""
-    if "latency" not in case.series:
-        return {}
-    return {
-        "latency ms": _ms(case.series["latency"]),
-        "photos/s": f"{case.value('throughput'):.0f}",
-        "times the floor": f"{case.value('latency') / case.value('floor, fused'):.1f}",
-    }
 
 
 # --- rivals ------------------------------------------------------------------------------------------------------
@@ -560,10 +491,10 @@ def _rivals(result: Result, drawn: _Drawn) -> list[str]:
         rival, timed = TITLES[name], speed.get(name)
         ious = {
             group: case.series["iou"]
-            for (who, group), case in quality.items()
-            if who == name and group in SHOWN
+            for (remover, group), case in quality.items()
+            if remover == name and group in SHOWN
         }
-        sample = next((c.setting.get("every", 1) for (who, _), c in quality.items() if who == name), 1)
+        sample = next((c.setting.get("every", 1) for (one, _), c in quality.items() if one == name), 1)
         row = {
             "remover": rival.title + (f" (one photo in {sample})" if sample > 1 else ""),
             **{f"IoU {SHOWN[group]}": _mean(series) for group, series in ious.items()},
@@ -571,18 +502,17 @@ def _rivals(result: Result, drawn: _Drawn) -> list[str]:
         if ccp := quality.get((name, "ccp")):
             row["boundary IoU ccp"] = _mean(ccp.series["boundary_iou"])
         if empty := quality.get((name, "no people")):
-            row["nobody"] = (
-                f"{np.mean([value > MARKED_LIMIT for value in empty.series['marked'].values]):.0%}"
-            )
+            marked = np.greater(empty.series["marked"].values, MARKED_LIMIT)
+            row["false positives"] = f"{marked.mean():.0%}"
         if timed:
             row["s, 12 MP JPEG to RGBA PNG"] = _ms(timed.series["cutout"])
             row["PNG MB"] = f"{timed.value('PNG'):.1f}"
             row["s, 12 MP JPEG to matte"] = _ms(timed.series["matte"])
-        rows.append({**row, "licence": rival.licence, DOUBTS: _doubts(timed) if timed else ""})
+        rows.append({**row, "licence": rival.licence, WARNINGS: _warnings(timed) if timed else ""})
         counted = [ious[group].values for group in PARETO_GROUPS if group in ious]
         if timed and len(counted) == len(PARETO_GROUPS):
             raw[name] = counted
-            error = float(np.sqrt(sum(np.var(one, ddof=1) / len(one) for one in counted)) / len(counted))
+            error = float(np.sqrt(sum(_squared_error(one) for one in counted)) / len(counted))
             iou = float(np.mean([np.mean(one) for one in counted]))
             pace = 1 / timed.value("cutout"), 1 / timed.value("matte")
             removers.append(plots.Remover(name, rival.title, iou, error, *pace))
@@ -594,7 +524,7 @@ def _rivals(result: Result, drawn: _Drawn) -> list[str]:
         "IoU at 0.5 with the standard error of its mean. Each remover runs in its own package with its defaults. "
         "Photos: "
         + ", ".join(f"{SHOWN.get(group, group)} {count}" for group, count in photos.items())
-        + ". Nobody: share of the photos without people where more than 1 % of the area was marked. "
+        + ". False positives: share of the photos without people where more than 1 % of the area was marked. "
         "Seconds: from the bytes of a 12-megapixel JPEG, the network loaded and warm, on the same photos. The package "
         "writes the PNG itself if it can (rembg, imgly, ours), else the fastest setting of the available encoder does "
         "(OpenCV for MediaPipe, Pillow for MODNet, sharp for RVM). Mattes have the photo's size and are arrays (imgly: "
@@ -616,7 +546,7 @@ def _rivals(result: Result, drawn: _Drawn) -> list[str]:
 
 
 def _verdict(removers: Sequence[plots.Remover], raw: dict[str, list[list[float]]], groups: str) -> str:
-    """Whether anybody is faster or better. ``raw``: each remover's IoUs a group, in the photos' order."""
+    """Which removers are faster or better. ``raw``: each remover's IoUs a group, in the photos' order."""
     ours = next((one for one in removers if one.name == OURS.name), None)
     if ours is None or len(removers) < 2:
         return ""
@@ -629,16 +559,24 @@ def _verdict(removers: Sequence[plots.Remover], raw: dict[str, list[list[float]]
     for one in sorted((one for one in removers if one is not ours), key=lambda one: -one.iou):
         noise = 2 * _error_of_difference(raw[one.name], raw[ours.name])
         close = abs(one.iou - ours.iou) <= noise
-        better = "not told apart by these photos" if close else "better" if one.iou > ours.iou else "worse"
+        better = "no significant difference" if close else "better" if one.iou > ours.iou else "worse"
         lines.append(
             f"- {one.title}: IoU {one.iou:.3f} ({better}), {_pace(one.photos_s / ours.photos_s)}, "
             f"{_pace(one.mattes_s / ours.mattes_s)} to the matte."
         )
         if one.photos_s >= ours.photos_s:
             ahead.append(one.title)
-    told = ", ".join(ahead)
-    lines += ["", f"As fast or faster to the PNG: {told}." if told else "None of them is as fast to the PNG."]
+    names = ", ".join(ahead)
+    lines += [
+        "",
+        f"As fast or faster to the PNG: {names}." if names else "None of them is as fast to the PNG.",
+    ]
     return "\n".join(lines)
+
+
+def _squared_error(values: Sequence[float] | NDArray[Any]) -> float:
+    """Of a mean: its squared standard error."""
+    return float(np.var(values, ddof=1)) / len(values)
 
 
 def _pace(factor: float) -> str:
@@ -650,19 +588,19 @@ def _error_of_difference(one: list[list[float]], other: list[list[float]]) -> fl
     squares = 0.0
     for a, b in zip(one, other, strict=True):
         apart = [np.subtract(a, b)] if len(a) == len(b) else [a, b]
-        squares += sum(float(np.var(values, ddof=1)) / len(values) for values in apart)
+        squares += sum(map(_squared_error, apart))
     return float(np.sqrt(squares) / len(one))
 
 
 # --- cells -------------------------------------------------------------------------------------------------------
 
 
-def _ms(series: Series, digits: int = 0) -> str:
+def _ms(series: Series) -> str:
     """Median and interval; more digits for small values."""
     if not series.values:
         return "-"
     found = series.summary
-    digits = max(digits, 0 if found.p50 >= 100 else 1 if found.p50 >= 10 else 2)
+    digits = 0 if found.p50 >= 100 else 1 if found.p50 >= 10 else 2
     return f"{found.p50:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
 
 
@@ -672,39 +610,36 @@ def _whole(value: float) -> str:
 
 
 def _mean(series: Series) -> str:
-    values = np.asarray(series.values)
-    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-    return f"{values.mean():.3f} ± {error:.3f}"
+    found = Mean.over(series.values)
+    return f"{found.mean:.3f} ± {found.se:.3f}"
 
 
 def _value(case: Case, name: str, digits: int) -> str:
     return f"{case.value(name):.{digits}f}" if name in case.series else "-"
 
 
+def _rate_and_latency(case: Case, digits: int) -> dict[str, str]:
+    return {"photos/s": _value(case, "throughput", digits), "latency ms": _ms(case.series["latency"])}
+
+
 def _both(case: Case, name: str, digits: int) -> str:
     return " / ".join(f"{case.value(f'{name}, {how}'):.{digits}f}" for how in ("fused", "as written"))
 
 
-def _where(case: Case) -> str:
+def _path(case: Case) -> str:
     return "thin client" if case.setting["where"] == "client" else "server"
 
 
-def _doubts(case: Case) -> str:
-    told = [*case.doubts, *(note for note in case.notes if note not in case.doubts)]
-    return f"† {'; '.join(told)}" if told else ""
+def _warnings(case: Case) -> str:
+    texts = [*case.doubts, *(note for note in case.notes if note not in case.doubts)]
+    return f"† {'; '.join(texts)}" if texts else ""
 
 
-def _table(title: str, rows: Sequence[dict[str, str]], note: str = "") -> str:
-    """Markdown; nothing at all without rows. Columns as they first appear, doubts last; empty columns are left out."""
-    if not rows:
-        return ""
-    heads = [
-        head
-        for head in dict.fromkeys(head for row in rows for head in row)
-        if any(row.get(head) for row in rows)
-    ]
-    heads.sort(key=lambda head: head == DOUBTS)
-    lines = [heads, ["---"] * len(heads)]
-    lines += [[row.get(head) or ("" if head == DOUBTS else "-") for head in heads] for row in rows]
-    table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return "\n\n".join(part for part in (f"### {title}", table, note) if part)
+def _rows(cases: Iterable[Case], cells: Callable[[Case], dict[str, str]]) -> Rows:
+    return [{**cells(case), WARNINGS: _warnings(case)} for case in cases]
+
+
+def _table(title: str, rows: Rows, note: str = "") -> str:
+    """Title, table and note; nothing at all without rows."""
+    parts = (f"### {title}", tables.of_records(rows, last=WARNINGS), note)
+    return "\n\n".join(filter(None, parts)) if rows else ""

