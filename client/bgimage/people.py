@@ -38,6 +38,12 @@ SUBJECT = 0.2
 """A part with less than this share of the largest part's area is a passer-by, ..."""
 APART = 0.1
 """... if it is farther from all larger parts than this share of the picture's diagonal: no leg behind a table."""
+BEHIND = 0.35
+"""A part with less than this share of the largest part's area is a passer-by too if it stands farther away: beside the
+largest part, ..."""
+HEAD, FEET, TALL = 0.05, 0.75, 0.3
+"""... its upper end below HEAD and its lower end above FEET of the largest part's height, both from its upper end, and
+at least TALL of that height between them: feet that are farther from the camera are higher in the picture."""
 NEAR = 0.02
 """A point may miss a person by this share of the picture's diagonal."""
 
@@ -136,7 +142,7 @@ def chosen(alpha: Floats, people: str | tuple[int, ...], size_hw: tuple[int, int
 
     Args:
         alpha: float32 (h, w) in [0, 1], small, without letterbox.
-        people: "all"; "subjects": without passers-by (``SUBJECT``, ``APART``); "main": the part with the most alpha,
+        people: "all"; "subjects": without passers-by (``SUBJECT``, ``BEHIND``); "main": the part with the most alpha,
             weighted by nearness to the centre; a point (x, y): the part there or within ``NEAR`` of it; a box (left,
             top, right, bottom): all parts with at least half of their alpha inside, or else the one with most inside.
         size_hw: the photo's size, in whose pixels points and boxes are given.
@@ -164,15 +170,20 @@ def _subjects(alpha: Floats) -> tuple[NDArray[np.int32], set[int]]:
     count, labels, stats, _ = cv2.connectedComponentsWithStats(
         (alpha > INSIDE).astype(np.uint8), connectivity=8
     )
-    areas = stats[1:, cv2.CC_STAT_AREA]
-    large = {n for n in range(1, count) if areas[n - 1] >= SUBJECT * areas.max()}
-    small = set(range(1, count)) - large
-    if small:
-        away = np.isin(labels, [*large], invert=True).astype(np.uint8)
-        distance = cv2.distanceTransform(away, cv2.DIST_L2, cv2.DIST_MASK_5)
-        reach = APART * float(np.hypot(*alpha.shape))
-        large |= {n for n in small if distance[labels == n].min() <= reach}
-    return labels, large
+    if count < 3:
+        return labels, set(range(1, count))
+    left, top, width, height, area = stats[1:].T
+    largest = area.argmax()
+    share = area / area[largest]
+    large = share >= SUBJECT
+    away = np.isin(labels, np.flatnonzero(large) + 1, invert=True).astype(np.uint8)
+    distance = cv2.distanceTransform(away, cv2.DIST_L2, cv2.DIST_MASK_5)
+    reach = APART * float(np.hypot(*alpha.shape))
+    near = np.array([distance[labels == n].min() <= reach for n in range(1, count)])
+    beside = (left + width <= left[largest]) | (left >= left[largest] + width[largest])
+    head, feet = ((y - top[largest]) / height[largest] for y in (top, top + height))
+    behind = (share < BEHIND) & beside & (head > HEAD) & (feet < FEET) & (feet - head >= TALL)
+    return labels, {int(n) for n in np.flatnonzero(near & ~behind) + 1}
 
 
 def _meant(alpha: Floats, labels: NDArray[np.int32], people: Any, size_hw: tuple[int, int]) -> set[int]:

@@ -124,6 +124,20 @@ def test_passers_by_go_and_what_is_near_or_large_stays(one):
     assert not people.chosen(blank(), "subjects", (120, 160)).any()
 
 
+def test_who_stands_farther_away_beside_the_largest_is_a_passer_by():
+    scene = blank()
+    scene[10:115, 40:80] = 1
+    farther, child, raised, bust = (blank() for _ in range(4))
+    farther[20:75, 90:105] = 1
+    child[60:115, 90:105] = 1  # its feet on the same ground
+    raised[5:60, 90:105] = 1  # reaches above the largest
+    bust[20:45, 90:105] = 1  # less than TALL: a hand behind a pole
+    for other in (child, raised, bust):
+        np.testing.assert_array_equal(people.chosen(scene + other, "subjects", (120, 160)), scene + other)
+    np.testing.assert_array_equal(people.chosen(scene + farther, "subjects", (120, 160)), scene)
+    np.testing.assert_array_equal(people.chosen(scene + farther, "all", (120, 160)), scene + farther)
+
+
 def test_main_prefers_the_middle_among_equals():
     alpha = blank()
     alpha[20:60, 0:20] = 1

@@ -436,6 +436,9 @@ def alphas():
         0.9,
         0.3,
     )  # pinhole, speck, doubt
+    cv2.ellipse(
+        picture, (75, 45), (6, 16), 0, 0, 360, 1.0, -1
+    )  # nearer, and farther from the camera than the first
     yield cv2.GaussianBlur(picture, (0, 0), 0.8)
     picture[:] = 0
     picture[40:45, 60:66] = 1  # a rocket's tip

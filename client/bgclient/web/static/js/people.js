@@ -8,6 +8,8 @@ const NOBODY = 0.003; // share of the picture that all parts have together at le
 const SOFT = 0.003; // of the diagonal: half the width of the band along the outline that may be half-transparent
 const SUBJECT = 0.2; // share of the largest part's area
 const APART = 0.1; // of the diagonal
+const BEHIND = 0.35; // share of the largest part's area
+const HEAD = 0.05, FEET = 0.75, TALL = 0.3; // of the largest part's height
 
 /** Pixels to the nearest pixel whose value in `mask` is not 0: OpenCV's 5 x 5 chamfer distance. */
 function distanceTo(mask, width, height) {
@@ -88,18 +90,33 @@ export function cleaned(alpha, width, height) {
   return result.map((value, i) => (hole(open.labels[i]) ? 1 : value));
 }
 
+/** Left, top, right and bottom of each part, the latter two behind its last pixel. */
+function boxes({ labels, count }, width) {
+  const result = Array.from({ length: count + 1 }, () => [Infinity, Infinity, 0, 0]);
+  labels.forEach((label, i) => {
+    const box = result[label], x = i % width, y = (i - x) / width;
+    box[0] = Math.min(box[0], x), box[1] = Math.min(box[1], y), box[2] = Math.max(box[2], x + 1), box[3] = Math.max(box[3], y + 1);
+  });
+  return result;
+}
+
 /** The alpha without passers-by, as `people="subjects"` leaves them out on the server. */
 export function subjects(alpha, width, height) {
   const found = components(alpha.map((value) => value > INSIDE), width, height, true);
   const areas = sums(found, () => 1);
   areas[0] = 0;
-  const least = SUBJECT * Math.max(...areas);
-  const large = Uint8Array.from(found.labels, (label) => label && areas[label] >= least);
+  const most = Math.max(...areas), all = boxes(found, width), largest = all[areas.indexOf(most)];
+  const behind = all.map(([left, top, right, bottom], label) => {
+    const beside = right <= largest[0] || left >= largest[2];
+    const [head, feet] = [top, bottom].map((y) => (y - largest[1]) / (largest[3] - largest[1]));
+    return areas[label] < BEHIND * most && beside && head > HEAD && feet < FEET && feet - head >= TALL;
+  });
+  const large = Uint8Array.from(found.labels, (label) => label && areas[label] >= SUBJECT * most);
   const distance = distanceTo(large, width, height), reach = APART * Math.hypot(width, height);
   const near = new Set();
   found.labels.forEach((label, i) => {
     const x = i % width;
-    if (label && (large[i] || distance(x, (i - x) / width) <= reach)) near.add(label);
+    if (label && !behind[label] && (large[i] || distance(x, (i - x) / width) <= reach)) near.add(label);
   });
   if (near.size === found.count) return alpha;
   const toKept = distanceTo(found.labels.map((label) => near.has(label)), width, height);
