@@ -81,6 +81,48 @@ class Visit:
     def click(self, css):
         self.script("document.querySelector(arguments[0]).click()", css)
 
+    def draw(self, kind, *places):
+        """Draws a stroke by the browser's own input; places in shares of the picture, ``kind`` mouse, pen or touch."""
+        left, top, width, height = self.script(
+            "const b = document.querySelector('#marks').getBoundingClientRect(); return [b.x, b.y, b.width, b.height]"
+        )
+        points = [{"x": left + x * width, "y": top + y * height} for x, y in places]
+
+        def send(what, point):
+            if kind == "touch":
+                name = {"Pressed": "touchStart", "Moved": "touchMove", "Released": "touchEnd"}[what]
+                touches = [] if what == "Released" else [point]
+                self.driver.execute_cdp_cmd(
+                    "Input.dispatchTouchEvent", {"type": name, "touchPoints": touches}
+                )
+            else:
+                event = {"type": f"mouse{what}", "button": "left", "clickCount": 1, "pointerType": kind}
+                self.driver.execute_cdp_cmd("Input.dispatchMouseEvent", {"buttons": 1, **event, **point})
+
+        send("Pressed", points[0])
+        for point in points[1:]:
+            send("Moved", point)
+        send("Released", points[-1])
+
+    def record_marks(self):
+        """From now on, ``marks`` knows what is asked of the server or the page's worker."""
+        self.script(
+            """window.asked = [];
+            const { append } = FormData.prototype, { postMessage } = Worker.prototype;
+            FormData.prototype.append = function (name, ...rest) {
+              if (["keep", "remove"].includes(name)) window.asked.push({ [name]: JSON.parse(rest[0]) });
+              return append.call(this, name, ...rest);
+            };
+            Worker.prototype.postMessage = function (message, ...rest) {
+              if (message.marks) window.asked.push(message.marks);
+              return postMessage.call(this, message, ...rest);
+            };"""
+        )
+
+    def marks(self):
+        """{"keep": [...], "remove": [...]}, or one of the two, of each cut since ``record_marks``."""
+        return self.script("return window.asked")
+
     def pixel(self, canvas, x, y):
         """RGBA at a place given as shares of the canvas."""
         return self.script(

@@ -31,6 +31,13 @@ def opened(data: bytes) -> Image.Image:
     return image
 
 
+def same(there, ours):
+    """Whether two mattes, 0 to 255, are as near as the browser's and the server's are."""
+    found, wanted = there > 127, ours > 127
+    assert (found & wanted).sum() / (found | wanted).sum() > 0.99
+    assert np.abs(there / 255 - ours / 255).mean() < 0.01
+
+
 def client_of(app, **settings) -> httpx.AsyncClient:
     """An HTTP client whose requests go straight into the app."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bgclient import Client
 from bgclient.cli import main
@@ -23,7 +24,7 @@ from bgclient.web.errors import AssetsMissing, FolderTaken
 from bgclient.web.export import export
 
 from .browser import Visit
-from .support import opened
+from .support import opened, same
 
 ROOT = Path(__file__).parents[2]
 
@@ -158,17 +159,36 @@ def test_an_exported_page_cuts_a_photo_as_the_server_does_with_nothing_but_a_fil
     done = bgclient_web("--export", site)
     assert done.returncode == 0, done.stderr
     assert "python -m http.server" in done.stderr
-    photo = ROOT / "examples" / "astronaut.png"
+    photo = tmp_path / "two.png"
+    pair = Image.new("RGB", (712, 600), (60, 70, 60))
+    for name, size, place in (
+        ("grace_hopper.jpg", (512, 600), (0, 0)),
+        ("astronaut.png", (200, 200), (512, 400)),
+    ):
+        with Image.open(ROOT / "examples" / name) as one:
+            pair.paste(one.resize(size), place)
+    pair.save(photo)
     with plain_http_server(site.parent) as (address, asked):
         here = Visit(chromium, f"{address}/bgclient")
         assert "nothing is sent" in here.one("#privacy").text
         here.put(photo)
         here.until_done()
-        for css in ("#device-switch", '[href="docs"]', "#main-only", "#brush-keep", "#brush-note"):
+        for css in ("#device-switch", '[href="docs"]', "#main-only"):
             assert not here.one(css).is_displayed(), css
         assert "server" not in here.one("body").text.lower()
-        assert here.one("#facts").text == "512 × 512 pixels, cut on this device"
-        there = np.asarray(opened(here.downloaded("#download", "astronaut-cutout.png")))[..., 3] / 255
+        assert here.one("#facts").text == "712 × 600 pixels, cut on this device"
+
+        def matte():
+            return np.asarray(opened(here.downloaded("#download", "two-cutout.png")))[..., 3]
+
+        both = matte()
+        here.record_marks()
+        here.click("#brush-remove")
+        here.script("document.querySelector('#brush-size').value = 12")
+        here.draw("pen", (0.85, 0.7), (0.85, 0.98))
+        here.until(lambda: here.pixel("#after", 0.85, 0.95)[3] == 0, "the other is removed")
+        here.until_done()
+        left, (marks,) = matte(), here.marks()
         hosts = here.script(
             "return [...new Set(performance.getEntriesByType('resource').map(e => new URL(e.name).host))]"
         )
@@ -177,7 +197,7 @@ def test_an_exported_page_cuts_a_photo_as_the_server_does_with_nothing_but_a_fil
     assert all(path.startswith("/bgclient/") for _, path in asked), asked
     assert set(hosts) <= {"", address.removeprefix("http://")}
     with Client(engine="onnxruntime") as client:
-        ours = client.cut(photo).matte / 255
-    found, wanted = there > 0.5, ours > 0.5
-    assert (found & wanted).sum() / (found | wanted).sum() > 0.99
-    assert np.abs(there - ours).mean() < 0.01
+        same(both, client.cut(photo).matte)
+        same(left, client.cut(photo, **marks).matte)
+    assert both[:, 560:].max() == 255
+    assert left[:, 560:].max() == 0

@@ -27,7 +27,17 @@ function pixelsOf(bitmap, width, height, inner = { x: 0, y: 0, width, height }, 
   return context.getImageData(0, 0, width, height);
 }
 
-async function cut(file) {
+/** What the network makes of a picture: its square input, RGBA, and its alpha of the same side. */
+async function answer(bitmap) {
+  const net = await network();
+  const side = net.inputMetadata[0].shape[3];
+  const { data: rgba } = pixelsOf(bitmap, side, side, letterbox(bitmap.width, bitmap.height, side), `rgb(${GREY} ${GREY} ${GREY})`);
+  const image = new ort.Tensor("uint8", planar(rgba, side * side), [1, 3, side, side]);
+  return { side, rgba, alpha: (await net.run({ image })).alpha.data };
+}
+
+/** marks: {keep, remove}; answered: of an earlier cut of the same file, so that the network need not run again. */
+async function cut(file, marks, answered) {
   let bitmap;
   try {
     bitmap = await createImageBitmap(file);
@@ -35,14 +45,8 @@ async function cut(file) {
     throw Object.assign(new Error(file.name), { code: "invalid_file_type" });
   }
   const { width, height } = bitmap;
-  const net = await network();
-  const side = net.inputMetadata[0].shape[3]; // of the network's square picture
-  const inner = letterbox(width, height, side);
-  const seen = pixelsOf(bitmap, side, side, inner, `rgb(${GREY} ${GREY} ${GREY})`);
-  const image = new ort.Tensor("uint8", planar(seen.data, side * side), [1, 3, side, side]);
-  const { alpha } = await net.run({ image });
-
-  const low = coefficients(seen.data, alpha.data, side, inner);
+  answered ??= await answer(bitmap);
+  const low = coefficients(answered, marks, { width, height });
   const whole = pixelsOf(bitmap, width, height);
   bitmap.close();
   const { data } = whole;
@@ -53,12 +57,12 @@ async function cut(file) {
   for (let i = 0; i < matte.length; i++) data[4 * i + 3] = matte[i];
   const canvas = new OffscreenCanvas(width, height);
   canvas.getContext("2d").putImageData(whole, 0, 0);
-  return { blob: await canvas.convertToBlob({ type: "image/png" }), width, height, box };
+  return { blob: await canvas.convertToBlob({ type: "image/png" }), width, height, box, answered };
 }
 
 let turn = Promise.resolve(); // one at a time: a session runs one photo
-self.addEventListener("message", ({ data: { id, file } }) => {
-  turn = turn.then(() => cut(file)).then(
+self.addEventListener("message", ({ data: { id, file, marks, answered } }) => {
+  turn = turn.then(() => cut(file, marks, answered)).then(
     (result) => self.postMessage({ id, result }),
     (error) => self.postMessage({ id, code: error.code ?? (error instanceof RangeError ? "tooBig" : "failed"), detail: String(error.message ?? error) }),
   );

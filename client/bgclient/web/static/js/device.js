@@ -21,14 +21,14 @@ function start() {
   });
 }
 
-/** {blob, width, height, box} of a file; the same as `cutOnServer` gives. */
-export function cutOnDevice(file, { onProgress, signal }) {
+/** {blob, width, height, box} of a file, as `cutOnServer` gives, and `answered`, which makes the next cut of the file short. */
+export function cutOnDevice(file, { marks, answered, onProgress, signal }) {
   if (!worker) start();
   onProgress(1);
   const id = next++;
   return new Promise((resolve, reject) => {
     asked.set(id, { resolve, reject });
     signal.addEventListener("abort", () => { asked.delete(id); reject(new DOMException("", "AbortError")); }, { once: true });
-    worker.postMessage({ id, file });
+    worker.postMessage({ id, file, marks, answered });
   });
 }

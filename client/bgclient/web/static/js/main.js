@@ -19,7 +19,7 @@ const stage = $("stage"), split = $("split");
 const noServer = document.documentElement.dataset.only === "device"; // static files, as "bgclient web --export" writes them
 const onThisDevice = () => noServer || $("device").checked;
 
-const photos = []; // {id, file, name, thumb, state, share, strokes, result, error, abort}
+const photos = []; // {id, file, name, thumb, state, share, strokes, result, answered, error, abort}
 const look = { background: "none", image: null, blur: 4, crop: false, margin: 8, shadow: false };
 let facts = { key_needed: false, on_device: false, max_upload_bytes: 22 * 2 ** 20 };
 let current = null;
@@ -87,18 +87,19 @@ async function cut(photo) {
   photo.share = 0;
   photo.abort = new AbortController();
   const onDevice = onThisDevice();
-  if (onDevice) photo.strokes = []; // they are the server's to decide
   const way = {
     key: () => sessionStorage.getItem("bgclient.key"),
     signal: photo.abort.signal,
     onProgress: (share) => { photo.share = share; refresh(photo); },
     people: $("main-only").checked && !onDevice ? "main" : "subjects",
     marks: marksOf(photo.strokes),
+    answered: photo.answered,
   };
   refresh(photo);
   try {
     photo.result = await (onDevice ? cutOnDevice : cutOnServer)(photo.file, way);
     photo.onDevice = onDevice;
+    photo.answered = photo.result.answered ?? photo.answered;
     photo.state = "done";
     URL.revokeObjectURL(photo.thumb);
     photo.thumb = URL.createObjectURL(photo.result.blob);
@@ -469,9 +470,6 @@ function tellWhere() {
   const onDevice = onThisDevice();
   $("privacy").textContent = t(onDevice ? "privacyDevice" : "privacy");
   $("main-row").hidden = onDevice; // the browser's network does not tell people apart
-  $("brush-row").hidden = onDevice;
-  $("brush-note").textContent = t(onDevice ? "brushDevice" : "brushHint");
-  if (onDevice) takeBrush(null);
 }
 
 dress(() => {

@@ -2,7 +2,8 @@
 // Fast guided filter (He and Sun 2015, arXiv:1505.00996) for the alpha; blurred colours (Forte 2021, arXiv:2006.14970) for
 // what half-transparent pixels show.
 
-import { cleaned, decided, subjects } from "./people.js";
+import { cleaned, decided } from "./people.js";
+import { chosen } from "./strokes.js";
 
 const RADIUS = 3; // pixels of the network's picture that an edge may move
 const EPSILON = 1e-4; // squared contrast below which the photo gives no hint
@@ -51,10 +52,13 @@ export function boxMean(values, width, height, radius) {
   return out;
 }
 
-/** Planes at the network's resolution, the letterbox cut away: alpha = a * grey + b near by, and mean colours of both sides. */
-export function coefficients(rgba, alpha, side, inner) {
-  const { width, height } = inner, count = width * height;
-  const guide = new Float32Array(count);
+/**
+ * Planes at the network's resolution, the letterbox cut away: alpha = a * grey + b near by, and mean colours of both sides.
+ * side, rgba, alpha: the network's picture and its answer; marks: {keep, remove}, in pixels of `photo`, {width, height}.
+ */
+export function coefficients({ side, rgba, alpha }, marks, photo) {
+  const inner = letterbox(photo.width, photo.height, side), { width, height } = inner, count = width * height;
+  const guide = new Float32Array(count), seen = new Uint8Array(3 * count);
   let matte = new Float32Array(count);
   const colours = Array.from({ length: 3 }, () => new Float32Array(count));
   for (let y = 0; y < height; y++) {
@@ -62,10 +66,10 @@ export function coefficients(rgba, alpha, side, inner) {
       const from = (y + inner.y) * side + x + inner.x, to = y * width + x;
       guide[to] = grey(rgba, 4 * from);
       matte[to] = alpha[from];
-      for (let c = 0; c < 3; c++) colours[c][to] = rgba[4 * from + c];
+      for (let c = 0; c < 3; c++) colours[c][to] = seen[3 * to + c] = rgba[4 * from + c];
     }
   }
-  for (const step of [cleaned, subjects, decided]) matte = step(matte, width, height);
+  matte = decided(chosen(cleaned(matte, width, height), seen, marks, photo, width, height), width, height);
   const mean = (values, radius = RADIUS) => boxMean(values, width, height, radius);
   const product = (one, other) => one.map((value, i) => value * other[i]);
   const g = mean(guide), m = mean(matte), gg = mean(product(guide, guide)), gm = mean(product(guide, matte));

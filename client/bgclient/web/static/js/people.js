@@ -1,6 +1,6 @@
 // Which parts of the network's alpha are meant and how soft they are: what `bgimage.people` does on the server, with its numbers.
 
-const INSIDE = 0.5; // alpha above which a pixel belongs to somebody
+export const INSIDE = 0.5; // alpha above which a pixel belongs to somebody
 const SPECK = 0.002; // share of all people's alpha
 const SMALLEST = 9; // pixels
 const FAR_AWAY = 0.001; // share of the picture
@@ -43,7 +43,7 @@ export function decided(alpha, width, height) {
 }
 
 /** Connected parts of what is not 0 in `mask`, by diagonals too where `eight`: a number from 1 on for each, 0 elsewhere. */
-function components(mask, width, height, eight) {
+export function components(mask, width, height, eight) {
   const labels = new Int32Array(mask.length), stack = [];
   const steps = [[-1, 0], [1, 0], [0, -1], [0, 1], ...(eight ? [[-1, -1], [1, -1], [-1, 1], [1, 1]] : [])];
   let count = 0;

@@ -1,0 +1,168 @@
+// What strokes keep and remove, at the network's resolution: what `bgimage.strokes` does on the server, with its numbers
+// and its order of float32 operations.
+
+import { cleaned, components, INSIDE, subjects } from "./people.js";
+
+const f = Math.fround;
+const REACH = f(0.35); // change of colour that a stroke reaches where the network contradicts it, ...
+const AGREED = 8; // ... and by how much farther where it agrees
+const STEP = f(0.001); // what a step of one pixel costs
+const DIAGONAL = f(STEP * f(Math.SQRT2));
+const SOFT = f(0.2); // distances over which the alpha falls from 1 to 0
+const WALL = 1e6; // what a step across the outline costs
+const ROUNDS = 2;
+
+/** Mask of the small pixels that strokes of {points, radius} cover, which are in pixels of `photo`, {width, height}. */
+export function drawn(strokes, photo, width, height) {
+  const covered = new Uint8Array(width * height), scale = width / photo.width;
+  for (const { points, radius } of strokes) {
+    const places = points.map(([x, y]) => [x * scale, y * (height / photo.height)]);
+    const reach = Math.max(0.5, (radius * width) / photo.width);
+    places.forEach((end, n) => {
+      line(covered, width, height, places[Math.max(0, n - 1)], end, reach);
+      covered[Math.min(height - 1, Math.floor(end[1])) * width + Math.min(width - 1, Math.floor(end[0]))] = 1;
+    });
+  }
+  return covered;
+}
+
+/** Marks in place every pixel whose centre is within `radius` of the line. */
+function line(covered, width, height, [x0, y0], [x1, y1], radius) {
+  const dx = x1 - x0, dy = y1 - y0, length = Math.max(dx * dx + dy * dy, 1e-12);
+  const left = Math.floor(Math.max(0, Math.min(x0, x1) - radius)), right = Math.min(width, Math.max(x0, x1) + radius + 1);
+  const top = Math.floor(Math.max(0, Math.min(y0, y1) - radius)), bottom = Math.min(height, Math.max(y0, y1) + radius + 1);
+  for (let row = top; row < Math.floor(bottom); row++) {
+    for (let column = left; column < Math.floor(right); column++) {
+      const x = column + 0.5 - x0, y = row + 0.5 - y0;
+      const along = Math.min(1, Math.max(0, (x * dx + y * dy) / length));
+      const offX = x - along * dx, offY = y - along * dy;
+      if (offX * offX + offY * offY <= radius * radius) covered[row * width + column] = 1;
+    }
+  }
+}
+
+/** The guide's colours, RGB after RGB in 0..1, blurred by 1-2-1 both ways. */
+function smooth(guide, width, height) {
+  const inner = (at, extent) => (extent === 1 ? 0 : at < 0 ? 1 : at < extent ? at : extent - 2); // mirrored without the edge
+  const colours = new Float32Array(guide.length);
+  for (let y = 0; y < height; y++) {
+    const above = inner(y - 1, height) * width, row = y * width, below = inner(y + 1, height) * width;
+    for (let x = 0; x < width; x++) {
+      const left = inner(x - 1, width), right = inner(x + 1, width);
+      for (let c = 0; c < 3; c++) {
+        const across = (from) => guide[3 * (from + left) + c] + 2 * guide[3 * (from + x) + c] + guide[3 * (from + right) + c];
+        colours[3 * (row + x) + c] = ((across(above) + 2 * across(row) + across(below) + 8) >> 4) / 255;
+      }
+    }
+  }
+  return colours;
+}
+
+/** What steps cost between the four pixels of each cell, which its upper left pixel names. */
+function costs(colours, inside, width, height) {
+  const cost = (i, j, length) => {
+    const r = f(colours[3 * i] - colours[3 * j]), g = f(colours[3 * i + 1] - colours[3 * j + 1]), b = f(colours[3 * i + 2] - colours[3 * j + 2]);
+    const change = f(Math.sqrt(f(f(f(r * r) + f(g * g)) + f(b * b))));
+    return f(change + length) + (inside[i] === inside[j] ? 0 : WALL);
+  };
+  const [down, right, falling, rising] = Array.from({ length: 4 }, () => new Float32Array(width * height));
+  for (let y = 0, i = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, i++) {
+      const more = x + 1 < width;
+      if (more) right[i] = cost(i, i + 1, STEP);
+      if (y + 1 === height) continue;
+      down[i] = cost(i, i + width, STEP);
+      if (!more) continue;
+      falling[i] = cost(i, i + width + 1, DIAGONAL);
+      rising[i] = cost(i + width, i + 1, DIAGONAL);
+    }
+  }
+  return { down, right, falling, rising };
+}
+
+/** Geodesic distance to the nearest seed, at least WALL where none can be reached. */
+function distances(seeds, { down, right, falling, rising }, width, height) {
+  const found = Float32Array.from(seeds, (seed) => (seed ? 0 : WALL));
+  if (!seeds.includes(1)) return found;
+  for (let round = 0; round < ROUNDS; round++) {
+    sweep(found, down, falling, rising, height, width, width, 1);
+    sweep(found, right, falling, rising, width, 1, height, width);
+  }
+  return found;
+}
+
+/** Carries distances from line to line, there and back, in place. `next`: from a line to the next; `beside`: within one. */
+function sweep(found, straight, falling, rising, lines, next, length, beside) {
+  for (let at = 1; at < lines; at++) {
+    for (let n = 0, from = (at - 1) * next; n < length; n++, from += beside) {
+      let least = Math.min(found[from + next], found[from] + straight[from]);
+      if (n > 0) least = Math.min(least, found[from - beside] + falling[from - beside]);
+      if (n + 1 < length) least = Math.min(least, found[from + beside] + rising[from]);
+      found[from + next] = least;
+    }
+  }
+  for (let at = lines - 2; at >= 0; at--) {
+    for (let n = 0, to = at * next; n < length; n++, to += beside) {
+      const from = to + next;
+      let least = Math.min(found[to], found[from] + straight[to]);
+      if (n + 1 < length) least = Math.min(least, found[from + beside] + falling[to]);
+      if (n > 0) least = Math.min(least, found[from - beside] + rising[to - beside]);
+      found[to] = least;
+    }
+  }
+}
+
+/** Mask of the connected parts of `mask` that hold a seed. */
+function touching(mask, seeds, width, height) {
+  const { labels, count } = components(mask.map((value, i) => value | seeds[i]), width, height, true);
+  const touched = new Uint8Array(count + 1);
+  seeds.forEach((seed, i) => { if (seed) touched[labels[i]] = 1; });
+  return Uint8Array.from(labels, (label) => touched[label]);
+}
+
+/** Mask of the pixels of `mask` and their eight neighbours. */
+function widened(mask, width, height) {
+  const result = new Uint8Array(mask.length);
+  mask.forEach((value, i) => {
+    if (!value) return;
+    const x = i % width, y = (i - x) / width;
+    for (let v = Math.max(0, y - 1); v <= Math.min(height - 1, y + 1); v++) result.fill(1, v * width + Math.max(0, x - 1), v * width + Math.min(width, x + 2));
+  });
+  return result;
+}
+
+/** The alpha with the parts at the marks decided by them. guide: RGB after RGB; keep, remove: masks, removing wins. */
+export function redecided(alpha, guide, keep, remove, width, height) {
+  const inside = Uint8Array.from(alpha, (value) => value > INSIDE);
+  const steps = costs(smooth(guide, width, height), inside, width, height);
+  const seeds = { 1: keep.map((value, i) => value & ~remove[i]), 0: remove };
+  const away = { 1: distances(seeds[1], steps, width, height), 0: distances(seeds[0], steps, width, height) };
+  const result = alpha.slice();
+  for (const value of [1, 0]) {
+    if (!seeds[value].includes(1)) continue;
+    const own = away[value], other = away[1 - value];
+    const room = alpha.map((one, i) => Math.min(f(f(REACH + f(AGREED * (value ? one : f(1 - one)))) - own[i]), f(other[i] - own[i])));
+    const part = touching(Uint8Array.from(room, (left, i) => left > 0 && inside[i] !== value), seeds[value], width, height);
+    const near = widened(part, width, height);
+    for (let i = 0; i < result.length; i++) {
+      const reached = near[i] && inside[i] !== value ? Math.min(1, Math.max(0, f(f(room[i] / SOFT) + 0.5))) : 0;
+      const share = seeds[value][i] ? 1 : reached;
+      result[i] = value ? Math.max(result[i], share) : Math.min(result[i], f(1 - share));
+    }
+  }
+  return result;
+}
+
+/**
+ * The people that are meant, and what the marks say of them; `alpha` is cleaned, and so is the result.
+ * marks: {keep, remove}, strokes of {points, radius} in pixels of `photo`, {width, height}; guide: RGB after RGB.
+ */
+export function chosen(alpha, guide, marks, photo, width, height) {
+  if (!marks.keep.length && !marks.remove.length) return subjects(alpha, width, height);
+  const keep = drawn(marks.keep, photo, width, height), remove = drawn(marks.remove, photo, width, height);
+  const marked = redecided(alpha, guide, keep, remove, width, height);
+  const result = subjects(cleaned(marked, width, height), width, height);
+  // whom somebody marked stays, passer-by or not
+  const kept = touching(Uint8Array.from(marked, (value) => value > INSIDE), keep.map((value, i) => value & ~remove[i]), width, height);
+  return result.map((value, i) => (kept[i] ? marked[i] : value));
+}
