@@ -52,10 +52,11 @@ def evaluation(iou, marked=0.004):
 def pages(tmp_path):
     (tmp_path / "docs").mkdir()
     shutil.copytree(publish.ROOT / "training/results", tmp_path / "training/results")
-    marks = (f"<!-- {name} -->\nold\n<!-- /{name} -->\n" for name in publish.MEASURED)
-    (tmp_path / "docs/pixels.md").write_text("".join(marks))
     for page in ("README.md", "docs/model-card.md"):
         (tmp_path / page).write_text(f"# Title\n\n{publish.BEGIN}\n{publish.END}\n\nprose\n")
+    for name, (page, *_) in publish.MEASURED.items():
+        with (tmp_path / page).open("a") as text:
+            text.write(f"<!-- {name} -->\nold\n<!-- /{name} -->\n")
     return tmp_path
 
 
@@ -79,11 +80,12 @@ def test_both_pages_get_the_scores_between_their_marks(pages):
     assert readme.endswith("prose\n")
 
 
-def test_what_else_was_measured_goes_to_the_page_about_pixels(pages):
-    published(pages, 0.9)
+def test_what_else_was_measured_goes_to_its_page(pages):
+    _, card = published(pages, 0.9)
     text = (pages / "docs/pixels.md").read_text()
-    assert "old" not in text
+    assert "old" not in text + card
     assert "| worst tenth of | photos |" in text
+    assert "| stage | pixels | crops | hours |" in card
 
 
 def test_publishing_again_replaces_the_scores(pages):

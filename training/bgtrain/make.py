@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from bgtrain import average, checkpoint, evaluate, modnet, recalibrate, relabel, train
+from bgtrain import average, checkpoint, evaluate, modnet, recalibrate, relabel, tables, train
 from bgtrain.errors import DataError
 from bgtrain.recipe import Recipe, RecipeError, from_dict
 from bgtrain.shards import Shards, data_folder
@@ -153,6 +153,22 @@ def record(stage: Stage, out: Path) -> dict[str, Any]:
         "val": next((line["val"] for line in reversed(lines) if "val" in line), None),
         "recipe": json.loads(json.dumps(stage.recipe.to_dict())),
     }
+
+
+def table(made: dict[str, Any]) -> str:
+    """A row a stage of ``WEIGHTS-made.json``, and their sum, as a Markdown table."""
+    rows, crops, hours = [], 0, 0.0
+    for stage in made["stages"]:
+        score = f"{stage['val']['score']:.4f}" if stage.get("val") else ""
+        if "average" in stage:
+            of = " and ".join(f'"{name}"' for name in stage["average"])
+            rows.append([f"{stage['name']}: mean of {of}", "", "", "", score])
+            continue
+        crops, hours = crops + stage["crops"], hours + stage["seconds"] / 3600
+        sizes = ", ".join(str(phase["size"]) for phase in stage["recipe"]["phases"])
+        rows.append([stage["name"], sizes, f"{stage['crops']:,}", f"{stage['seconds'] / 3600:.1f}", score])
+    rows.append(["together", "", f"{crops:,}", f"{hours:.1f}", ""])
+    return tables.markdown(["stage", "pixels", "crops", "hours", "score on val"], rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,7 +2,8 @@
 
 ``RESULT`` is an evaluation on the test split; its scores go to README and model card. With ``--before`` the model card
 also says what changed since another network, photo by photo on the same photos. What ``expected``, ``mend`` and
-``closer`` measured goes to docs/pixels.md. The tables lie between two marks; people write the prose around them.
+``closer`` measured goes to docs/pixels.md, and the runs that made the weights to the model card. The tables lie
+between two marks; people write the prose around them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from bgtrain import closer, expected, mend, tables
+from bgtrain import closer, expected, make, mend, tables
 from bgtrain.compare import read_result
 from bgtrain.errors import DataError
 from bgtrain.evaluate import limit
@@ -45,11 +46,12 @@ COMPARED = {"iou": 3, "boundary_iou": 3, "ghost": 4, "mae": 4}
 """Measures that are compared with the network before, and their digits."""
 DRAWS = 2000
 MEASURED = {
-    "expected": (expected.table, "expected-iou.json"),
-    "mend": (mend.table, "mend-test.json"),
-    "closer": (closer.table, "closer-val.json"),
+    "expected": ("docs/pixels.md", expected.table, "expected-iou.json"),
+    "mend": ("docs/pixels.md", mend.table, "mend-test.json"),
+    "closer": ("docs/pixels.md", closer.table, "closer-val.json"),
+    "stages": ("docs/model-card.md", make.table, "tiramisu-made.json"),
 }
-"""Tables of docs/pixels.md: their marks, what makes them, and of which result."""
+"""Other tables: their marks, on which page, what makes them, and of which result."""
 
 
 def groups(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -138,10 +140,10 @@ def publish(result: dict[str, Any], before: dict[str, Any] | None, *, root: Path
         text += f"\n{said}\n\n{change(result, before)}"
     for page, scores in (("README.md", readme(result)), ("docs/model-card.md", text)):
         tables.replace_between(root / page, BEGIN, END, f"\n{scores}\n")
-    for name, (table, file) in MEASURED.items():
+    for name, (page, table, file) in MEASURED.items():
         measured = json.loads((root / "training/results" / file).read_text(encoding="utf-8"))
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-        tables.replace_between(root / "docs/pixels.md", begin, end, f"{table(measured)}\n")
+        tables.replace_between(root / page, begin, end, f"{table(measured)}\n")
 
 
 def _mean(value: dict[str, float]) -> str:
