@@ -5,27 +5,29 @@ size, then on the photo shrunk to about 512 pixels (``Photo.middle``), whose lin
 applied to the pixels of the photo. Windows are small, because an alpha shrunk from a photo is wrong by a pixel and not
 by ten; a grey guide makes mattes worse than no guide does (docs/pixels.md has the figures).
 
-Only what lies along the outline is computed. Channels lie in planes, not side by side: products of planes need no
-broadcasting, and squares of them stay near the processor.
+Only what lies along the outline is computed: in ribbons, its surroundings laid side by side (``tiles.ribbons``). Calls
+for many small pieces cost more than their pixels do. Channels lie in planes: products of planes need no
+broadcasting.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bgimage._cv import cv2
-from bgimage.arrays import Floats, Matte, levels, planes
+from bgimage.arrays import Floats, Matte, levels
 from bgimage.codec import Photo
-from bgimage.tiles import MIDDLE, boxes, factor, grown
+from bgimage.tiles import MIDDLE, boxes, factor, grown, ribbons
 
 RADIUS = 2
 """Windows are 2 * RADIUS + 1 pixels wide in both stages."""
 HALO = 2 * RADIUS + 1
 """Pixels around its own that a model depends on (a window of windows), and one to interpolate."""
+PRODUCTS = 13
+"""Planes whose means make a fit (``_products``)."""
 FIRST_EDGE, SECOND_EDGE = 0.8, 0.25
 """Weights of a window's outermost rows and columns, against 1 inside, in the two stages."""
 EPSILON = np.float32(6e-6)
@@ -34,8 +36,8 @@ STRETCH = np.float32(1.25)
 """Contrast about 0.5 given back between the stages: shrinking and means over windows take it away."""
 SURE = 0.03
 """Alpha closer than this to 0 or 1 all around is background or person without a look at the photo."""
-SQUARE = 128
-"""Side of the squares that are filtered, pixels of their stage."""
+RIBBON = 32
+"""Height of the ribbons that are filtered, without ``HALO``, pixels of their stage."""
 PIECE = 128
 """Side of the squares whose models are applied to the photo, pixels of the photo, about."""
 
@@ -56,8 +58,7 @@ def refined(photo: Photo, alpha: Floats, edges: str = "fast") -> Matte:
     size_hw = (photo.pixels.shape[0], photo.pixels.shape[1])
     if edges == "none" or min(alpha.shape) < 2:
         return bilinear(alpha, size_hw)
-    guide = planes(photo.middle)
-    return _enlarged(photo, guide, _at_middle(photo, guide, np.ascontiguousarray(alpha, np.float32)))
+    return _enlarged(photo, _at_middle(photo, np.ascontiguousarray(alpha, np.float32)))
 
 
 def bilinear(alpha: Floats, size_hw: tuple[int, int]) -> Matte:
@@ -66,56 +67,47 @@ def bilinear(alpha: Floats, size_hw: tuple[int, int]) -> Matte:
     return full
 
 
-def _at_middle(photo: Photo, guide: Floats, alpha: Floats) -> Floats:
+def _at_middle(photo: Photo, alpha: Floats) -> Floats:
     """The first stage: ``alpha`` filtered at its own size, its models applied to ``photo.middle``.
 
     Args:
         photo: at its full resolution.
-        guide: ``photo.middle``, float32 (3, h, w) in 0..1.
         alpha: float32 in [0, 1], smaller.
 
     Returns:
         float32 (h, w) in [0, 1].
     """
-    size = guide.shape[:0:-1]
-    # What the network is sure of all around is left as it is: two windows, and two pixels for the enlargement.
-    around = _square(2 * RADIUS + 2)
-    unsure = ((cv2.dilate(alpha, around) >= SURE) & (cv2.erode(alpha, around) <= 1 - SURE)).astype(np.uint8)
-    result: Floats = cv2.resize((alpha > 0.5).astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
-    small_guide = planes(cv2.resize(photo.middle, alpha.shape[::-1], interpolation=cv2.INTER_AREA))
-    models = linear_models(small_guide, alpha, unsure, FIRST_EDGE)[:, 1:-1, 1:-1]
+    middle = photo.middle
+    size = middle.shape[1::-1]
+    unsure = _varied(alpha, SURE)
+    guide = cv2.resize(middle, alpha.shape[::-1], interpolation=cv2.INTER_AREA)
+    models = linear_models(guide, alpha, unsure, FIRST_EDGE)[1:-1, 1:-1]
     # Pixel j of the middle has its centre at (j + 1/2) k of the photo.
     k = factor(photo.pixels.shape[:2], MIDDLE)
-    step_y, step_x = (
-        k * small / large for small, large in zip(alpha.shape, photo.pixels.shape, strict=False)
-    )
+    down, across = (k * small / large for small, large in zip(alpha.shape, photo.pixels.shape, strict=False))
+    place = np.array([[across, 0, across / 2 - 0.5], [0, down, down / 2 - 0.5]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    for rows, columns in boxes(cv2.resize(unsure, size, interpolation=cv2.INTER_NEAREST), SQUARE):
-        place = np.array(
-            [
-                [step_x, 0, (columns.start + 0.5) * step_x - 0.5],
-                [0, step_y, (rows.start + 0.5) * step_y - 0.5],
-            ]
-        )
-        shape = (columns.stop - columns.start, rows.stop - rows.start)
-        here = [
-            cv2.warpAffine(model, place, shape, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-            for model in models
-        ]
-        found = applied(here, guide[:, rows, columns])
-        found -= np.float32(0.5)
-        found *= STRETCH
-        found += np.float32(0.5)
-        np.clip(found, 0, 1, out=result[rows, columns])
+    models = cv2.warpAffine(models, place, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    # What the network is sure of all around is left as it is.
+    result: Floats
+    result, unsure = (
+        cv2.resize(one, size, interpolation=cv2.INTER_NEAREST)
+        for one in ((alpha > 0.5).astype(np.float32), unsure)
+    )
+    places = np.flatnonzero(unsure > 0)
+    found = applied(_taken(models, places), _taken(middle, places))
+    found -= np.float32(0.5)
+    found *= STRETCH
+    found += np.float32(0.5)
+    result.put(places, found.clip(0, 1))
     return result
 
 
-def _enlarged(photo: Photo, guide: Floats, alpha: Floats) -> Matte:
+def _enlarged(photo: Photo, alpha: Floats) -> Matte:
     """The second stage: ``alpha`` filtered on ``photo.middle``, its models applied to the photo where that is soft.
 
     Args:
         photo: at its full resolution.
-        guide: ``photo.middle``, float32 (3, h, w) in 0..1.
         alpha: float32 (h, w) in [0, 1]; changed.
 
     Returns:
@@ -123,19 +115,18 @@ def _enlarged(photo: Photo, guide: Floats, alpha: Floats) -> Matte:
     """
     height, width = photo.pixels.shape[:2]
     k = factor((height, width), MIDDLE)
-    around = _square(HALO)
-    edge = cv2.dilate((alpha > 0).astype(np.uint8), around) & cv2.dilate((alpha < 1).astype(np.uint8), around)
-    models = linear_models(guide, alpha, edge, SECOND_EDGE)
-    for area in boxes(edge, SQUARE):
-        rows, columns = (slice(side.start + 1, side.stop + 1) for side in area)
-        alpha[area] = applied(models[:, rows, columns], guide[:, *area])
+    edge = _varied(alpha, 0)
+    models = linear_models(photo.middle, alpha, edge, SECOND_EDGE)
+    places = np.flatnonzero(edge > 0)
+    rows, columns = np.divmod(places, alpha.shape[1])
+    bordered = (rows + 1) * models.shape[1] + columns + 1
+    alpha.put(places, applied(_taken(models, bordered), _taken(photo.middle, places)))
     small = levels(alpha)
     if k == 1:
         return small
     sure = cv2.compare(small, 127, cv2.CMP_GT)
-    left, top, across, down = cv2.boundingRect(
-        sure
-    )  # all else is 0, and memory that is not touched costs nothing
+    # all else is 0, and memory that is not touched costs nothing
+    left, top, across, down = cv2.boundingRect(sure)
     sure = np.repeat(sure[top : top + down, left : left + across], k, axis=1)[:, : width - left * k]
     blocks = np.zeros((len(small), k, width), np.uint8)
     blocks[top : top + down, :, left * k : (left + across) * k] = sure[:, None]
@@ -143,54 +134,81 @@ def _enlarged(photo: Photo, guide: Floats, alpha: Floats) -> Matte:
     soft = cv2.dilate(cv2.inRange(small, 1, 254), _square(1))
     for y, x in boxes(soft, max(1, PIECE // k)):
         piece = np.s_[y.start * k : y.stop * k, x.start * k : x.stop * k]
-        matte[piece] = _applied_large(models[:, *grown((y, x), 1)], photo.pixels[piece], k)
+        matte[piece] = _applied_large(models[grown((y, x), 1)], photo.pixels[piece], k)
     return matte
 
 
-def linear_models(guide: Floats, alpha: Floats, mask: NDArray[np.uint8], outermost: float) -> Floats:
+def _varied(alpha: Floats, sure: float) -> NDArray[np.uint8]:
+    """uint8 (h, w): 1 where the window around a pixel is neither all background nor all person, but for ``sure``."""
+    window = _square(RADIUS)
+    varied: NDArray[np.bool_] = (cv2.dilate(alpha, window) > sure) & (cv2.erode(alpha, window) < 1 - sure)
+    return varied.view(np.uint8)
+
+
+def linear_models(
+    guide: NDArray[np.uint8], alpha: Floats, varied: NDArray[np.uint8], outermost: float
+) -> Floats:
     """How alpha follows colour around each pixel: the means of the fits of all windows that hold the pixel.
 
     Args:
-        guide: float32 (3, h, w) in 0..1.
+        guide: uint8 (h, w, 3).
         alpha: float32 (h, w) in [0, 1].
-        mask: uint8 (h, w), not 0 where models are wanted.
+        varied: uint8 (h, w), not 0 where models are wanted; elsewhere alpha does not vary in the window around a
+            pixel, so that its fit is known: slopes 0, and ``alpha``.
         outermost: weight of a window's outermost rows and columns, against 1 inside.
 
     Returns:
-        float32 (4, h + 2, w + 2): slopes for red, green and blue, and the offset, with a border of one pixel. Farther
-        than a pixel from ``mask`` the slopes are 0 and the offset is ``alpha``.
+        float32 (h + 2, w + 2, 4): slopes for red, green and blue in 0..1, and the offset, with a border of one pixel.
     """
     window = np.ones(2 * RADIUS + 1, np.float32)
     window[[0, -1]] = outermost
     window /= window.sum()
     border = cv2.BORDER_REFLECT_101 if min(alpha.shape) > HALO else cv2.BORDER_REPLICATE
-    bordered = [cv2.copyMakeBorder(plane, HALO, HALO, HALO, HALO, border) for plane in (*guide, alpha)]
-    inner = np.s_[HALO - 1 : 1 - HALO, HALO - 1 : 1 - HALO]
-    models = np.zeros((4, alpha.shape[0] + 2, alpha.shape[1] + 2), np.float32)
-    models[3] = bordered[3][inner]
-    for area in boxes(mask, SQUARE):
-        wide = grown(area, HALO)
-        found = _fitted(np.stack([plane[wide] for plane in bordered]), window)
-        models[:, *grown(area, 1)] = found[:, *inner]
+    offsets = cv2.copyMakeBorder(alpha, 1, 1, 1, 1, border)
+    models: Floats = cv2.merge([*np.zeros((3, *offsets.shape), np.float32), offsets])
+    beyond = RIBBON - alpha.shape[0] % RIBBON
+    guide, alpha, fitted = (
+        cv2.copyMakeBorder(one, HALO, HALO + beyond, HALO, HALO, border) for one in (guide, alpha, varied)
+    )
+    for ribbon in ribbons(varied, RIBBON, HALO):
+        colours, shares, here = (
+            np.concatenate([plane[piece] for piece in ribbon], axis=1) for plane in (guide, alpha, fitted)
+        )
+        places = np.flatnonzero(here > 0)
+        means = _window_means(_products(colours, shares), window).reshape(PRODUCTS, -1)
+        fits = np.zeros((4, *shares.shape), np.float32)
+        fits[3] = shares
+        fits.reshape(4, -1)[:, places] = _fits(means.take(places, axis=1))
+        found = cv2.merge(list(_window_means(fits, window)))
+        left = 0
+        for rows, columns in ribbon:
+            right = left + columns.stop - columns.start
+            inner = found[HALO - 1 : 1 - HALO, left + HALO - 1 : right + 1 - HALO]
+            out = models[rows.start : rows.stop + 2 - 2 * HALO, columns.start : columns.stop + 2 - 2 * HALO]
+            out[:] = inner[: len(out)]
+            left = right
     return models
 
 
-def _fitted(channels: Floats, window: Floats) -> Floats:
-    """``linear_models`` of one square; what lies less than ``2 * RADIUS`` from its border is not known.
+def _products(guide: NDArray[np.uint8], alpha: Floats) -> Floats:
+    """What windows are asked the means of: float32 (PRODUCTS, h, w), in 0..1.
 
-    Args:
-        channels: float32 (4, h, w), red, green, blue and alpha.
-        window: weights of its rows, and of its columns.
-
-    Returns:
-        float32 (4, h, w).
+    r g b a | rr rg rb ra | gg gb ga | bb ba: channels, then their products, the rows of a system of equations for the
+    slopes; it is symmetric, so what lies below its diagonal is left out.
     """
-    # r g b a | rr rg rb ra | gg gb ga | bb ba: means, then covariances, which are the rows of a system of equations for
-    # the slopes; it is symmetric, so what lies below its diagonal is left out.
-    products = (channels * channels[0], channels[1:] * channels[1], channels[2:] * channels[2])
-    means = _window_means(np.concatenate([channels, *products]), window)
+    made = np.empty((PRODUCTS, *alpha.shape), np.float32)
+    for out, plane in zip(made, cv2.split(guide), strict=False):
+        np.multiply(plane, np.float32(1 / 255), out=out)
+    made[3] = alpha
+    for channel, begin in enumerate((4, 8, 11)):
+        np.multiply(made[channel:4], made[channel], out=made[begin : begin + 4 - channel])
+    return made
+
+
+def _fits(means: Floats) -> Floats:
+    """Slopes and offset of windows, float32 (4, n), from the means of their ``_products``, (PRODUCTS, n)."""
     colours, red, green, blue = np.split(means, (4, 8, 11))
-    for channel, row in enumerate((red, green, blue)):
+    for channel, row in enumerate((red, green, blue)):  # covariances
         row -= colours[channel:] * colours[channel]
         row[0] += EPSILON
     # Elimination, not the inverse by cofactors: on a grey photo the determinant drowns in float32.
@@ -199,52 +217,49 @@ def _fitted(channels: Floats, window: Floats) -> Floats:
     np.maximum(green[0], EPSILON, out=green[0])
     blue -= green[1] / green[0] * green[1:]
     np.maximum(blue[0], EPSILON, out=blue[0])
-    models = np.empty_like(channels)
-    np.divide(blue[1], blue[0], out=models[2])
-    np.divide(green[2] - green[1] * models[2], green[0], out=models[1])
-    np.divide(red[3] - red[1] * models[1] - red[2] * models[2], red[0], out=models[0])
-    np.subtract(colours[3], (models[:3] * colours[:3]).sum(0), out=models[3])
-    return _window_means(models, window)
+    fits = np.empty_like(colours)
+    np.divide(blue[1], blue[0], out=fits[2])
+    np.divide(green[2] - green[1] * fits[2], green[0], out=fits[1])
+    np.divide(red[3] - red[1] * fits[1] - red[2] * fits[2], red[0], out=fits[0])
+    np.subtract(colours[3], (fits[:3] * colours[:3]).sum(0), out=fits[3])
+    return fits
 
 
 def _window_means(channels: Floats, window: Floats) -> Floats:
-    """Means over windows; each is summed by itself, so they do not depend on where a square begins."""
+    """Means over windows of float32 (n, h, w), as one tall picture: at its border, a plane mixes with the next one."""
     means = np.empty_like(channels)
-    for plane, mean in zip(channels, means, strict=True):
-        cv2.sepFilter2D(plane, -1, window, window, mean, borderType=cv2.BORDER_REFLECT_101)
+    tall = (-1, channels.shape[2])
+    cv2.sepFilter2D(channels.reshape(tall), -1, window, window, means.reshape(tall))
     return means
 
 
-def applied(models: Iterable[Floats], colours: Floats) -> Floats:
-    """alpha = slopes . colour + offset; ``models`` four (h, w), ``colours`` (3, h, w) in 0..1."""
-    *slopes, offset = models
-    alpha: Floats = slopes[0] * colours[0]
-    alpha += offset
-    for slope, plane in zip(slopes[1:], colours[1:], strict=True):
-        alpha += slope * plane
+def applied(models: Floats, colours: NDArray[Any]) -> Floats:
+    """alpha = slopes . colour + offset, float32 (h, w).
+
+    Args:
+        models: float32 (h, w, 4), for colours in 0..1.
+        colours: uint8 or uint16 (h, w, 3).
+    """
+    if not colours.size:
+        return np.zeros(colours.shape[:2], np.float32)
+    scale = 1 / np.iinfo(colours.dtype).max
+    colours = cv2.cvtColor(colours, cv2.COLOR_RGB2RGBA)  # the fourth is the highest level, for the offset
+    explained = cv2.multiply(models, colours, scale=scale, dtype=cv2.CV_32F)
+    alpha: Floats = cv2.transform(explained, np.ones((1, 4), np.float32))
     return alpha
 
 
+def _taken(picture: NDArray[Any], places: NDArray[np.intp]) -> NDArray[Any]:
+    """(n, 1, c): the pixels at ``places`` of (h, w, c), counted from top to bottom."""
+    taken: NDArray[Any] = picture.reshape(-1, 1, picture.shape[2]).take(places, 0)
+    return taken
+
+
 def _applied_large(models: Floats, pixels: NDArray[Any], k: int) -> Matte:
-    """alpha of ``pixels`` (h, w, 3) as uint8; ``models`` (4, ceil(h / k) + 2, ceil(w / k) + 2), bordered."""
+    """alpha of ``pixels`` (h, w, 3) as uint8; ``models`` (ceil(h / k) + 2, ceil(w / k) + 2, 4), bordered."""
     height, width = pixels.shape[:2]
-    *slopes, offset = models
-    depth = np.iinfo(pixels.dtype).max
-    # RGB2GRAY is the fastest sum of three channels that OpenCV has; its weights are taken out beforehand.
-    weighted = [slope * np.float32(255 / depth / weight) for slope, weight in zip(slopes, _GREY, strict=True)]
-    size = (models.shape[2] * k, models.shape[1] * k)
-    inner = np.s_[k : k + height, k : k + width]
-    large, offset = (
-        cv2.resize(one, size, interpolation=cv2.INTER_LINEAR)[inner]
-        for one in (cv2.merge(weighted), 255 * offset)
-    )
-    explained = cv2.cvtColor(cv2.multiply(large, pixels, dtype=cv2.CV_32F), cv2.COLOR_RGB2GRAY)
-    made: Matte = cv2.add(explained, offset, dtype=cv2.CV_8U)  # rounded, and cut to 0..255
-    return made
-
-
-_GREY = (0.299, 0.587, 0.114)
-"""Weights of OpenCV's RGB2GRAY (ITU-R BT.601)."""
+    large = cv2.resize(models, (models.shape[1] * k, models.shape[0] * k), interpolation=cv2.INTER_LINEAR)
+    return levels(applied(large[k : k + height, k : k + width], pixels))
 
 
 def _square(reach: int) -> NDArray[np.uint8]:

@@ -46,6 +46,41 @@ def boxes(mask: NDArray[np.uint8], side: int) -> Iterator[tuple[slice, slice]]:
             yield slice(top, top + height), slice(left, left + width)
 
 
+def ribbons(
+    mask: NDArray[np.uint8], height: int, margin: int, length: int = 512
+) -> Iterator[list[tuple[slice, slice]]]:
+    """The surroundings of the marked parts of a picture, in pieces that one call can work on side by side.
+
+    Every piece is ``height + 2 * margin`` rows high; its own marked pixels are ``margin`` or more from its borders.
+
+    Args:
+        mask: uint8 (h, w), not 0 where marked.
+        height: of the strips that the picture is cut into.
+        margin: pixels around marked ones.
+        length: columns that are enough for one ribbon.
+
+    Yields:
+        Rows and columns of the pieces of a ribbon, in a picture that was bordered by ``margin``.
+    """
+    tops = range(0, mask.shape[0], height)
+    strips = np.stack([mask[top : top + height].max(axis=0) for top in tops])
+    strips = cv2.copyMakeBorder(strips, 0, 0, margin + 1, margin + 1, cv2.BORDER_CONSTANT)
+    marked = cv2.dilate(strips, np.ones((1, 2 * margin + 1), np.uint8)) > 0
+    strip, column = np.nonzero(marked[:, 1:] != marked[:, :-1])
+    ribbon, found = [], 0
+    for number, left, right in zip(
+        strip[::2].tolist(), column[::2].tolist(), column[1::2].tolist(), strict=True
+    ):
+        top = tops[number]
+        ribbon.append((slice(top, top + height + 2 * margin), slice(left, right)))
+        found += right - left
+        if found >= length:
+            yield ribbon
+            ribbon, found = [], 0
+    if ribbon:
+        yield ribbon
+
+
 def grown(area: tuple[slice, slice], margin: int) -> tuple[slice, slice]:
     """``area`` with ``margin`` more pixels on every side, in a picture that was bordered by as many."""
     rows, columns = area

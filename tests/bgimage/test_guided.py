@@ -34,37 +34,37 @@ def test_models_agree_with_float64_also_where_the_colours_say_the_same_thrice(gr
     colour = cv2.GaussianBlur(rng.random((120, 160, 3)), (0, 0), 2)
     colour = (colour - colour.min()) / (colour.max() - colour.min())
     photo = (1 - grey) * colour + grey * colour.mean(axis=2, keepdims=True)
-    guide = (np.rint(photo * 255) / 255).astype(np.float32)
+    levels = np.rint(photo * 255).astype(np.uint8)
+    guide = (levels / 255).astype(np.float32)
     alpha = (guide[..., 0] > 0.5).astype(np.float32)
-    planes = np.ascontiguousarray(guide.transpose(2, 0, 1))
-    models = matte.linear_models(planes, alpha, np.ones(alpha.shape, np.uint8), outermost)
-    filtered = matte.applied(models[:, 1:-1, 1:-1], planes)
+    models = matte.linear_models(levels, alpha, np.ones(alpha.shape, np.uint8), outermost)
+    filtered = matte.applied(models[1:-1, 1:-1], levels)
     np.testing.assert_allclose(filtered, reference(guide, alpha, outermost), atol=1e-3)
 
 
-def test_models_far_from_the_mask_are_the_alpha_itself():
+@pytest.mark.parametrize("size_hw", [(33, 40), (130, 300), (300, 130)])
+def test_windows_in_which_alpha_does_not_vary_need_no_fit(size_hw):
+    """Whatever the outline does: what is computed along it alone is what is computed everywhere."""
     rng = np.random.default_rng(0)
-    planes, alpha = rng.random((3, 80, 90)).astype(np.float32), rng.random((80, 90)).astype(np.float32)
-    mask = np.zeros(alpha.shape, np.uint8)
-    mask[30:40, 20:50] = 1
-    models = matte.linear_models(planes, alpha, mask, 1.0)
-    everywhere = matte.linear_models(planes, alpha, np.ones_like(mask), 1.0)
-    near = np.s_[:, 30:42, 20:52]  # the mask, a pixel around it, and the border
-    np.testing.assert_array_equal(models[near], everywhere[near])
-    found = matte.applied(models[:, 1:-1, 1:-1], planes)
-    np.testing.assert_array_equal(found[50:], alpha[50:])
+    guide = rng.integers(0, 256, (*size_hw, 3), np.uint8)
+    alpha = cv2.resize(rng.random((6, 8), np.float32), size_hw[::-1], interpolation=cv2.INTER_CUBIC)
+    alpha = (20 * alpha - 12).clip(0, 1)
+    varied = matte._varied(alpha, 0)
+    assert 0.1 < (varied > 0).mean() < 0.9
+    along = matte.linear_models(guide, alpha, varied, 0.25)[1:-1, 1:-1]
+    everywhere = matte.linear_models(guide, alpha, np.ones_like(varied), 0.25)[1:-1, 1:-1]
+    found, wanted = (matte.applied(models, guide)[varied > 0] for models in (along, everywhere))
+    np.testing.assert_allclose(found, wanted, atol=2e-4)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("k", [2, 3, 8])
 def test_models_applied_to_the_photo_are_their_sum_over_its_colours(k, dtype):
     rng = np.random.default_rng(k)
-    models = rng.normal(0, 1, (4, 12, 13)).astype(np.float32)
+    models = rng.normal(0, 1, (12, 13, 4)).astype(np.float32)
     pixels = rng.integers(0, np.iinfo(dtype).max, (10 * k - 1, 11 * k - 1, 3), dtype, endpoint=True)
     height, width = pixels.shape[:2]
-    large = np.stack([cv2.resize(model, (13 * k, 12 * k)) for model in models])[
-        :, k : k + height, k : k + width
-    ]
-    exact = (large[:3] * (pixels / np.iinfo(dtype).max).transpose(2, 0, 1)).sum(0) + large[3]
+    large = cv2.resize(models, (13 * k, 12 * k))[k : k + height, k : k + width]
+    exact = (large[..., :3] * (pixels / np.iinfo(dtype).max)).sum(2) + large[..., 3]
     found = matte._applied_large(models, pixels, k)
     assert np.abs(found - 255 * exact.clip(0, 1)).max() < 0.51

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bgimage import matte
 from bgimage.codec import photo_from
-from bgimage.tiles import block_means, boxes, enlarged, squares
+from bgimage.tiles import block_means, boxes, enlarged, ribbons, squares
 
 RED, GREEN = np.array((254.0, 0, 0)), np.array((0, 255.0, 0))
 
@@ -48,6 +48,27 @@ def test_boxes_hold_every_marked_pixel_once(height, width, side, share, seed):
         count[area] += 1
     assert (count[mask > 0] == 1).all()
     assert count.max() <= 1
+
+
+@given(
+    st.integers(1, 99),
+    st.integers(1, 80),
+    st.integers(1, 40),
+    st.integers(1, 9),
+    st.floats(0, 1),
+    st.integers(0, 99),
+)
+def test_ribbons_hold_every_marked_pixel_once_within_their_margins(height, width, strip, margin, share, seed):
+    mask = (np.random.default_rng(seed).random((height, width)) < share**4).astype(np.uint8)
+    count = np.zeros((height + strip + 2 * margin, width + 2 * margin), np.int32)
+    inner = np.s_[margin:-margin, margin:-margin]
+    for ribbon in ribbons(mask, strip, margin, length=20):
+        for rows, columns in ribbon:
+            assert rows.stop - rows.start == strip + 2 * margin
+            assert 0 <= columns.start < columns.stop <= count.shape[1]
+            count[rows, columns][inner] += 1
+    assert (count[margin : margin + height, margin : margin + width][mask > 0] == 1).all()
+    assert count.max(initial=0) <= 1
 
 
 @given(st.integers(1, 6), st.floats(-1, 1), st.floats(-1, 1))
