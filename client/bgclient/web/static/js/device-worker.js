@@ -1,7 +1,7 @@
 // Photo to cut-out without a server: letterbox, network, guided upsampling, foreground colours.
 
 import * as ort from "../vendor/ort.wasm.bundle.min.mjs";
-import { alphaAt, boxOf, coefficients, foregroundAt, letterbox, planar } from "./matting.js";
+import { boxOf, coefficients, cutOut, letterbox, planar } from "./matting.js";
 
 ort.env.wasm.wasmPaths = new URL("../vendor/", import.meta.url).href;
 // half of the cores: its threads spin while they wait, and the page is there too
@@ -50,11 +50,9 @@ async function cut(file, marks, answered) {
   const whole = pixelsOf(bitmap, width, height);
   bitmap.close();
   const { data } = whole;
-  const matte = alphaAt(data, width, height, low);
-  foregroundAt(data, matte, width, height, low);
-  const box = boxOf(matte, width, height);
+  cutOut(data, width, height, low);
+  const box = boxOf(data, width, height);
   if (!box) throw Object.assign(new Error(file.name), { code: "unknown_foreground" });
-  for (let i = 0; i < matte.length; i++) data[4 * i + 3] = matte[i];
   const canvas = new OffscreenCanvas(width, height);
   canvas.getContext("2d").putImageData(whole, 0, 0);
   return { blob: await canvas.convertToBlob({ type: "image/png" }), width, height, box, answered };

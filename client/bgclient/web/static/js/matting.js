@@ -8,6 +8,7 @@ import { chosen } from "./strokes.js";
 const RADIUS = 3; // pixels of the network's picture that an edge may move
 const EPSILON = 1e-4; // squared contrast below which the photo gives no hint
 const COLOUR_RADIUS = 8;
+const HAZE = 0.02; // the filter leaves it where the matte is 0, and takes it away where it is 1
 
 /** Where the photo lies in the network's square picture. */
 export function letterbox(width, height, side) {
@@ -41,13 +42,12 @@ export function boxMean(values, width, height, radius) {
       if (x >= 0) across[row + x] = sum / count;
     }
   }
-  for (let x = 0; x < width; x++) {
-    let sum = 0, count = 0;
-    for (let y = -radius; y < height; y++) {
-      if (y + radius < height) { sum += across[(y + radius) * width + x]; count++; }
-      if (y - radius - 1 >= 0) { sum -= across[(y - radius - 1) * width + x]; count--; }
-      if (y >= 0) out[y * width + x] = sum / count;
-    }
+  const sums = new Float64Array(width); // of all columns, row by row: memory is read in its order
+  for (let y = -radius, count = 0; y < height; y++) {
+    const next = (y + radius) * width, last = (y - radius - 1) * width;
+    if (y + radius < height) { for (let x = 0; x < width; x++) sums[x] += across[next + x]; count++; }
+    if (last >= 0) { for (let x = 0; x < width; x++) sums[x] -= across[last + x]; count--; }
+    if (y >= 0) for (let x = 0; x < width; x++) out[y * width + x] = sums[x] / count;
   }
   return out;
 }
@@ -86,56 +86,45 @@ export function coefficients({ side, rgba, alpha }, marks, photo) {
   };
 }
 
-/** Calls visit(i, p, q, r, s, right, down) for each pixel: its four nearest in the small planes, and where between them. */
-function enlarge(width, height, low, visit) {
-  const columns = Array.from({ length: width }, (_, x) => spot(x, width, low.width));
-  for (let y = 0, i = 0; y < height; y++) {
-    const [top, down] = spot(y, height, low.height);
-    const row = top * low.width, below = Math.min(top + 1, low.height - 1) * low.width;
-    for (let x = 0; x < width; x++, i++) {
-      const [left, right] = columns[x], beside = Math.min(left + 1, low.width - 1);
-      visit(i, row + left, row + beside, below + left, below + beside, right, down);
+/** For each pixel of an extent, the pixel of the small extent before it, the one after it, and where between them it lies. */
+const spots = (extent, small) => Array.from({ length: extent }, (_, at) => {
+  const place = Math.min(small - 1, Math.max(0, ((at + 0.5) * small) / extent - 0.5)), before = Math.floor(place);
+  return { before, after: Math.min(before + 1, small - 1), share: place - before };
+});
+
+/** Makes the photo its cut-out, in place: the matte of `coefficients` as its alpha, and half-transparent pixels without the old background. */
+export function cutOut(rgba, width, height, low) {
+  const { a, b, front, back } = low;
+  // 0 or 255 where every grey gives that matte, most of the photo; 1 where the pixels must be looked at
+  const sure = b.map((value, i) => (Math.max(value, value + a[i]) <= HAZE ? 0 : Math.min(value, value + a[i]) >= 1 - HAZE ? 255 : 1));
+  const columns = spots(width, low.width), rows = spots(height, low.height);
+  for (let y = 0, at = 0; y < height; y++) {
+    const { before: top, after: below, share: down } = rows[y];
+    for (let x = 0; x < width; x++, at += 4) {
+      const { before: left, after: beside, share: right } = columns[x];
+      const p = top * low.width + left, q = top * low.width + beside, r = below * low.width + left, s = below * low.width + beside;
+      if (sure[p] !== 1 && sure[p] === sure[q] && sure[p] === sure[r] && sure[p] === sure[s]) {
+        rgba[at + 3] = sure[p];
+        continue;
+      }
+      const between = (plane) => (plane[p] * (1 - right) + plane[q] * right) * (1 - down) + (plane[r] * (1 - right) + plane[s] * right) * down;
+      const value = between(a) * grey(rgba, at) + between(b);
+      const level = Math.round(255 * Math.min(1, Math.max(0, (value - HAZE) / (1 - 2 * HAZE)))), alpha = level / 255;
+      for (let c = 0; c < 3 && level > 0 && level < 255; c++) {
+        const person = between(front[c]), rest = between(back[c]);
+        rgba[at + c] = Math.min(255, Math.max(0, person + alpha * (rgba[at + c] - alpha * person - (1 - alpha) * rest)));
+      }
+      rgba[at + 3] = level;
     }
   }
 }
 
-function spot(at, extent, small) {
-  const place = Math.min(small - 1, Math.max(0, ((at + 0.5) * small) / extent - 0.5));
-  const floor = Math.floor(place);
-  return [floor, place - floor];
-}
-
-const between = (plane, p, q, r, s, right, down) =>
-  (plane[p] * (1 - right) + plane[q] * right) * (1 - down) + (plane[r] * (1 - right) + plane[s] * right) * down;
-
-/** uint8 matte of the whole photo. */
-export function alphaAt(rgba, width, height, low) {
-  const matte = new Uint8ClampedArray(width * height);
-  enlarge(width, height, low, (i, p, q, r, s, right, down) => {
-    const value = between(low.a, p, q, r, s, right, down) * grey(rgba, 4 * i) + between(low.b, p, q, r, s, right, down);
-    matte[i] = Math.round(255 * Math.min(1, Math.max(0, (value - 0.02) / 0.96))); // the filter leaves a faint haze
-  });
-  return matte;
-}
-
-/** Takes the old background out of the colours of half-transparent pixels, in place. */
-export function foregroundAt(rgba, matte, width, height, low) {
-  enlarge(width, height, low, (i, p, q, r, s, right, down) => {
-    const alpha = matte[i] / 255;
-    if (alpha === 0 || alpha === 1) return;
-    for (let c = 0; c < 3; c++) {
-      const front = between(low.front[c], p, q, r, s, right, down), back = between(low.back[c], p, q, r, s, right, down);
-      rgba[4 * i + c] = Math.min(255, Math.max(0, front + alpha * (rgba[4 * i + c] - alpha * front - (1 - alpha) * back)));
-    }
-  });
-}
-
-/** Frame of everything above a tenth, so that hair counts, or null. */
-export function boxOf(matte, width, height) {
+/** Frame of every alpha above a tenth, so that hair counts, or null. */
+export function boxOf(rgba, width, height) {
   let left = width, top = height, right = -1, bottom = -1;
-  for (let y = 0, i = 0; y < height; y++) {
-    for (let x = 0; x < width; x++, i++) {
-      if (matte[i] <= 25) continue;
+  for (let y = 0, at = 3; y < height; y++) {
+    for (let x = 0; x < width; x++, at += 4) {
+      if (rgba[at] <= 25) continue;
       if (x < left) left = x;
       if (x > right) right = x;
       if (y < top) top = y;

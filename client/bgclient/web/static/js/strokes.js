@@ -1,7 +1,7 @@
 // What strokes keep and remove, at the network's resolution: what `bgimage.strokes` does on the server, with its numbers
 // and its order of float32 operations.
 
-import { cleaned, components, INSIDE, subjects } from "./people.js";
+import { cleaned, components, INSIDE, maskOf, subjects } from "./people.js";
 
 const f = Math.fround;
 const REACH = f(0.35); // change of colour that a stroke reaches where the network contradicts it, ...
@@ -82,8 +82,9 @@ function costs(colours, inside, width, height) {
 
 /** Geodesic distance to the nearest seed, at least WALL where none can be reached. */
 function distances(seeds, { down, right, falling, rising }, width, height) {
-  const found = Float32Array.from(seeds, (seed) => (seed ? 0 : WALL));
+  const found = new Float32Array(seeds.length).fill(WALL);
   if (!seeds.includes(1)) return found;
+  seeds.forEach((seed, i) => { if (seed) found[i] = 0; });
   for (let round = 0; round < ROUNDS; round++) {
     sweep(found, down, falling, rising, height, width, width, 1);
     sweep(found, right, falling, rising, width, 1, height, width);
@@ -117,7 +118,7 @@ function touching(mask, seeds, width, height) {
   const { labels, count } = components(mask.map((value, i) => value | seeds[i]), width, height, true);
   const touched = new Uint8Array(count + 1);
   seeds.forEach((seed, i) => { if (seed) touched[labels[i]] = 1; });
-  return Uint8Array.from(labels, (label) => touched[label]);
+  return maskOf(labels, (label) => touched[label]);
 }
 
 /** Mask of the pixels of `mask` and their eight neighbours. */
@@ -133,7 +134,7 @@ function widened(mask, width, height) {
 
 /** The alpha with the parts at the marks decided by them. guide: RGB after RGB; keep, remove: masks, removing wins. */
 export function redecided(alpha, guide, keep, remove, width, height) {
-  const inside = Uint8Array.from(alpha, (value) => value > INSIDE);
+  const inside = maskOf(alpha, (value) => value > INSIDE);
   const steps = costs(smooth(guide, width, height), inside, width, height);
   const seeds = { 1: keep.map((value, i) => value & ~remove[i]), 0: remove };
   const away = { 1: distances(seeds[1], steps, width, height), 0: distances(seeds[0], steps, width, height) };
@@ -142,7 +143,7 @@ export function redecided(alpha, guide, keep, remove, width, height) {
     if (!seeds[value].includes(1)) continue;
     const own = away[value], other = away[1 - value];
     const room = alpha.map((one, i) => Math.min(f(f(REACH + f(AGREED * (value ? one : f(1 - one)))) - own[i]), f(other[i] - own[i])));
-    const part = touching(Uint8Array.from(room, (left, i) => left > 0 && inside[i] !== value), seeds[value], width, height);
+    const part = touching(maskOf(room, (left, i) => left > 0 && inside[i] !== value), seeds[value], width, height);
     const near = widened(part, width, height);
     for (let i = 0; i < result.length; i++) {
       const reached = near[i] && inside[i] !== value ? Math.min(1, Math.max(0, f(f(room[i] / SOFT) + 0.5))) : 0;
@@ -163,6 +164,6 @@ export function chosen(alpha, guide, marks, photo, width, height) {
   const marked = redecided(alpha, guide, keep, remove, width, height);
   const result = subjects(cleaned(marked, width, height), width, height);
   // whom somebody marked stays, passer-by or not
-  const kept = touching(Uint8Array.from(marked, (value) => value > INSIDE), keep.map((value, i) => value & ~remove[i]), width, height);
+  const kept = touching(maskOf(marked, (value) => value > INSIDE), keep.map((value, i) => value & ~remove[i]), width, height);
   return result.map((value, i) => (kept[i] ? marked[i] : value));
 }
