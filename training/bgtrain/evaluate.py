@@ -15,6 +15,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -163,6 +165,8 @@ class Judged:
     scores: Scores
     bins: NDArray[np.float64] = field(repr=False)
     """For the calibration error (``metrics.calibration_bins``)."""
+    held: float | None = None
+    """Share of the points on held things that the matte keeps (``held_share``)."""
 
     @property
     def badness(self) -> float:
@@ -237,6 +241,7 @@ def judge(
                 slices_of(row, truth, parts),
                 metrics.score(alpha, real),
                 metrics.calibration_bins(alpha, real),
+                held_share(row.key, alpha),
             )
         )
         if progress is not None:
@@ -248,6 +253,22 @@ def true_matte(shards: Shards, row: Row) -> NDArray[np.uint8]:
     """uint8 (H, W): the label; all zero where nobody is in the photo."""
     matte = shards.matte(row.key) if row.label in PERSON_LABELS else None
     return np.zeros((row.height, row.width), np.uint8) if matte is None else matte
+
+
+@cache
+def held_points() -> dict[str, dict[str, Any]]:
+    """By photo: the ``thing`` somebody holds, ``size_hw``, and ``points`` (x, y) on it, in pixels at that size."""
+    text = resources.files("bgtrain").joinpath("held_points.json").read_text(encoding="utf-8")
+    return dict(json.loads(text))
+
+
+def held_share(key: str, alpha: Alpha) -> float | None:
+    """Share (0..1) of the photo's ``held_points`` that ``alpha``, of any size, keeps; ``None`` without points."""
+    if (marks := held_points().get(key)) is None:
+        return None
+    scale = np.divide(alpha.shape, marks["size_hw"])[::-1]
+    x, y = ((np.array(marks["points"]) + 0.5) * scale).astype(int).T
+    return float(metrics.mask_of(alpha)[y, x].mean())
 
 
 def polygon_parts(folder: Path) -> dict[str, int]:
@@ -292,7 +313,7 @@ def _bootstrap_se(bins: NDArray[np.float64], draws: int = 200) -> float:
 
 
 def report(judged: list[Judged], matter: Matter, *, split: str, seconds: float) -> dict[str, Any]:
-    """The whole result: pools, slices, targets, and every photo's raw errors."""
+    """The whole result: pools, slices, held things, targets, and every photo's raw errors."""
     pools: dict[str, list[Judged]] = defaultdict(list)
     slices: dict[str, list[Judged]] = defaultdict(list)
     for one in judged:
@@ -307,6 +328,9 @@ def report(judged: list[Judged], matter: Matter, *, split: str, seconds: float) 
         "pools": {name: summarise(pools[name]) for name in sorted(pools)},
         "slices": {name: summarise(slices[name]) for name in ORDER if name in slices},
     }
+    if held := {one.key: round(one.held, 5) for one in judged if one.held is not None}:
+        mean = dataclasses.asdict(Mean.over(held.values()))
+        result["held"] = {"photos": len(held), **mean, "shares": held}
     result["members"] = {name: [one.key for one in group] for name, group in slices.items()}
     result["targets"] = [
         {
@@ -350,7 +374,7 @@ PERCENT = ("ghost", "marked", "marked_over_1_percent")
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result as text: pools, slices, targets."""
+    """The result as text: pools, slices, held things, targets."""
     pools, slices = result["pools"], result["slices"]
     peopled, sliced = (
         {name: one for name, one in group.items() if "iou" in one} for group in (pools, slices)
@@ -364,6 +388,9 @@ def table(result: dict[str, Any]) -> str:
     ]
     if empty:
         lines += [_head("no people in the photo", EMPTY_COLUMNS), *_rows(empty, EMPTY_COLUMNS), ""]
+    if held := result.get("held"):
+        kept = f"{cell(held, 3, 0)} of the marked points kept, mean over {held['photos']} photos"
+        lines += [f"held things: {kept}", ""]
     if result["targets"]:
         lines.append(f"{'target':<44}{'measured':<16}limit")
     for target in result["targets"]:
