@@ -247,7 +247,7 @@ def test_a_tool_that_writes_the_truth_scores_perfectly(data, alphas, tmp_path, c
     assert "ccp_0" in result["members"]["one person"]
     printed = capsys.readouterr().out
     assert ">= 0.96 met" in printed
-    assert "nobody in the photo" in printed
+    assert "no people in the photo" in printed
 
 
 def test_a_missed_target_is_said_so(data, alphas, capsys):
