@@ -97,7 +97,10 @@ def rivals(
     every: Annotated[int, typer.Option(help="score only every Nth photo of each pool")] = 1,
     repeat: Annotated[int, typer.Option(help="timed calls a photo")] = 3,
     add: Annotated[
-        bool, typer.Option(help="keep what the result file holds and is not measured again now")
+        bool,
+        typer.Option(
+            help="keep what the result file holds of this very commit, and is not measured again now"
+        ),
     ] = False,
     cache: Cache = command.CACHE,
     out: Annotated[Path | None, typer.Option(help="result file; default: results/DEVICE-rivals.json")] = None,
@@ -105,7 +108,7 @@ def rivals(
     """Compare with other removers on the same photos in the same run."""
     from bgbench.rivals import OURS, RIVALS, Environment, measure, named
 
-    chosen = [named(name) for name in only] if only else [OURS, *RIVALS]
+    chosen = [named(name) for name in only] if only else [OURS, *(one for one in RIVALS if not one.elsewhere)]
     if install:
         for rival in chosen:
             print(f"installing {rival.title}", file=sys.stderr)
@@ -118,9 +121,8 @@ def rivals(
         scenarios = [name for name, wanted in (("rival speed", speed), ("rival quality", quality)) if wanted]
         again = {(scenario, one.name) for scenario in scenarios for one in chosen}
         earlier = Result.read(target)
-        for fact in ("device", "network"):
-            if earlier.environment.get(fact) != result.environment.get(fact):
-                raise BrokenResult(f"{target} is of another {fact}; measure all of it again, without --add")
+        if (difference := result.differs(earlier)) is not None:
+            raise BrokenResult(f"{target} is of {difference}; measure all of it again, without --add")
         result.cases = [case for case in earlier.cases if (case.scenario, case.setting["rival"]) not in again]
         result.environment["kept"] = [
             *earlier.environment.get("kept", []),

@@ -123,6 +123,14 @@ class Result:
             if case.scenario == scenario and setting.items() <= case.setting.items():
                 yield case
 
+    def differs(self, earlier: Result) -> str | None:
+        """Why cases of ``earlier`` do not belong beside these: what was measured is not the same; None: it is."""
+        for fact in ("device", "network", "commit"):
+            if earlier.environment.get(fact) != self.environment.get(fact):
+                return f"another {fact}"
+        commit = self.environment.get("commit")
+        return None if commit and not commit.endswith("+") else "code that no commit holds"
+
     def write(self, path: Path) -> None:
         """JSON; the raw values of a series on one line, so that a diff can be read."""
         path.parent.mkdir(parents=True, exist_ok=True)

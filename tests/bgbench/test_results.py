@@ -105,3 +105,22 @@ def test_cases_are_found_by_scenario_and_setting():
 def test_a_series_that_a_case_lacks_is_named():
     with pytest.raises(BrokenResult, match="'throughput', only latency"):
         case().value("throughput")
+
+
+@pytest.mark.parametrize(
+    ("earlier", "now", "said"),
+    [
+        ({}, {}, None),
+        ({"commit": "b"}, {}, "another commit"),
+        ({"device": "y"}, {}, "another device"),
+        ({"network": {"sha256": "2"}}, {}, "another network"),
+        ({"commit": "a+"}, {"commit": "a+"}, "code that no commit holds"),
+        ({"commit": None}, {"commit": None}, "code that no commit holds"),
+    ],
+)
+def test_only_cases_of_the_same_clean_commit_may_stand_in_one_table(earlier, now, said):
+    same = {"device": "x", "network": {"sha256": "1"}, "commit": "a"}
+    one, other = (
+        Result(set="rivals", started="", environment={**same, **changed}) for changed in (earlier, now)
+    )
+    assert other.differs(one) == said

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -86,6 +87,15 @@ def test_every_rival_has_an_adapter_and_pinned_packages():
         pins += [rival.weights.package] if rival.weights else []
         assert all("==" in one or "@" in one[1:] for one in pins), rival.name
     assert len({rival.name for rival in RIVALS}) == len(RIVALS)
+
+
+@pytest.mark.parametrize("name", ["rembg-default", "rembg-birefnet", "withoutbg", "ben2"])
+def test_removers_whose_weights_no_registry_holds_are_ready_for_who_has_them(name):
+    rival = named(name)
+    assert rival.elsewhere
+    for one in RIVALS:
+        shared = Environment(one, Path()).folder == Environment(rival, Path()).folder
+        assert not shared or one.packages == rival.packages, one.name
 
 
 def test_the_shared_loop_times_every_repetition_and_writes_every_picture(tmp_path):

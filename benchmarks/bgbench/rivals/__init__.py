@@ -63,8 +63,11 @@ class Rival:
     arguments: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     """Variables of the installation and of the program; ``{weights}`` stands for the folder of the weights."""
+    elsewhere: bool = False
+    """Package or weights come from outside the registries: installed and measured only when it is named (``--only``).
+    Those adapters follow the packages' documentation; where this project is developed, they could not be run."""
     parameters_m: float
-    """Millions of parameters."""
+    """Millions of parameters; 0: not stated."""
     licence: str
     """Of code and weights."""
 
@@ -168,6 +171,46 @@ RIVALS = (
         parameters_m=3.75,
         licence="GPL-3.0",
     ),
+    Rival(
+        name="rembg-default",
+        title="rembg, its default (RMBG 2.0)",
+        adapter="rembg_session.py",
+        packages=("rembg[cpu]==2.0.86", *ONNX),
+        arguments=("--model", "bria-rmbg"),
+        elsewhere=True,
+        parameters_m=221.0,
+        licence="MIT (code), CC BY-NC 4.0 (weights)",
+    ),
+    Rival(
+        name="rembg-birefnet",
+        title="rembg, BiRefNet",
+        adapter="rembg_session.py",
+        packages=("rembg[cpu]==2.0.86", *ONNX),
+        arguments=("--model", "birefnet-general"),
+        elsewhere=True,
+        parameters_m=221.0,
+        licence="MIT",
+    ),
+    Rival(
+        name="withoutbg",
+        title="withoutBG, open weights",
+        adapter="pillow_call.py",
+        packages=("withoutbg==1.4.0",),
+        arguments=("--package", "withoutbg"),
+        elsewhere=True,
+        parameters_m=0.0,
+        licence="see the package",
+    ),
+    Rival(
+        name="ben2",
+        title="BEN2",
+        adapter="pillow_call.py",
+        packages=("ben2 @ git+https://github.com/PramaLLC/BEN2.git",),
+        arguments=("--package", "ben2"),
+        elsewhere=True,
+        parameters_m=95.0,
+        licence="MIT",
+    ),
 )
 
 
@@ -211,7 +254,8 @@ class Environment:
         self.rival = rival
         self.node = rival.adapter.endswith(".mjs")
         # rivals that need the same packages share them
-        self.folder = (cache / "rivals" / Path(rival.adapter).stem).resolve()
+        shared = rival.name if rival.adapter == "pillow_call.py" else Path(rival.adapter).stem
+        self.folder = (cache / "rivals" / shared).resolve()
         self.weights = self.folder / "weights"
         self._stamp = self.folder / f"{rival.name}.installed"
 
