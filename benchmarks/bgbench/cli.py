@@ -218,6 +218,21 @@ def overload(
 
 
 @app.command()
+def stroke(cache: Cache = command.CACHE, out: Out = None) -> None:
+    """Time one stroke of the page's brush in a real browser, with the server and on the device."""
+    from bgbench.measure import stroke
+
+    result = stroke.run(cache)
+    for case in result.cases:
+        command.say(
+            f"{case.setting['mode']}: {case.value('ms'):.0f} ms, {case.value('cpu_ms'):.0f} ms of processor time"
+        )
+    target = out or command.RESULTS / "stroke" / f"{result.environment['device']}.json"
+    result.write(target)
+    print(target)
+
+
+@app.command()
 def fuzz(
     seconds: Annotated[float, typer.Option(help="of fuzzing")] = 120.0,
     out: Out = None,

@@ -156,9 +156,9 @@ class Watch:
 def watching() -> Iterator[Watch]:
     """Count the processor time of programs that are not ours. Processes that start and end inside are ours."""
     watch = Watch()
-    before = _busy_s(), _own_s(), os.times().elapsed
+    before = _busy_s(), own_s(), os.times().elapsed
     yield watch
-    after = _busy_s(), _own_s(), os.times().elapsed
+    after = _busy_s(), own_s(), os.times().elapsed
     busy, own, elapsed = (end - start for end, start in zip(after, before, strict=True))
     cores = os.cpu_count() or 1
     watch.others = round(min(1.0, max(0.0, busy - own) / max(elapsed * cores, 1e-9)), 3)
@@ -170,10 +170,11 @@ def _busy_s() -> float:
     return sum(times) - times.idle - times.iowait - times.guest - times.guest_nice  # guests count as user
 
 
-def _own_s() -> float:
-    """Seconds of this process and everything below it, children that have ended included."""
+def own_s(root: psutil.Process | None = None) -> float:
+    """Seconds of this process, or of another, and everything below it, children that have ended included."""
+    root = root or psutil.Process()
     total = 0.0
-    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+    for process in [root, *root.children(recursive=True)]:
         with contextlib.suppress(psutil.NoSuchProcess):  # ended between listing and reading
             total += sum(process.cpu_times()[:4])  # user and system, own and of ended children
     return total

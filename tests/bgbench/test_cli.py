@@ -15,7 +15,7 @@ def test_a_wrong_option_is_a_usage_error(capsys):
     assert "colour" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["install", "run", "rivals", "report", "compare"])
+@pytest.mark.parametrize("command", ["install", "run", "rivals", "report", "compare", "stroke"])
 def test_every_command_explains_itself(command, capsys):
     assert main([command, "--help"]) == 0
     assert "Usage" in capsys.readouterr().out

@@ -31,16 +31,16 @@ def test_the_device_s_name_is_fit_for_a_file():
 
 
 def test_work_of_our_own_and_of_our_children_is_not_that_of_others():
-    before = environment._own_s()
+    before = environment.own_s()
     burn = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
     subprocess.run([sys.executable, "-c", burn], check=True)
-    assert environment._own_s() - before >= 0.29
+    assert environment.own_s() - before >= 0.29
 
 
 def test_the_share_of_others_is_what_is_busy_and_not_ours(monkeypatch):
     busy, own, now = iter([100.0, 130.0]), iter([10.0, 25.0]), iter([50.0, 60.0])
     monkeypatch.setattr(environment, "_busy_s", lambda: next(busy))
-    monkeypatch.setattr(environment, "_own_s", lambda: next(own))
+    monkeypatch.setattr(environment, "own_s", lambda: next(own))
     monkeypatch.setattr(environment.os, "times", lambda: type("T", (), {"elapsed": next(now)}))
     monkeypatch.setattr(environment.os, "cpu_count", lambda: 4)
     with environment.watching() as watch:

@@ -108,7 +108,7 @@ class Front:
 
 
 @contextmanager
-def _front(url: str, log: Path) -> Iterator[str]:
+def front(url: str, log: Path) -> Iterator[str]:
     """Address of a front before the server at ``url``."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -230,7 +230,7 @@ def run(seconds: float, *, cache: Path, tell: Callable[[str], object]) -> Result
     with (
         tempfile.TemporaryDirectory() as folder,
         serving() as served,
-        _front(served.url, Path(folder) / "log") as address,
+        front(served.url, Path(folder) / "log") as address,
     ):
         result.environment["server"] = served.describe()
         result.cases += asyncio.run(measure(address, seconds, jpegs(MEGAPIXELS, 4, cache)))

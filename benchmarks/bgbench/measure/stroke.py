@@ -1,0 +1,156 @@
+"""What one stroke of the page's brush costs: from the lifted pen to the drawn result, and the processor time for it.
+
+    python -m bgbench stroke                 a minute or two; needs Chromium, chromedriver and ``make web-assets``
+
+The page runs in a real Chromium before a real server. "server" sends photo and marks to it, "device" does both in the
+page's worker. The processor time is that of front and tritonserver, or of the worker's thread. Chromium's own drawing,
+here without a GPU, goes on as long as somebody waits: it is left out, and so are the threads that decode and encode.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bgbench import command, environment
+from bgbench.errors import ToolFailed, ToolMissing
+from bgbench.load.overload import front
+from bgbench.photos import jpegs
+from bgbench.results import Case, Result, Series
+from bgbench.serving import serving
+
+STROKES = 6
+WARM_UP = 2
+MEGAPIXELS = 1
+PATIENCE_S = 120.0
+
+_TIMED = """
+const { drawImage } = CanvasRenderingContext2D.prototype;
+CanvasRenderingContext2D.prototype.drawImage = function (...of) {
+  drawImage.apply(this, of);
+  if (this.canvas.id === "after") window.drawn = performance.now();
+};
+const marks = document.querySelector("#marks");
+window.stroke = () => {
+  const box = marks.getBoundingClientRect();
+  const event = (name, share) => marks.dispatchEvent(new PointerEvent(name, {
+    pointerId: 1, bubbles: true, clientX: box.x + share * box.width, clientY: box.y + 0.8 * box.height,
+  }));
+  marks.setPointerCapture = () => {};
+  window.drawn = 0;
+  event("pointerdown", 0.4);
+  event("pointermove", 0.45);
+  window.lifted = performance.now();
+  event("pointerup", 0.5);
+};
+"""
+_TOOK = "return window.drawn > window.lifted ? window.drawn - window.lifted : null"
+
+
+def measure(address: str, photo: Path) -> Iterator[Case]:
+    """The page's two modes, at the same front."""
+    with _browser() as driver:
+        for mode in ("server", "device"):
+            with environment.watching() as watch:
+                ms, cpu_ms = _strokes(driver, address, photo, mode == "device")
+            yield Case(
+                scenario="stroke",
+                setting={"mode": mode, "megapixels": MEGAPIXELS},
+                tool="page's clock; processor time of front and server, or of the page's worker",
+                series={
+                    name: Series(unit="ms", values=values[WARM_UP:], warm_up=values[:WARM_UP])
+                    for name, values in (("ms", ms), ("cpu_ms", cpu_ms))
+                },
+                others=watch.others,
+            )
+
+
+def _strokes(driver: Any, address: str, photo: Path, on_device: bool) -> tuple[list[float], list[float]]:
+    driver.get(address)
+    _until(lambda: driver.execute_script("return !document.querySelector('#device-switch').hidden"))
+    if on_device:
+        driver.execute_script("document.querySelector('#device').click()")
+    driver.find_element("id", "files").send_keys(str(photo.resolve()))
+    _until(lambda: _state(driver) == "done")
+    driver.execute_script(_TIMED + "document.querySelector('#brush-remove').click()")
+    ms, cpu_ms = [], []
+    for _ in range(WARM_UP + STROKES):
+        before = _worked_s(driver, on_device)
+        driver.execute_script("window.stroke()")
+        _until(lambda: driver.execute_script(_TOOK))
+        cpu_ms.append(1000 * (_worked_s(driver, on_device) - before))
+        ms.append(driver.execute_script(_TOOK))
+        driver.execute_script("document.querySelector('#undo').click()")
+        _until(lambda: driver.execute_script("return document.querySelector('#undo').disabled"))
+        _until(lambda: _state(driver) == "done")
+        time.sleep(0.5)  # the result of undoing is drawn
+    return ms, cpu_ms
+
+
+def _worked_s(driver: Any, on_device: bool) -> float:
+    """Processor time so far of the page's worker, or of this process and all below it without the browser."""
+    browser = psutil.Process(driver.service.process.pid)
+    if not on_device:
+        return environment.own_s() - environment.own_s(browser)
+    total = 0.0
+    for process in (browser, *browser.children(recursive=True)):
+        with contextlib.suppress(psutil.Error, FileNotFoundError):  # ended between listing and reading
+            for thread in process.threads():
+                name = Path(f"/proc/{process.pid}/task/{thread.id}/comm").read_text()
+                if name.startswith("DedicatedWorker"):
+                    total += thread.user_time + thread.system_time
+    return total
+
+
+def _state(driver: Any) -> str:
+    state: str = driver.execute_script("return document.querySelector('#stage').dataset.state")
+    return state
+
+
+def _until(true: Callable[[], Any]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not true():
+        if time.monotonic() > end:
+            raise ToolFailed(f"the page did not do what was asked within {PATIENCE_S:.0f} s")
+        time.sleep(0.02)
+
+
+@contextmanager
+def _browser() -> Iterator[Any]:
+    try:
+        from selenium import webdriver
+    except ImportError as error:
+        raise ToolMissing("selenium is not installed; pip install selenium") from error
+    binary, driver_path = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (binary and driver_path):
+        raise ToolMissing("no chromium and chromedriver on PATH; apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_path))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def run(cache: Path) -> Result:
+    """Start server, front and browser, and measure."""
+    began = time.monotonic()
+    result = command.begun("stroke", command.served_network())
+    jpegs(MEGAPIXELS, 1, cache)
+    with tempfile.TemporaryDirectory() as folder, serving() as served:
+        result.environment["server"] = served.describe()
+        with front(served.url, Path(folder) / "front.log") as address:
+            result.cases = list(measure(address, cache / "photos" / f"{MEGAPIXELS}mp-0.jpg"))
+    result.seconds = round(time.monotonic() - began, 1)
+    return result
