@@ -43,7 +43,7 @@ class Series:
             raise ValueError(f"Series.unit={self.unit!r}: unknown; use one of {', '.join(UNITS)}")
         if any(not isinstance(value, int | float) or value != value for value in self.values):
             raise ValueError(
-                "Series.values has something that is no number; leave it out and say so in the notes"
+                "Series.values has something that is not a number; leave it out and say so in the notes"
             )
 
     @property
@@ -153,7 +153,7 @@ class Result:
         except OSError as error:
             raise BrokenResult(f"{path} cannot be read: {error}") from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise BrokenResult(f"{path} is no result of bgbench: {error}") from error
+            raise BrokenResult(f"{path} is not a result of bgbench: {error}") from error
 
 
 def _json(value: Any, indent: int = 0) -> str:

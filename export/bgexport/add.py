@@ -28,7 +28,7 @@ from bgexport.engines import Run, cpu_engine
 from bgexport.errors import ContractError, GraphError
 from bgexport.graph import BATCH, sha256_of, stamped
 from bgexport.limits import BATCH_MATE_DIFFERENCE, TOLERANCES
-from bgexport.photos import Picture
+from bgexport.photos import NetworkInput
 from bgexport.verify import alphas, batch_mates_check, parity, parity_checks
 from bgimage import runtimes
 from bgimage.contract import Contract
@@ -210,7 +210,7 @@ def wrapped(model: onnx.ModelProto, theirs: Theirs, *, resize: bool = False) -> 
         sparse_initializer=body.sparse_initializer,
     )
     made = helper.make_model(graph, opset_imports=model.opset_import, functions=model.functions)
-    made.ir_version = max(model.ir_version, 4)  # initializers that are no inputs
+    made.ir_version = max(model.ir_version, 4)  # initializers that are not inputs
     made.producer_name = "bgexport"
     return made
 
@@ -294,7 +294,7 @@ def add(
     network: Path,
     theirs: Theirs,
     name: str,
-    pictures: Sequence[Picture],
+    pictures: Sequence[NetworkInput],
     *,
     models: Path,
     serving: repository.Serving,
@@ -377,7 +377,7 @@ def _loaded(model: onnx.ModelProto, theirs: Theirs, path: Path) -> Run:
     )
 
 
-def _takes_batches(run: Run, pictures: Sequence[Picture], name: str) -> bool:
+def _takes_batches(run: Run, pictures: Sequence[NetworkInput], name: str) -> bool:
     """Photos in a batch are answered as they are alone."""
     try:
         check = batch_mates_check(run, pictures[:4], name)

@@ -12,7 +12,7 @@ import typer
 
 from bgexport.checks import Check, require
 from bgexport.limits import TOLERANCES
-from bgexport.photos import Picture, adversarial, from_folder, labelled
+from bgexport.photos import NetworkInput, adversarial, from_folder, labelled
 from bgimage.contract import Contract
 from bgimage.errors import BgError
 
@@ -86,7 +86,7 @@ def say(checks: Iterable[Check], report: Path | None = None, **facts: object) ->
     require(done)
 
 
-def parity_photos(contract: Contract, folder: Path | None) -> list[Picture]:
+def parity_photos(contract: Contract, folder: Path | None) -> list[NetworkInput]:
     """The photos on which engines are compared."""
     return from_folder(contract, folder) if folder else labelled(contract, split="test", count=PARITY_PHOTOS)
 

@@ -35,7 +35,7 @@ def served_module(net: torch.nn.Module, contract: Contract) -> torch.nn.Module:
     """
     import torch
 
-    class Served(torch.nn.Module):
+    class ServedModule(torch.nn.Module):
         scale: torch.Tensor
         offset: torch.Tensor
 
@@ -50,7 +50,7 @@ def served_module(net: torch.nn.Module, contract: Contract) -> torch.nn.Module:
         def forward(self, image: torch.Tensor) -> torch.Tensor:
             return torch.sigmoid(self.net(image.float() * self.scale + self.offset))
 
-    return Served().eval()
+    return ServedModule().eval()
 
 
 def export_graph(net: torch.nn.Module, contract: Contract, *, dynamic_size: bool = False) -> onnx.ModelProto:
@@ -58,7 +58,7 @@ def export_graph(net: torch.nn.Module, contract: Contract, *, dynamic_size: bool
 
     PyTorch's exporter already runs onnxscript's optimizer, which folds constants and every batch normalisation
     that follows a convolution. onnxslim finds nothing more to do in these networks (same nodes, same speed), so
-    it is no dependency. What the exporter leaves behind is the machine's paths, in a stack trace a node:
+    it is not a dependency. What the exporter leaves behind is the machine's paths, in a stack trace a node:
     ``cleaned`` drops them.
     """
     import torch

@@ -15,6 +15,7 @@ from bgimage import codec
 from bgimage.contract import Contract
 from bgimage.geometry import Letterbox, network_input
 from bgtrain.errors import DataError
+from bgtrain.readers import PHOTO_SUFFIXES, photos_in
 from bgtrain.shards import Shards
 
 Image = NDArray[np.uint8]
@@ -22,11 +23,10 @@ Image = NDArray[np.uint8]
 
 PEOPLE_POOLS = ("ccp", "vikram_humanseg", "people_pseudo", "coco_person", "pennfudan")
 """Pools of the training photos whose label marks people."""
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 @dataclass(frozen=True)
-class Picture:
+class NetworkInput:
     """One network input."""
 
     name: str
@@ -39,12 +39,12 @@ class Picture:
     """Where the photo comes from."""
 
 
-def stack(pictures: Sequence[Picture]) -> Image:
+def stack(pictures: Sequence[NetworkInput]) -> Image:
     """uint8 (N, 3, H, W)."""
     return np.stack([picture.image for picture in pictures])
 
 
-def labelled(contract: Contract, *, split: str, count: int, folder: Path | None = None) -> list[Picture]:
+def labelled(contract: Contract, *, split: str, count: int, folder: Path | None = None) -> list[NetworkInput]:
     """``count`` photos of ``split``, the same share from every pool with people; ``NoPhotos`` without data."""
     try:
         shards = Shards(folder, split=split, pools=PEOPLE_POOLS)
@@ -65,19 +65,19 @@ def labelled(contract: Contract, *, split: str, count: int, folder: Path | None 
             assert matte is not None  # every pool with people is labelled
             height, width = truth[inside].shape
             truth[inside] = cv2.resize(matte, (width, height), interpolation=cv2.INTER_AREA) / np.float32(255)
-            pictures.append(Picture(row.key, network_input(photo, contract), truth, inside, row.pool))
+            pictures.append(NetworkInput(row.key, network_input(photo, contract), truth, inside, row.pool))
     return pictures
 
 
-def from_folder(contract: Contract, folder: Path) -> list[Picture]:
+def from_folder(contract: Contract, folder: Path) -> list[NetworkInput]:
     """Every photo in ``folder``; ``NoPhotos`` where there is none."""
-    paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES)
+    paths = photos_in(folder)
     if not paths:
-        raise NoPhotos(f"no photo ({', '.join(SUFFIXES)}) in {folder}")
-    return [Picture(p.name, network_input(codec.decode(p.read_bytes()), contract)) for p in paths]
+        raise NoPhotos(f"no photo ({', '.join(PHOTO_SUFFIXES)}) in {folder}")
+    return [NetworkInput(p.name, network_input(codec.decode(p.read_bytes()), contract)) for p in paths]
 
 
-def adversarial(contract: Contract, people: Sequence[Picture] = ()) -> list[Picture]:
+def adversarial(contract: Contract, people: Sequence[NetworkInput] = ()) -> list[NetworkInput]:
     """Pictures on which engines differ first: flat, saturated, noisy; ``people`` moved over the border."""
     height, width = contract.size_hw
     noise = np.random.default_rng(0)
@@ -102,4 +102,4 @@ def adversarial(contract: Contract, people: Sequence[Picture] = ()) -> list[Pict
         # half of the photo leaves the frame, so that whoever stands in the middle is cut by the border
         made[f"{picture.name}, cut by the left border"] = np.roll(picture.image, -width // 2, axis=2)
         made[f"{picture.name}, cut by the lower border"] = np.roll(picture.image, height // 2, axis=1)
-    return [Picture(name, np.ascontiguousarray(image)) for name, image in made.items()]
+    return [NetworkInput(name, np.ascontiguousarray(image)) for name, image in made.items()]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from bgexport.graph import OPSET, cleaned, metadata
-from bgexport.photos import Picture
+from bgexport.photos import NetworkInput
 from bgimage import runtimes
 
 runtimes.onnxruntime()  # first, so that its telemetry is off
@@ -103,7 +103,7 @@ def _fixed_to_float(node: onnx.NodeProto, place: int) -> bool:
     return bool(inputs[min(place, len(inputs) - 1)].type_str == "tensor(float)")
 
 
-def int8(model: onnx.ModelProto, photos: Sequence[Picture], *, target: str = "gpu") -> onnx.ModelProto:
+def int8(model: onnx.ModelProto, photos: Sequence[NetworkInput], *, target: str = "gpu") -> onnx.ModelProto:
     """``model`` with INT8 convolutions, a weight scale a channel; ``photos`` set the scales of the activations.
 
     No two kinds of hardware want the same INT8, so ``target`` chooses:

@@ -19,7 +19,7 @@ from bgexport.checks import Check, require
 from bgexport.engines import CPU_ENGINES, cpu_engine, torch_engine
 from bgexport.errors import TooLarge
 from bgexport.limits import MAX_PAGE_BYTES, TOLERANCES
-from bgexport.photos import Picture, adversarial
+from bgexport.photos import NetworkInput, adversarial
 from bgexport.verify import verify
 from bgtrain.checkpoint import Checkpoint
 
@@ -58,7 +58,7 @@ def weights_sha256(checkpoint: Checkpoint) -> str:
     return digest.hexdigest()
 
 
-def parity_with_torch(checkpoint: Checkpoint, model: Path, photos: Sequence[Picture]) -> list[Check]:
+def parity_with_torch(checkpoint: Checkpoint, model: Path, photos: Sequence[NetworkInput]) -> list[Check]:
     """Both CPU engines with ``model`` against PyTorch, on ``photos`` and on adversarial pictures."""
     kind = graph.metadata(onnx.load(model))["precision"]
     engines = {f"{name} {kind}": (cpu_engine(name, model), TOLERANCES[kind]) for name in CPU_ENGINES}
@@ -79,7 +79,7 @@ class Release:
 
 def release(
     checkpoint: Checkpoint,
-    photos: Sequence[Picture],
+    photos: Sequence[NetworkInput],
     *,
     models: Path,
     card: Path,

@@ -13,7 +13,7 @@ from bgexport.checks import Check
 from bgexport.engines import Alpha, Run
 from bgexport.errors import ParityError, QualityLoss
 from bgexport.limits import ALPHA_SLACK, BATCH_MATE_DIFFERENCE, MAX_IOU_LOSS, MIN_PERSON, Tolerance
-from bgexport.photos import Picture, stack
+from bgexport.photos import NetworkInput, stack
 from bgtrain.metrics import iou, mask_of
 
 
@@ -32,13 +32,13 @@ class Parity:
     """Name of the picture with the largest mean difference."""
 
 
-def alphas(run: Run, pictures: Sequence[Picture], *, batch: int = 4) -> Alpha:
+def alphas(run: Run, pictures: Sequence[NetworkInput], *, batch: int = 4) -> Alpha:
     """float32 (N, 1, H, W), run in batches."""
     images = stack(pictures)
     return np.concatenate([run(images[i : i + batch]) for i in range(0, len(images), batch)])
 
 
-def parity(reference: Alpha, other: Alpha, pictures: Sequence[Picture]) -> Parity:
+def parity(reference: Alpha, other: Alpha, pictures: Sequence[NetworkInput]) -> Parity:
     """Compare two engines' alphas, float32 (N, 1, H, W), of the same pictures."""
     difference = np.abs(reference - other)
     means = difference.mean((1, 2, 3))
@@ -71,7 +71,7 @@ def parity_checks(found: Parity, limit: Tolerance, where: str) -> list[Check]:
     ]
 
 
-def batch_mates_check(run: Run, pictures: Sequence[Picture], where: str) -> Check:
+def batch_mates_check(run: Run, pictures: Sequence[NetworkInput], where: str) -> Check:
     """Each picture alone and among the others must give the same alpha."""
     together = run(stack(pictures))
     alone = np.concatenate([run(picture.image[None]) for picture in pictures])
@@ -79,7 +79,7 @@ def batch_mates_check(run: Run, pictures: Sequence[Picture], where: str) -> Chec
     return Check(f"{where}: alone against in a batch", difference, BATCH_MATE_DIFFERENCE, ParityError)
 
 
-def mean_iou(found: Alpha, pictures: Sequence[Picture]) -> float:
+def mean_iou(found: Alpha, pictures: Sequence[NetworkInput]) -> float:
     """Mean IoU against the labels, over the photo without its padding."""
     return float(
         np.mean(
@@ -92,7 +92,7 @@ def mean_iou(found: Alpha, pictures: Sequence[Picture]) -> float:
     )
 
 
-def quality_check(reference: Alpha, other: Alpha, pictures: Sequence[Picture], where: str) -> Check:
+def quality_check(reference: Alpha, other: Alpha, pictures: Sequence[NetworkInput], where: str) -> Check:
     """The mean IoU against the labels that ``other`` loses to ``reference``."""
     loss = mean_iou(reference, pictures) - mean_iou(other, pictures)
     return Check(f"{where}: mean IoU lost against the labels", loss, MAX_IOU_LOSS, QualityLoss)
@@ -101,8 +101,8 @@ def quality_check(reference: Alpha, other: Alpha, pictures: Sequence[Picture], w
 def verify(
     engines: dict[str, tuple[Run, Tolerance]],
     reference: Run,
-    real: Sequence[Picture],
-    made: Sequence[Picture],
+    real: Sequence[NetworkInput],
+    made: Sequence[NetworkInput],
 ) -> list[Check]:
     """Every engine against the reference, on ``real`` photos and on ``made`` ones, and alone against in a batch."""
     checks = []

@@ -56,7 +56,7 @@ def test_the_export_s_requests_are_read_between_the_raw_bytes_of_photos():
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xd8\xff", b'{"experiments":[]}'])
 def test_something_else_than_an_export_is_refused(content):
-    with pytest.raises(Unreadable, match="no profile export"):
+    with pytest.raises(Unreadable, match="not a profile export"):
         perf.parse_export(content)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bgexport import release
-from bgexport.photos import Picture, adversarial, from_folder
+from bgexport.photos import NetworkInput, adversarial, from_folder
 from bgimage.contract import Contract
 from bgtrain.checkpoint import Checkpoint
 from bgtrain.tiramisu import LargeTiramisu, LargeTiramisuConfig
@@ -51,7 +51,7 @@ def checkpoint(contract: Contract) -> Checkpoint:
 
 
 @pytest.fixture(scope="session")
-def pictures(contract: Contract, examples: dict[str, Path]) -> list[Picture]:
+def pictures(contract: Contract, examples: dict[str, Path]) -> list[NetworkInput]:
     """The example photos and the adversarial pictures."""
     real = from_folder(contract, next(iter(examples.values())).parent)
     return [*real, *adversarial(contract, real[:1])]

@@ -18,7 +18,7 @@ from bgexport.add import ACTIVATIONS, Theirs, add, theirs_engine, wrapped
 from bgexport.cli import app
 from bgexport.engines import cpu_engine
 from bgexport.errors import ContractError, ExportError, GraphError
-from bgexport.photos import Picture, adversarial, from_folder
+from bgexport.photos import NetworkInput, adversarial, from_folder
 
 ROOT = Path(__file__).parents[2]
 SIZE = (32, 64)
@@ -76,7 +76,7 @@ def models(tmp_path: Path) -> Path:
     return folder
 
 
-def pictures(theirs: Theirs = THEIRS) -> list[Picture]:
+def pictures(theirs: Theirs = THEIRS) -> list[NetworkInput]:
     real = from_folder(theirs.contract(), ROOT / "examples")[:2]
     return [*real, *adversarial(theirs.contract())]
 

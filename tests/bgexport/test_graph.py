@@ -10,7 +10,7 @@ from bgexport import graph, release
 from bgexport.engines import CPU_ENGINES, cpu_engine, torch_engine
 from bgexport.errors import ContractError, GraphError
 from bgexport.limits import BATCH_MATE_DIFFERENCE, TOLERANCES
-from bgexport.photos import Picture, stack
+from bgexport.photos import NetworkInput, stack
 from bgexport.verify import alphas, parity
 from bgimage import runtimes
 from bgimage.contract import Contract
@@ -19,7 +19,7 @@ from bgtrain.checkpoint import Checkpoint
 
 @pytest.mark.parametrize("engine", CPU_ENGINES)
 def test_every_cpu_engine_gives_what_pytorch_gives(
-    engine: str, exported: Path, checkpoint: Checkpoint, pictures: list[Picture]
+    engine: str, exported: Path, checkpoint: Checkpoint, pictures: list[NetworkInput]
 ) -> None:
     reference = alphas(torch_engine(checkpoint.model(), checkpoint.contract), pictures)
     found = parity(reference, alphas(cpu_engine(engine, exported), pictures), pictures)
@@ -27,7 +27,7 @@ def test_every_cpu_engine_gives_what_pytorch_gives(
     assert np.ptp(reference) > 0.1  # a constant answer would agree with anything
 
 
-def test_a_photo_does_not_see_its_batch_mates(exported: Path, pictures: list[Picture]) -> None:
+def test_a_photo_does_not_see_its_batch_mates(exported: Path, pictures: list[NetworkInput]) -> None:
     run, images = cpu_engine("ONNX Runtime", exported), stack(pictures)
     alone = np.concatenate([run(image[None]) for image in images])
     assert np.abs(run(images) - alone).max() <= BATCH_MATE_DIFFERENCE

@@ -11,7 +11,7 @@ import pytest
 from bgexport import precision
 from bgexport.errors import BuildError
 from bgexport.graph import contract_of
-from bgexport.photos import Picture, from_folder
+from bgexport.photos import NetworkInput, from_folder
 from bgexport.plan import PlanOptions, bindings, build, installed_builder, trtexec_command, write_plan
 from bgexport.repository import ONNX_NETWORK, Serving
 from bgimage.contract import Contract
@@ -64,7 +64,7 @@ def test_an_operator_that_tensorrt_does_not_know_is_not_parsed(
 
 @pytest.mark.tensorrt
 def test_biases_in_int32_are_why_int8_for_the_cpu_is_not_parsed(
-    rtx: object, model: onnx.ModelProto, contract: Contract, pictures: list[Picture]
+    rtx: object, model: onnx.ModelProto, contract: Contract, pictures: list[NetworkInput]
 ) -> None:
     with pytest.raises(BuildError, match="DequantizeLinear"):
         build(rtx, precision.int8(model, pictures, target="cpu").SerializeToString(), contract, OPTIONS)

@@ -11,12 +11,12 @@ from bgexport.checks import require
 from bgexport.engines import cpu_engine, engines_for
 from bgexport.errors import QualityLoss
 from bgexport.limits import TOLERANCES
-from bgexport.photos import Picture
+from bgexport.photos import NetworkInput
 from bgexport.verify import alphas, parity, parity_checks, quality_check
 from bgimage.contract import Contract
 
 
-def made(name: str, model: onnx.ModelProto, photos: list[Picture]) -> onnx.ModelProto:
+def made(name: str, model: onnx.ModelProto, photos: list[NetworkInput]) -> onnx.ModelProto:
     if name.startswith("int8-"):
         return precision.int8(model, photos, target=name.removeprefix("int8-"))
     return getattr(precision, name.replace("-", "_"))(model)
@@ -28,7 +28,7 @@ def test_a_lower_precision_is_valid_stamped_and_close(
     exported: Path,
     model: onnx.ModelProto,
     contract: Contract,
-    pictures: list[Picture],
+    pictures: list[NetworkInput],
     tmp_path: Path,
 ) -> None:
     lower = made(name, model, pictures)
@@ -63,7 +63,7 @@ def test_fp16_computes_normalisation_mean_and_sigmoid_in_fp32(model: onnx.ModelP
 
 
 def test_int8_for_the_gpu_is_symmetric_because_tensorrt_takes_no_zero_points(
-    model: onnx.ModelProto, pictures: list[Picture]
+    model: onnx.ModelProto, pictures: list[NetworkInput]
 ) -> None:
     lower = precision.int8(model, pictures, target="gpu")
     values = {t.name: onnx.numpy_helper.to_array(t) for t in lower.graph.initializer}
@@ -74,7 +74,7 @@ def test_int8_for_the_gpu_is_symmetric_because_tensorrt_takes_no_zero_points(
 
 
 def test_int8_for_the_cpu_keeps_weights_to_seven_bits(
-    model: onnx.ModelProto, pictures: list[Picture]
+    model: onnx.ModelProto, pictures: list[NetworkInput]
 ) -> None:
     lower = precision.int8(model, pictures, target="cpu")
     kernels = [
@@ -94,7 +94,7 @@ def test_an_unknown_target_is_refused(model: onnx.ModelProto) -> None:
 def test_a_loss_against_the_labels_above_the_limit_is_refused() -> None:
     truth = np.zeros((8, 8), np.float32)
     truth[:, :4] = 1
-    picture = Picture("half", np.zeros((3, 8, 8), np.uint8), truth)
+    picture = NetworkInput("half", np.zeros((3, 8, 8), np.uint8), truth)
     worse = truth.copy()
     worse[0, 3] = 0
     perfect, worse = truth[None, None], worse[None, None]

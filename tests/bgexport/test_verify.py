@@ -9,12 +9,14 @@ import pytest
 from bgexport import errors
 from bgexport.checks import Check, require
 from bgexport.limits import TOLERANCES
-from bgexport.photos import Picture, adversarial, stack
+from bgexport.photos import NetworkInput, adversarial, stack
 from bgexport.verify import batch_mates_check, parity, parity_checks, verify, write_report
 from bgimage.contract import Contract
 
 SIDE = 32
-PICTURES = [Picture(name, np.full((3, SIDE, SIDE), grey, np.uint8)) for name, grey in (("a", 10), ("b", 200))]
+PICTURES = [
+    NetworkInput(name, np.full((3, SIDE, SIDE), grey, np.uint8)) for name, grey in (("a", 10), ("b", 200))
+]
 
 
 def half_a_person(images: np.ndarray) -> np.ndarray:
@@ -103,7 +105,7 @@ def test_the_report_holds_every_check_with_value_limit_and_error(tmp_path: Path)
 def test_adversarial_pictures_are_network_inputs_and_differ() -> None:
     contract = Contract(size_hw=(64, 96))
     noise = np.random.default_rng(3).integers(0, 256, (3, 64, 96), dtype=np.uint8)
-    made = adversarial(contract, [Picture("somebody", noise)])
+    made = adversarial(contract, [NetworkInput("somebody", noise)])
     assert {picture.image.shape for picture in made} == {(3, 64, 96)}
     assert {picture.image.dtype for picture in made} == {np.dtype(np.uint8)}
     assert len({picture.image.tobytes() for picture in made}) == len(made) == 10

@@ -10,10 +10,10 @@ from bgimage.contract import Contract
 from bgimage.geometry import crop_letterbox, network_input
 from bgtrain import closer, evaluate
 from bgtrain.__main__ import main
-from bgtrain.evaluate import Network
+from bgtrain.evaluate import Pipeline
 
 
-class ShortSighted(Network):
+class ShortSighted(Pipeline):
     """Sees what is bright, and is unsure of it while it is small."""
 
     def __init__(self):
@@ -41,7 +41,7 @@ def test_the_closer_look_is_surer_of_something_small_and_the_mirrored_one_is_not
 
 
 def test_the_report_holds_every_doubtful_photo_and_is_a_table(tiny_data, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(evaluate, "Network", lambda path, threads: ShortSighted())
+    monkeypatch.setattr(evaluate, "Pipeline", lambda path, threads: ShortSighted())
     monkeypatch.setattr(closer, "LIMITS", (0.99,))
     target = tmp_path / "closer.json"
     assert main(["closer", "network.onnx", "--data", str(tiny_data), "--json", str(target)]) == 0

@@ -250,7 +250,7 @@ def test_missing_files_are_named(builder):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("{", "is no JSON"),
+        ("{", "is not JSON"),
         ("[]", "holds a list"),
         ('{"images": [], "annotations": []}', 'no list "categories"'),
         ('{"images": [], "annotations": [], "categories": []}', 'no category "person"'),

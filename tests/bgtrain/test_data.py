@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from bgtrain.augment import AugmentConfig, Sample, augment
+from bgtrain.augment import AugmentConfig, TrainingPhoto, augment
 from bgtrain.data import Crops, DataConfig, StepSampler
 from bgtrain.errors import DataError
 from bgtrain.shards import read_index
@@ -29,7 +29,7 @@ def test_a_crop_depends_on_its_number_and_nothing_else(tiny_data):
 
 def test_the_matte_goes_wherever_the_photo_goes():
     ramp = np.tile(np.linspace(0, 255, 80).astype(np.uint8), (90, 1))
-    sample = Sample(np.repeat(ramp[..., None], 3, 2), ramp, "pixel")
+    sample = TrainingPhoto(np.repeat(ramp[..., None], 3, 2), ramp, "pixel")
     plain = replace(PLAIN, pad_value=0)
     for seed in range(20):
         image, alpha, *_ = augment(sample, 64, plain, np.random.default_rng(seed))
@@ -38,7 +38,7 @@ def test_the_matte_goes_wherever_the_photo_goes():
 
 
 def test_the_padding_is_the_contracts_grey_whatever_happens_to_the_colours():
-    sample = Sample(np.full((20, 80, 3), 250, np.uint8), np.zeros((20, 80), np.uint8), "empty")
+    sample = TrainingPhoto(np.full((20, 80, 3), 250, np.uint8), np.zeros((20, 80), np.uint8), "empty")
     config = replace(AugmentConfig(), colour=1, noise=1, rotate=0, whole=1)
     image, *_ = augment(sample, 64, config, np.random.default_rng(0))
     assert (image[:8] == 127).all()
@@ -46,18 +46,18 @@ def test_the_padding_is_the_contracts_grey_whatever_happens_to_the_colours():
 
 
 def test_a_composite_covers_the_crop_with_the_new_background():
-    person = Sample(np.full((60, 60, 3), 200, np.uint8), np.zeros((60, 60), np.uint8), "pixel")
+    person = TrainingPhoto(np.full((60, 60, 3), 200, np.uint8), np.zeros((60, 60), np.uint8), "pixel")
     person.alpha[20:40, 20:40] = 255
-    behind = Sample(np.full((50, 70, 3), 30, np.uint8), np.zeros((50, 70), np.uint8), "none")
+    behind = TrainingPhoto(np.full((50, 70, 3), 30, np.uint8), np.zeros((50, 70), np.uint8), "none")
     image, alpha, *_ = augment(person, 64, PLAIN, np.random.default_rng(2), background=behind)
     assert (np.abs(image[alpha == 0].astype(int) - 30) <= 1).all()
     assert (np.abs(image[alpha == 255].astype(int) - 200) <= 1).all()
 
 
 def test_a_second_person_without_a_new_background_stands_in_front():
-    here = Sample(np.full((60, 60, 3), 30, np.uint8), np.zeros((60, 60), np.uint8), "polygon")
+    here = TrainingPhoto(np.full((60, 60, 3), 30, np.uint8), np.zeros((60, 60), np.uint8), "polygon")
     here.alpha[:, :30] = 255
-    other = Sample(np.full((60, 60, 3), 200, np.uint8), np.zeros((60, 60), np.uint8), "pixel")
+    other = TrainingPhoto(np.full((60, 60, 3), 200, np.uint8), np.zeros((60, 60), np.uint8), "pixel")
     other.alpha[20:40, 20:40] = 255
     image, alpha, weight, _ = augment(here, 64, PLAIN, np.random.default_rng(2), second=other)
     pasted = image[..., 0] > 190
@@ -77,7 +77,7 @@ def test_people_are_pasted_as_often_as_the_recipe_says(tiny_data):
 def test_coarse_polygons_count_little_along_their_edges_only():
     alpha = np.zeros((64, 64), np.uint8)
     alpha[:, :32] = 255
-    sample = Sample(np.zeros((64, 64, 3), np.uint8), alpha, "polygon")
+    sample = TrainingPhoto(np.zeros((64, 64, 3), np.uint8), alpha, "polygon")
     _, matte, weight, _ = augment(sample, 64, PLAIN, np.random.default_rng(1))
     assert set(np.unique(weight)) == {64, 255}
     edge = np.abs(np.diff((matte > 127).astype(int), axis=1)) > 0
@@ -86,7 +86,7 @@ def test_coarse_polygons_count_little_along_their_edges_only():
 
 def test_labels_of_low_confidence_weigh_less(tiny_data):
     alpha = np.zeros((64, 64), np.uint8)
-    sample = Sample(np.zeros((64, 64, 3), np.uint8), alpha, "pseudo", confidence=0.5)
+    sample = TrainingPhoto(np.zeros((64, 64, 3), np.uint8), alpha, "pseudo", confidence=0.5)
     assert set(np.unique(augment(sample, 64, PLAIN, np.random.default_rng(1))[2])) == {128}
 
 
@@ -120,6 +120,6 @@ def test_missing_files_are_named(tiny_data, tmp_path):
 def test_pixels_that_the_label_leaves_open_do_not_count():
     alpha = np.zeros((64, 64), np.uint8)
     ignore = np.ones((64, 64), bool)
-    sample = Sample(np.zeros((64, 64, 3), np.uint8), alpha, "pixel", ignore=ignore)
+    sample = TrainingPhoto(np.zeros((64, 64, 3), np.uint8), alpha, "pixel", ignore=ignore)
     whole = replace(PLAIN, whole=1, whole_scale=(2, 2), rotate=0)
     assert not augment(sample, 32, whole, np.random.default_rng(1))[2].any()

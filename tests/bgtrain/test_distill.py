@@ -45,7 +45,7 @@ def photos(tmp_path):
 
 
 def test_sure_mattes_are_packed_with_their_confidence_and_others_are_listed(photos, tmp_path):
-    source = distill.Taught(photos, Lopsided())
+    source = distill.TeacherReader(photos, Lopsided())
     rows = shards.write_shards(distill.samples(source), tmp_path / "shards", prefix=source.name, add=True)
     by_key = {row.key: row for row in rows}
     assert set(by_key) == {"distilled_sure", "distilled_nobody"}
@@ -61,7 +61,7 @@ def test_sure_mattes_are_packed_with_their_confidence_and_others_are_listed(phot
 
 
 def test_the_loss_weighs_a_pseudo_label_by_its_confidence(photos, tmp_path):
-    source = distill.Taught(photos, Lopsided(), least=0.1)
+    source = distill.TeacherReader(photos, Lopsided(), least=0.1)
     rows = shards.write_shards(distill.samples(source), tmp_path / "shards", prefix=source.name)
     unsure = next(row for row in rows if row.key == "distilled_unsure")
     assert 0.2 < unsure.agreement < 0.8
@@ -88,7 +88,7 @@ def test_what_was_labelled_before_stays_beside_the_new_shard(photos, tmp_path):
 
 
 def test_a_student_trains_on_the_shard(photos, tmp_path, tiny_data, tiny_recipe):
-    source = distill.Taught(photos, Lopsided())
+    source = distill.TeacherReader(photos, Lopsided())
     out = tmp_path / "shards"
     shutil.copytree(tiny_data, out)
     shards.write_shards(distill.samples(source), out, prefix=source.name, add=True)

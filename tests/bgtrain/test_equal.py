@@ -23,7 +23,7 @@ class Clock:
 
 def test_the_learning_rate_follows_the_clock(tiny_recipe, tiny_data, tmp_path):
     base = equal.recipe_for("tiramisu-large", recipe.load(tiny_recipe), BUDGET)
-    trainer = equal.TimedTrainer(base, tmp_path, tiny_data, train.Place(torch.device("cpu")), 0, None)
+    trainer = equal.TimedTrainer(base, tmp_path, tiny_data, train.Process(torch.device("cpu")), 0, None)
     rates = []
     learn = trainer.learn
 

@@ -269,7 +269,7 @@ def test_the_sheet_shows_the_worst_photo_first(data, alphas, tmp_path):
     cv2.imwrite(str(alphas / "ccp_0.png"), np.zeros(SIZE[::-1], np.uint8))
     with Shards(data, split="val") as packed:
         tool = evaluate.AlphaFolder(alphas)
-        sheet = evaluate.worst_sheet(evaluate.judge(tool, packed), tool, packed)
+        sheet = evaluate.worst_sheet(evaluate.score_photos(tool, packed), tool, packed)
     assert (sheet == sheets.MISSED).all(axis=2)[: sheet.shape[0] // 2, : sheet.shape[1] // 2].sum() > 500
     assert not (sheet == sheets.FALSE).all(axis=2).any()
 
@@ -320,7 +320,7 @@ def test_an_onnx_network_runs_behind_the_serving_pre_and_post_processing(red_man
     from bgimage.contract import Contract
 
     Bright.save(tmp_path / "bright.onnx", Contract(size_hw=(64, 64)))
-    network = evaluate.Network(tmp_path / "bright.onnx", edges="none")
+    network = evaluate.Pipeline(tmp_path / "bright.onnx", edges="none")
     alpha = network.alpha("k", red_man[0])
     assert alpha.shape == (100, 200)
     assert metrics.iou(metrics.mask_of(alpha), red_man[1]) > 0.9
@@ -334,7 +334,7 @@ def test_an_onnx_network_without_contract_is_refused(tmp_path):
     pytest.importorskip("onnxruntime")
     Bright.save(tmp_path / "bare.onnx", None)
     with pytest.raises(BrokenData, match="carries no contract"):
-        evaluate.Network(tmp_path / "bare.onnx")
+        evaluate.Pipeline(tmp_path / "bare.onnx")
 
 
 def test_a_checkpoint_and_the_same_network_by_hand_agree(red_man, tmp_path):
@@ -348,7 +348,7 @@ def test_a_checkpoint_and_the_same_network_by_hand_agree(red_man, tmp_path):
     model = networks.build("tiramisu").eval()
     checkpoint.Checkpoint("tiramisu", contract, {}, {}, model.state_dict()).save(tmp_path / "a.pt")
     photo = codec.decode(red_man[0])
-    got = evaluate.Network(tmp_path / "a.pt").network_alpha(photo)
+    got = evaluate.Pipeline(tmp_path / "a.pt").network_alpha(photo)
     image = torch.from_numpy(geometry.network_input(photo, contract)[None]).float() / 255
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (contract.mean, contract.std))
     with torch.inference_mode():
@@ -358,7 +358,7 @@ def test_a_checkpoint_and_the_same_network_by_hand_agree(red_man, tmp_path):
 
 def test_a_missing_network_is_named(tmp_path):
     with pytest.raises(MissingData, match=r"nowhere\.onnx"):
-        evaluate.Network(tmp_path / "nowhere.onnx")
+        evaluate.Pipeline(tmp_path / "nowhere.onnx")
 
 
 def test_evaluations_are_compared_photo_by_photo(data, alphas, tmp_path, capsys):
@@ -377,7 +377,7 @@ def test_evaluations_are_compared_photo_by_photo(data, alphas, tmp_path, capsys)
 
 def test_a_file_that_is_no_evaluation_is_named(tmp_path):
     (tmp_path / "a.json").write_text("{}")
-    with pytest.raises(BrokenData, match=r"a\.json is no evaluation: it lacks pools"):
+    with pytest.raises(BrokenData, match=r"a\.json is not an evaluation: it lacks pools"):
         compare.read_result(tmp_path / "a.json")
 
 

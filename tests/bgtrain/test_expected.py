@@ -65,7 +65,7 @@ def test_the_committed_curve_is_that_of_the_network_that_is_served():
 
 def test_the_command_writes_curve_check_and_plot(pairs, tiny_data, tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib", reason="the extra 'bench' is not installed")
-    monkeypatch.setattr(expected, "Network", lambda path, threads: Half())
+    monkeypatch.setattr(expected, "Pipeline", lambda path, threads: Half())
     arguments = ["expected", "half.onnx", "--data", str(tiny_data), "--write"]
     assert main(arguments) == 1, "a handful of photos is not enough"
     assert "at least 10 are needed" in capsys.readouterr().err

@@ -95,8 +95,10 @@ def test_the_teacher_looks_at_the_training_photos_of_its_pool(tiny_data, tmp_pat
         "    cv2.imwrite(str(out / f'{path.stem}.png'), cv2.imread(str(path))[..., 1])\n"
     )
     teacher = make.Teacher("coco_person", ("python", str(program)))
-    data = make.taught(teacher, tiny_data, tmp_path / "run")
+    data = make.with_teacher_labels(teacher, tiny_data, tmp_path / "run")
     index = (data / "index.csv").read_text()
     assert ",pseudo," in index
     assert len(list((tmp_path / "run" / "teacher" / "photos").iterdir())) == 4
-    assert make.taught(make.Teacher("coco_person", ("false",)), tiny_data, tmp_path / "run") == data
+    assert (
+        make.with_teacher_labels(make.Teacher("coco_person", ("false",)), tiny_data, tmp_path / "run") == data
+    )

@@ -7,10 +7,10 @@ from bgimage.codec import photo_from
 from bgimage.contract import Contract
 from bgtrain import evaluate, mend
 from bgtrain.__main__ import main
-from bgtrain.evaluate import Network
+from bgtrain.evaluate import Pipeline
 
 
-class Half(Network):
+class Half(Pipeline):
     """Sees the left half of a figure in the middle."""
 
     def __init__(self):
@@ -54,7 +54,7 @@ def test_a_stroke_gains_more_than_what_it_covers():
 
 
 def test_the_report_has_every_pool_and_is_a_table(tiny_data, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(evaluate, "Network", lambda path, threads: Half())
+    monkeypatch.setattr(evaluate, "Pipeline", lambda path, threads: Half())
     assert main(["mend", "half.onnx", "--data", str(tiny_data), "--json", str(tmp_path / "mend.json")]) == 0
     said = capsys.readouterr().out
     assert "| ccp | 1 |" in said

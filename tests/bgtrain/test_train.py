@@ -31,7 +31,7 @@ def whole(tiny_recipe, tiny_data, tmp_path):
 @pytest.mark.parametrize("killed", [3, 5, 7], ids=lambda step: f"at step {step}")
 def test_a_resumed_run_ends_with_the_same_weights(whole, killed, tiny_recipe, tiny_data, tmp_path):
     interrupted = train.Trainer(
-        recipe.load(tiny_recipe), tmp_path / "parts", tiny_data, train.Place(torch.device("cpu")), 0, None
+        recipe.load(tiny_recipe), tmp_path / "parts", tiny_data, train.Process(torch.device("cpu")), 0, None
     )
     report = train.Report(tmp_path / "parts", 8, active=True)
 
@@ -57,7 +57,7 @@ def test_frozen_stages_keep_their_weights_and_steps_of_the_segmentation_spare_th
         text.replace("[optimizer]", "[loss]\nsegment = 0.5\n[optimizer]\nweight_decay = 0.0")
     )
     trainer = train.Trainer(
-        recipe.load(tiny_recipe), tmp_path / "out", tiny_data, train.Place(torch.device("cpu")), 0, None
+        recipe.load(tiny_recipe), tmp_path / "out", tiny_data, train.Process(torch.device("cpu")), 0, None
     )
     phase = trainer.recipe.phases[0]
     batches = iter(trainer.batches(phase, 2, 0))
@@ -105,7 +105,7 @@ def test_accumulated_parts_add_up_to_the_whole_batch(tiny_recipe, tiny_data, tmp
         changed = replace(base, phases=(Phase(size=32, steps=2, batch=4, accumulate=accumulate),))
         # the dropout draws differ when a batch is divided
         trainer = train.Trainer(
-            changed, tmp_path / str(accumulate), tiny_data, train.Place(torch.device("cpu")), 0, None
+            changed, tmp_path / str(accumulate), tiny_data, train.Process(torch.device("cpu")), 0, None
         )
         for module in trainer.model.modules():
             if isinstance(module, torch.nn.Dropout2d):
@@ -167,7 +167,7 @@ def test_early_stop_waits_for_its_patience(patience, tiny_recipe, tiny_data, tmp
     patient = replace(
         recipe.load(tiny_recipe), patience=patience, validate_every=2, phases=(Phase(32, 8, 2),)
     )
-    trainer = train.Trainer(patient, tmp_path, tiny_data, train.Place(torch.device("cpu")), 0, None)
+    trainer = train.Trainer(patient, tmp_path, tiny_data, train.Process(torch.device("cpu")), 0, None)
     trainer.best = 2.0  # no score can beat it
     trainer.run(train.Report(tmp_path, 8, active=True))
     assert trainer.step == 2 * patience
@@ -215,7 +215,7 @@ def test_a_bad_recipe_is_refused_by_field_and_value(tmp_path, text, message):
 
 def test_a_checkpoint_comes_back_as_it_was_and_a_damaged_one_is_named(tiny_recipe, tiny_data, tmp_path):
     trainer = train.Trainer(
-        recipe.load(tiny_recipe), tmp_path, tiny_data, train.Place(torch.device("cpu")), 0, None
+        recipe.load(tiny_recipe), tmp_path, tiny_data, train.Process(torch.device("cpu")), 0, None
     )
     saved = trainer.snapshot({"score": 0.5}, resumable=False)
     saved.published().save(tmp_path / "small.pt")
@@ -225,7 +225,7 @@ def test_a_checkpoint_comes_back_as_it_was_and_a_damaged_one_is_named(tiny_recip
     with torch.no_grad():
         torch.testing.assert_close(loaded.model()(photo), saved.model()(photo), rtol=0.02, atol=0.02)
     (tmp_path / "cut.pt").write_bytes((tmp_path / "small.pt").read_bytes()[:5000])
-    with pytest.raises(checkpoint.CheckpointError, match=r"cut\.pt is no bgtrain checkpoint"):
+    with pytest.raises(checkpoint.CheckpointError, match=r"cut\.pt is not a bgtrain checkpoint"):
         checkpoint.load(tmp_path / "cut.pt")
     with pytest.raises(checkpoint.CheckpointError, match="no checkpoint"):
         checkpoint.load(tmp_path / "absent.pt")

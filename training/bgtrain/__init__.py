@@ -1,1 +1,1 @@
-"""Train and judge the Tiramisu and its rivals."""
+"""Train and score the Tiramisu and its rivals."""

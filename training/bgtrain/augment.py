@@ -12,7 +12,7 @@ Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Sample:
+class TrainingPhoto:
     """A decoded training photo."""
 
     image: Image
@@ -78,7 +78,9 @@ def _someone(alpha: Image, rng: np.random.Generator) -> tuple[float, float, floa
     return x + width / 2, y + height / 2, max(width, height)
 
 
-def _view(sample: Sample, side: int, config: AugmentConfig, rng: np.random.Generator) -> NDArray[np.float64]:
+def _view(
+    sample: TrainingPhoto, side: int, config: AugmentConfig, rng: np.random.Generator
+) -> NDArray[np.float64]:
     """Affine (2, 3) matrix that maps photo coordinates to a crop of ``side`` pixels."""
     height, width = sample.alpha.shape
     stretch = config.aspect ** rng.uniform(-1, 1) * (rng.uniform(1.0, 1.5) if sample.squeezed else 1.0)
@@ -130,7 +132,7 @@ def _warp(image: Image, matrix: NDArray[np.float64], side: int, border: int) -> 
 
 
 def _placed(
-    sample: Sample, side: int, config: AugmentConfig, rng: np.random.Generator
+    sample: TrainingPhoto, side: int, config: AugmentConfig, rng: np.random.Generator
 ) -> tuple[Image, Image]:
     """Image and alpha of a view of their own."""
     matrix = _view(sample, side, config, rng)
@@ -171,13 +173,13 @@ def _blend(foreground: Image, background: Image, alpha: Image) -> Image:
 
 
 def augment(
-    sample: Sample,
+    sample: TrainingPhoto,
     side: int,
     config: AugmentConfig,
     rng: np.random.Generator,
     *,
-    background: Sample | None = None,
-    second: Sample | None = None,
+    background: TrainingPhoto | None = None,
+    second: TrainingPhoto | None = None,
 ) -> tuple[Image, Image, Image, Image]:
     """One training crop: image uint8 (side, side, 3); alpha uint8 (side, side), in 255ths.
 

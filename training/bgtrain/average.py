@@ -1,18 +1,18 @@
 """The mean of the weights of two runs that share their beginning (Wortsman et al. 2022, arXiv:2203.05482).
 
 ``python -m bgtrain average ONE OTHER OUT``: each run has its own luck with the photos it drew, and the mean has less
-of either. Batch statistics are no mean of two: ``python -m bgtrain recalibrate OUT SETTLED`` afterwards.
+of either. Batch statistics cannot be averaged: run ``python -m bgtrain recalibrate OUT SETTLED`` afterwards.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 from bgtrain import checkpoint
 from bgtrain.checkpoint import Checkpoint, CheckpointError
+from bgtrain.command import command_line
 
 
 def average(one: Checkpoint, other: Checkpoint, share: float) -> Checkpoint:
@@ -30,9 +30,7 @@ def average(one: Checkpoint, other: Checkpoint, share: float) -> Checkpoint:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m bgtrain average``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bgtrain average", description=(__doc__ or "").partition("\n\n")[0]
-    )
+    parser = command_line("average", __doc__)
     parser.add_argument("one", type=Path, help="checkpoint")
     parser.add_argument("other", type=Path, help="checkpoint of the same network, whose recipe OUT names")
     parser.add_argument("out", type=Path, help="checkpoint to write; then: python -m bgtrain recalibrate")

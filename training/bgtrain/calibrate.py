@@ -9,7 +9,6 @@ best. The outline at 0.5 does not move. The gain is folded into the last convolu
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from bgtrain import checkpoint, networks
+from bgtrain.command import command_line
 from bgtrain.recipe import from_dict
 from bgtrain.shards import data_folder
 from bgtrain.train import Validation
@@ -61,7 +61,7 @@ def best_gain(alpha: Tensor, truth: Tensor) -> tuple[float, dict[float, float]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; prints a line a gain."""
-    parser = argparse.ArgumentParser(prog="bgtrain calibrate", description=__doc__.partition("\n\n")[0])
+    parser = command_line("calibrate", __doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("out", type=Path, help="checkpoint to write, weights in float16")
     parser.add_argument("--size", type=int, help="side to serve at, pixels; default: the checkpoint's")

@@ -1,4 +1,4 @@
-"""A checkpoint is the contract, the recipe, the scores and the weights; what resuming needs lies beside them."""
+"""A checkpoint is the contract, the recipe, the scores and the weights; and what resuming needs."""
 
 from __future__ import annotations
 
@@ -68,4 +68,4 @@ def load(path: Path | str) -> Checkpoint:
     except FileNotFoundError as error:
         raise CheckpointError(f"no checkpoint {path}") from error
     except Exception as error:  # damaged zip, foreign pickle, other fields: all mean the same to the caller
-        raise CheckpointError(f"{path} is no bgtrain checkpoint: {error}") from error
+        raise CheckpointError(f"{path} is not a bgtrain checkpoint: {error}") from error

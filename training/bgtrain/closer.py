@@ -8,7 +8,6 @@ network's own resolution. ``bgimage.closer``'s own numbers were chosen on ``--sp
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,8 +21,9 @@ from bgimage import codec, finish, people
 from bgimage.closer import Closer
 from bgimage.options import Options
 from bgtrain import metrics, tables
+from bgtrain.command import command_line
 from bgtrain.errors import DataError
-from bgtrain.evaluate import Mean, Network, measured_on_photos, true_matte
+from bgtrain.evaluate import Mean, Pipeline, measured_on_photos, true_matte
 from bgtrain.expected import answers
 from bgtrain.shards import Shards
 
@@ -35,7 +35,7 @@ Scores = dict[str, tuple[float, float]]
 
 
 def looked_at(
-    photo: codec.Photo, first: NDArray[np.float32], truth: NDArray[np.bool_], network: Network
+    photo: codec.Photo, first: NDArray[np.float32], truth: NDArray[np.bool_], network: Pipeline
 ) -> Scores:
     """Every way's expected and true IoU; ``truth``, bool (h, w), has the size of the photo in the network's picture."""
     contract, options = network.contract, Options()
@@ -54,7 +54,7 @@ def looked_at(
     return scores
 
 
-def report(network: Network, shards: Shards, split: str) -> dict[str, Any]:
+def report(network: Pipeline, shards: Shards, split: str) -> dict[str, Any]:
     """Means by ``at_least`` and by way, ready for JSON."""
     found: list[tuple[str, Scores]] = []
     photos = 0
@@ -114,8 +114,6 @@ def _cell(value: dict[str, float] | None) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """``python -m bgtrain closer``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bgtrain closer", description=__doc__.partition("\n\n")[0]
-    )
+    parser = command_line("closer", __doc__)
     parser.add_argument("network", type=Path, help="checkpoint or .onnx")
     return measured_on_photos(parser, report, table, argv)

@@ -6,9 +6,9 @@ where it is there, ``SET/*.jpg``). A table says what each step of the filter lea
     people, no crowds       a crowd is one outline around many
     whole people            not a stray hand or leg: head or torso by keypoints, by the shape where those are silent
     at most N people        3 by default
-    people cover 20-70 %    less is no subject, more is no background
+    people cover 20-70 %    below, the people are no subject; above, there is hardly any background
 
-Stray parts and, by choice, things that somebody holds are left out of the loss; photos of animals without people come
+Stray parts and, by choice, things that a person holds are left out of the loss; photos of animals without people come
 along as hard negatives.
 """
 
@@ -36,7 +36,7 @@ from bgtrain import polygons
 from bgtrain.convert import as_sample
 from bgtrain.errors import BrokenData, DataError, MissingData, existing
 from bgtrain.readers import Example, Skipped, as_matte, turned
-from bgtrain.shards import INDEX, Sample, Shards, place_of, split_of, write_shards
+from bgtrain.shards import INDEX, Sample, Shards, fraction_of, split_of, write_shards
 
 Mask = NDArray[np.bool_]
 Annotation = dict[str, Any]
@@ -71,7 +71,7 @@ class Filter:
     cover: tuple[float, float] = (0.20, 0.70)
     """Share of the photo that the people cover together."""
     drop_stray_parts: bool = True
-    """Hands and legs without a head or torso are no people."""
+    """Hands and legs without a head or torso do not count as people."""
     held: str = "ignore"
     """Things that touch a person: "keep" them with the person, "background", or "ignore" (left out of the loss)."""
     refine: bool = True
@@ -241,7 +241,7 @@ def filter_photos(annotations: Annotations, settings: Filter) -> tuple[list[Cand
 
 
 def animal_photos(annotations: Annotations, settings: Filter) -> list[Candidate]:
-    """Photos of animals with nobody in them: at most ``settings.animals``, chosen by the hash of their names."""
+    """Photos of animals without people: at most ``settings.animals``, chosen by the hash of their names."""
     found = []
     for image in annotations.coco.dataset["images"]:
         there = annotations.of(image)
@@ -249,7 +249,7 @@ def animal_photos(annotations: Annotations, settings: Filter) -> list[Candidate]
             one["category_id"] != annotations.person for one in there
         ):
             found.append(Candidate(image, []))
-    chosen = sorted(found, key=lambda one: place_of(one.key, settings.seed))[: settings.animals]
+    chosen = sorted(found, key=lambda one: fraction_of(one.key, settings.seed))[: settings.animals]
     return sorted(chosen, key=lambda one: one.key)
 
 
@@ -359,7 +359,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     try:
         content = json.loads(existing(path, what).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BrokenData(f"{path} is no JSON: {error}") from error
+        raise BrokenData(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise BrokenData(f"{path} holds a {type(content).__name__}, COCO's files hold an object")
     return content

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 
 from bgtrain import tables
+from bgtrain.command import command_line
 from bgtrain.errors import BrokenData, DataError, existing
+from bgtrain.evaluate import Mean
 from bgtrain.metrics import MEASURES
 from bgtrain.shards import data_folder
 
@@ -28,7 +30,7 @@ RIVALS = (
 )
 """Networks that ``--train`` trains where none are named."""
 IOU = 1 + MEASURES.index("iou")
-"""Place of the IoU in a raw line, after the key."""
+"""Process of the IoU in a raw line, after the key."""
 
 
 def read_result(path: Path) -> dict[str, Any]:
@@ -37,9 +39,9 @@ def read_result(path: Path) -> dict[str, Any]:
         result = json.loads(existing(path, "evaluation").read_text(encoding="utf-8"))
         missing = {"split", "pools", "slices", "raw"} - set(result)
     except (json.JSONDecodeError, TypeError) as error:
-        raise BrokenData(f"{path} is no evaluation: {error}") from error
+        raise BrokenData(f"{path} is not an evaluation: {error}") from error
     if missing:
-        raise BrokenData(f"{path} is no evaluation: it lacks {', '.join(sorted(missing))}")
+        raise BrokenData(f"{path} is not an evaluation: it lacks {', '.join(sorted(missing))}")
     return dict(result)
 
 
@@ -61,8 +63,8 @@ def gain(result: dict[str, Any], over: dict[str, Any]) -> tuple[float, float, in
     if not pairs:
         raise DataError("the evaluations share no photo of people; evaluate them on the same split")
     ours, theirs = np.array(pairs).T
-    spread = float((ours - theirs).std(ddof=1) / np.sqrt(len(pairs))) if len(pairs) > 1 else 0.0
-    return float((ours - theirs).mean()), spread, len(pairs)
+    difference = Mean.over(ours - theirs)
+    return difference.mean, difference.se, len(pairs)
 
 
 def markdown(names: Sequence[str], results: Sequence[dict[str, Any]]) -> str:
@@ -89,9 +91,7 @@ def markdown(names: Sequence[str], results: Sequence[dict[str, Any]]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """``python -m bgtrain compare``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bgtrain compare", description=(__doc__ or "").partition("\n\n")[0]
-    )
+    parser = command_line("compare", __doc__)
     parser.add_argument("results", type=Path, nargs="*", help="JSON of python -m bgtrain evaluate")
     training = parser.add_argument_group("training all networks under one equal budget")
     training.add_argument("--train", type=Path, metavar="RECIPE", help="their recipe, but for time and size")

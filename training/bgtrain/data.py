@@ -17,19 +17,16 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from bgtrain.augment import AugmentConfig, Sample, augment
+from bgtrain.augment import AugmentConfig, TrainingPhoto, augment
 from bgtrain.errors import BrokenData, MissingData
-from bgtrain.shards import Row, Shards
+from bgtrain.shards import PERSON_LABELS, Row, Shards
 
-PERSON_LABELS = ("pixel", "polygon", "pseudo")
 Image = NDArray[np.uint8]
 
 
-def load_sample(shards: Shards, row: Row, max_side: int) -> Sample:
+def load_sample(shards: Shards, row: Row, max_side: int) -> TrainingPhoto:
     """One photo and its matte, shrunk to ``max_side`` pixels on the long side. ``BrokenData`` names a bad one."""
-    image = cv2.imdecode(np.frombuffer(shards.photo(row.key), np.uint8), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise BrokenData(f"{row.key}.jpg in {row.shard} cannot be decoded")
+    image = shards.image(row.key)
     alpha = ignore = None
     if row.label in PERSON_LABELS:
         alpha, ignore = shards.matte(row.key), shards.ignore(row.key)
@@ -45,7 +42,7 @@ def load_sample(shards: Shards, row: Row, max_side: int) -> Sample:
         alpha = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
         if ignore is not None:
             ignore = cv2.resize(ignore.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-    return Sample(
+    return TrainingPhoto(
         image=image,
         alpha=alpha,
         label=row.label,
@@ -101,7 +98,7 @@ class Crops(Dataset[dict[str, torch.Tensor]]):
         split: str = "train",
     ) -> None:
         self.augmentation, self.size, self.seed = augmentation, size, seed
-        self.samples: list[Sample] = []
+        self.samples: list[TrainingPhoto] = []
         self.backgrounds: list[int] = []
         self.people: list[int] = []
         weights: list[float] = []

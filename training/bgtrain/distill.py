@@ -7,7 +7,6 @@ unsure are left out. A recipe trains on them by naming the pool ``distilled``.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bgimage import codec
+from bgtrain.command import command_line
 from bgtrain.convert import samples, tell
-from bgtrain.evaluate import Network
+from bgtrain.evaluate import Pipeline
 from bgtrain.metrics import Alpha
-from bgtrain.readers import PHOTO_SUFFIXES, Entry, Example, Reader, Skipped
+from bgtrain.readers import Entry, Example, Reader, Skipped, photos_in
 from bgtrain.shards import write_shards
 
 LEAST = 0.8
@@ -34,21 +34,20 @@ def agreement(one: Alpha, other: Alpha) -> float:
     return 1.0 if union < NOBODY * one.size else float(np.minimum(one, other).sum()) / union
 
 
-class Taught(Reader):
+class TeacherReader(Reader):
     """The photos of a folder with a network's mattes, ``Example``s with an ``agreement``."""
 
     name = "distilled"
     label = "pseudo"
 
-    def __init__(self, folder: Path, teacher: Network, least: float = LEAST) -> None:
+    def __init__(self, folder: Path, teacher: Pipeline, least: float = LEAST) -> None:
         super().__init__(folder)
         self.teacher, self.least = teacher, least
         self.agreements: dict[str, float] = {}
         """An example's key to how far the teacher agreed with itself, of the photos that were read."""
 
     def _entries(self) -> list[Entry]:
-        paths = sorted(p for p in self.folder.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
-        return [Entry(path.stem, path, path, "train") for path in paths]
+        return [Entry(path.stem, path, path, "train") for path in photos_in(self.folder)]
 
     def _decide(self, entry: Entry) -> tuple[NDArray[np.uint8], NDArray[np.bool_], None]:
         photo = codec.decode(entry.photo.read_bytes())
@@ -72,9 +71,7 @@ class Taught(Reader):
 
 def main(argv: list[str] | None = None) -> int:
     """``python -m bgtrain distill``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bgtrain distill", description=(__doc__ or "").partition("\n\n")[0]
-    )
+    parser = command_line("distill", __doc__)
     parser.add_argument("teacher", type=Path, help="checkpoint or ONNX file")
     parser.add_argument("photos", type=Path, help="folder of photos")
     parser.add_argument("out", type=Path, help="folder of shards; other shards that lie there stay")
@@ -84,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--max-side", type=int, help="shrink longer photos to this many pixels")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args(argv)
-    source = Taught(args.photos, Network(args.teacher, threads=args.threads), args.least)
+    source = TeacherReader(args.photos, Pipeline(args.teacher, threads=args.threads), args.least)
     packed = samples(source, max_side=args.max_side)
     tell(write_shards(packed, args.out, prefix=source.name, add=True), source, args.out)
     return 0

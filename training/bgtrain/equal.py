@@ -26,7 +26,7 @@ from bgtrain.data import Crops
 from bgtrain.recalibrate import crop_batches, recalibrate
 from bgtrain.recipe import Phase, Recipe
 from bgtrain.tiramisu import TIRAMISU, multiply_accumulates, parameter_count
-from bgtrain.train import Place, Trainer, Validation
+from bgtrain.train import Process, Trainer, Validation
 
 WARM = 0.05
 """Share of the time in which the learning rate rises."""
@@ -129,7 +129,7 @@ def train_equally(
         if all(there.get(name) == value for name, value in settings.items()):
             result = there
     loaded: tuple[Crops, Validation] | None = None
-    place = Place.from_environment()
+    process = Process.from_environment()
     for name in names:
         if name in result["networks"]:
             continue
@@ -138,18 +138,18 @@ def train_equally(
             crops = Crops(root, recipe.data, recipe.augment, size=budget.size, seed=recipe.seed)
             loaded = crops, Validation(root, recipe, split="test")
         crops, test = loaded
-        trainer = TimedTrainer(recipe, out.parent / "none", root, place, workers, None, loaded=loaded)
-        entry = trainer.train_for(60 * budget.minutes, clock(place.device))
+        trainer = TimedTrainer(recipe, out.parent / "none", root, process, workers, None, loaded=loaded)
+        entry = trainer.train_for(60 * budget.minutes, clock(process.device))
         model = trainer.averaged
         settling = crop_batches(crops, recipe.contract, SETTLING_CROPS)
-        recalibrate(model, (batch.to(place.device) for batch in settling))
+        recalibrate(model, (batch.to(process.device) for batch in settling))
         shape = networks.build(name)
         result["networks"][name] = {
             "parameters": parameter_count(shape),
             "gmac": multiply_accumulates(shape, recipe.contract.size_hw) / 1e9,
             "begins_with": "MODNet" if recipe.modnet else "fresh weights",
             **entry,
-            **scores(test, test.predict(model, place.device)),
+            **scores(test, test.predict(model, process.device)),
         }
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(result, indent=1) + "\n")

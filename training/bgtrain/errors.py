@@ -5,7 +5,7 @@
         ├── MissingData     a file or folder is not where it should be
         └── BrokenData      it is there and does not say what it should
 
-One photo that cannot be decoded is no error of the set: it is skipped, counted and listed
+A photo that cannot be decoded does not fail the set: it is skipped, counted and listed
 (``readers.Skipped``).
 """
 

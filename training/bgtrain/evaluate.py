@@ -29,22 +29,22 @@ from bgimage.arrays import eight_bits
 from bgimage.contract import Contract
 from bgimage.options import Options
 from bgtrain import metrics, sheets
+from bgtrain.command import command_line
 from bgtrain.errors import BrokenData, DataError, existing
 from bgtrain.metrics import Alpha, Scores
-from bgtrain.shards import Row, Shards, data_folder
+from bgtrain.shards import PERSON_LABELS, Row, Shards, data_folder
 from bgtrain.slices import ORDER, slices_of
 
 COCO_JSON = "coco_instances_person.json"
 MARKED_LIMIT = 0.01
 """A photo without people counts as failed when more than this share of it is marked."""
 SMALLEST = 0.02
-"""Share of the photo below which people are no subject to be cut out."""
-PERSON_LABELS = ("pixel", "polygon", "pseudo")
+"""Share of the photo below which people are too small to be cut out."""
 EDGES = ("none", "fast")
 
 
-class Matter(Protocol):
-    """Whatever gives a matte for a photo."""
+class MatteSource(Protocol):
+    """A network or a folder: gives the matte of a photo."""
 
     def alpha(self, key: str, photo: bytes) -> Alpha:
         """float32 (H, W) in [0, 1], at the photo's size."""
@@ -53,7 +53,7 @@ class Matter(Protocol):
         """What it is, for the result's JSON."""
 
 
-class Network:
+class Pipeline:
     """A checkpoint or an ONNX file behind the serving pre- and post-processing.
 
     ``edges`` is the option of that name (``bgimage.options``); ``None``: what the server does by default.
@@ -155,7 +155,7 @@ def as_alpha(matte: NDArray[Any]) -> Alpha:
 
 
 @dataclass(frozen=True)
-class Judged:
+class ScoredPhoto:
     """One photo and its errors."""
 
     key: str
@@ -169,8 +169,8 @@ class Judged:
     """Share of the points on held things that the matte keeps (``held_share``)."""
 
     @property
-    def badness(self) -> float:
-        """0 (perfect) .. 1, by which the worst are picked: lost IoU, or marked area where nobody is."""
+    def error(self) -> float:
+        """0 (perfect) .. 1, by which the worst are picked: 1 - IoU; without people, the share that is marked."""
         return 1 - self.scores.iou if self.label in PERSON_LABELS else self.scores.marked
 
 
@@ -219,22 +219,22 @@ TARGETS = (
 )
 
 
-def judge(
-    matter: Matter,
+def score_photos(
+    source: MatteSource,
     shards: Shards,
     *,
     parts: dict[str, int] | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Judged]:
+) -> list[ScoredPhoto]:
     """Every photo of ``shards``, scored at its own size."""
-    judged = []
+    scored = []
     for number, row in enumerate(shards.rows):
-        alpha, truth = matter.alpha(row.key, shards.photo(row.key)), true_matte(shards, row)
+        alpha, truth = source.alpha(row.key, shards.photo(row.key)), true_matte(shards, row)
         if alpha.shape != truth.shape:
             raise DataError(f"{row.key}: matte of {alpha.shape} for a photo whose truth is {truth.shape}")
         real = as_alpha(truth)
-        judged.append(
-            Judged(
+        scored.append(
+            ScoredPhoto(
                 row.key,
                 row.pool,
                 row.label,
@@ -246,7 +246,7 @@ def judge(
         )
         if progress is not None:
             progress(number + 1, len(shards.rows))
-    return judged
+    return scored
 
 
 def true_matte(shards: Shards, row: Row) -> NDArray[np.uint8]:
@@ -285,19 +285,19 @@ def polygon_parts(folder: Path) -> dict[str, int]:
     return dict(parts)
 
 
-def summarise(judged: list[Judged]) -> dict[str, Any]:
+def summarise(scored: list[ScoredPhoto]) -> dict[str, Any]:
     """Means and standard errors of one group of photos, ready for JSON."""
-    summary: dict[str, Any] = {"photos": len(judged)}
-    peopled = judged[0].label in PERSON_LABELS
+    summary: dict[str, Any] = {"photos": len(scored)}
+    peopled = scored[0].label in PERSON_LABELS
     for measure in metrics.MEASURES if peopled else ("marked", "mae", "sad", "ghost"):
-        summary[measure] = dataclasses.asdict(Mean.over(getattr(one.scores, measure) for one in judged))
+        summary[measure] = dataclasses.asdict(Mean.over(getattr(one.scores, measure) for one in scored))
     if peopled:
-        worst = sorted(one.scores.iou for one in judged)[: max(1, round(len(judged) / 10))]
+        worst = sorted(one.scores.iou for one in scored)[: max(1, round(len(scored) / 10))]
         summary["iou_worst_tenth"] = dataclasses.asdict(Mean.over(worst))
     if not peopled:
-        failed = [float(one.scores.marked > MARKED_LIMIT) for one in judged]
+        failed = [float(one.scores.marked > MARKED_LIMIT) for one in scored]
         summary["marked_over_1_percent"] = dataclasses.asdict(Mean.over(failed))
-    bins = np.stack([one.bins for one in judged])
+    bins = np.stack([one.bins for one in scored])
     summary["calibration"] = {
         "mean": round(metrics.calibration_error(bins.sum(axis=0)), 5),
         "se": round(_bootstrap_se(bins), 5),
@@ -312,23 +312,23 @@ def _bootstrap_se(bins: NDArray[np.float64], draws: int = 200) -> float:
     return float(np.std([metrics.calibration_error(bins[draw].sum(axis=0)) for draw in chosen]))
 
 
-def report(judged: list[Judged], matter: Matter, *, split: str, seconds: float) -> dict[str, Any]:
+def report(scored: list[ScoredPhoto], source: MatteSource, *, split: str, seconds: float) -> dict[str, Any]:
     """The whole result: pools, slices, held things, targets, and every photo's raw errors."""
-    pools: dict[str, list[Judged]] = defaultdict(list)
-    slices: dict[str, list[Judged]] = defaultdict(list)
-    for one in judged:
+    pools: dict[str, list[ScoredPhoto]] = defaultdict(list)
+    slices: dict[str, list[ScoredPhoto]] = defaultdict(list)
+    for one in scored:
         pools[one.pool].append(one)
         for name in one.slices:
             slices[name].append(one)
     result: dict[str, Any] = {
-        **matter.describe(),
+        **source.describe(),
         "split": split,
-        "photos": len(judged),
-        "seconds_per_photo": round(seconds / max(1, len(judged)), 4),
+        "photos": len(scored),
+        "seconds_per_photo": round(seconds / max(1, len(scored)), 4),
         "pools": {name: summarise(pools[name]) for name in sorted(pools)},
         "slices": {name: summarise(slices[name]) for name in ORDER if name in slices},
     }
-    if held := {one.key: round(one.held, 5) for one in judged if one.held is not None}:
+    if held := {one.key: round(one.held, 5) for one in scored if one.held is not None}:
         mean = dataclasses.asdict(Mean.over(held.values()))
         result["held"] = {"photos": len(held), **mean, "shares": held}
     result["members"] = {name: [one.key for one in group] for name, group in slices.items()}
@@ -344,7 +344,7 @@ def report(judged: list[Judged], matter: Matter, *, split: str, seconds: float) 
         if (found := result["pools"].get(target.group) or result["slices"].get(target.group))
     ]
     result["raw"] = [
-        [one.key, *(round(getattr(one.scores, measure), 5) for measure in metrics.MEASURES)] for one in judged
+        [one.key, *(round(getattr(one.scores, measure), 5) for measure in metrics.MEASURES)] for one in scored
     ]
     return result
 
@@ -423,7 +423,7 @@ def limit(target: dict[str, Any]) -> str:
 
 
 def worst_sheet(
-    judged: list[Judged], matter: Matter, shards: Shards, *, count: int = 20, panel: int = 200
+    scored: list[ScoredPhoto], source: MatteSource, shards: Shards, *, count: int = 20, panel: int = 200
 ) -> NDArray[np.uint8]:
     """RGB sheet of the worst photos: photo, cut-out on green, errors (red missed, blue marked falsely).
 
@@ -432,12 +432,12 @@ def worst_sheet(
     rows = {row.key: row for row in shards.rows}
     cells = []
     shown = [
-        one for one in judged if one.label not in PERSON_LABELS or rows[one.key].person_fraction >= SMALLEST
+        one for one in scored if one.label not in PERSON_LABELS or rows[one.key].person_fraction >= SMALLEST
     ]
-    for one in sorted(shown, key=lambda one: -one.badness)[:count]:
+    for one in sorted(shown, key=lambda one: -one.error)[:count]:
         data = shards.photo(one.key)
         photo = eight_bits(codec.decode(data).pixels)
-        alpha, truth = matter.alpha(one.key, data), as_alpha(true_matte(shards, rows[one.key]))
+        alpha, truth = source.alpha(one.key, data), as_alpha(true_matte(shards, rows[one.key]))
         panels = [photo, sheets.on_colour(photo, alpha), sheets.errors_on(photo, alpha, truth)]
         score = (
             f"IoU {one.scores.iou:.3f}" if one.label in PERSON_LABELS else f"marked {one.scores.marked:.1%}"
@@ -452,9 +452,7 @@ def worst_sheet(
 
 def main(argv: list[str] | None = None) -> int:
     """``python -m bgtrain evaluate``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bgtrain evaluate", description=__doc__.partition("\n\n")[0]
-    )
+    parser = command_line("evaluate", __doc__)
     parser.add_argument("network", type=Path, nargs="?", help="checkpoint or .onnx")
     parser.add_argument("--alphas", type=Path, help="instead of a network: a folder of KEY.png from any tool")
     photo_options(parser)
@@ -475,16 +473,16 @@ def main(argv: list[str] | None = None) -> int:
             raise DataError(
                 f"{folder} has no photos of split {args.split!r} in pools {args.pool or 'of any name'}"
             )
-        matter: Matter = (
+        source: MatteSource = (
             AlphaFolder(args.alphas)
             if args.alphas is not None
-            else Network(args.network, threads=args.threads, edges=args.edges)
+            else Pipeline(args.network, threads=args.threads, edges=args.edges)
         )
         started = time.perf_counter()
-        judged = judge(matter, shards, parts=polygon_parts(folder), progress=_progress)
-        result = report(judged, matter, split=args.split, seconds=time.perf_counter() - started)
+        scored = score_photos(source, shards, parts=polygon_parts(folder), progress=_progress)
+        result = report(scored, source, split=args.split, seconds=time.perf_counter() - started)
         if args.sheet is not None:
-            sheets.save(args.sheet, worst_sheet(judged, matter, shards))
+            sheets.save(args.sheet, worst_sheet(scored, source, shards))
     print(table(result))
     if args.json is not None:
         write_json(args.json, result)
@@ -502,7 +500,7 @@ def photo_options(parser: argparse.ArgumentParser) -> None:
 
 def measured_on_photos(
     parser: argparse.ArgumentParser,
-    report: Callable[[Network, Shards, str], dict[str, Any]],
+    report: Callable[[Pipeline, Shards, str], dict[str, Any]],
     table: Callable[[dict[str, Any]], str],
     argv: list[str] | None,
 ) -> int:
@@ -511,7 +509,7 @@ def measured_on_photos(
     args = parser.parse_args(argv)
     cv2.setNumThreads(args.threads)
     with Shards(data_folder(args.data), split=args.split, pools=args.pool) as shards:
-        result = report(Network(args.network, threads=args.threads), shards, args.split)
+        result = report(Pipeline(args.network, threads=args.threads), shards, args.split)
     print(table(result))
     if args.json is not None:
         write_json(args.json, result)

@@ -12,7 +12,6 @@ writes the curve, the figures behind the check and their plot to where the produ
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,9 +23,10 @@ from numpy.typing import NDArray
 
 from bgimage import codec, expected, geometry, people
 from bgtrain import metrics, tables
+from bgtrain.command import command_line
 from bgtrain.errors import DataError
-from bgtrain.evaluate import PERSON_LABELS, Network, true_matte
-from bgtrain.shards import Row, Shards, data_folder
+from bgtrain.evaluate import Pipeline, true_matte
+from bgtrain.shards import PERSON_LABELS, Row, Shards, data_folder
 
 ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "training/results/expected-iou.json"
@@ -38,7 +38,7 @@ GOOD = 0.9
 Pairs = NDArray[np.float64]
 
 
-def answers(network: Network, shards: Shards, *, empty: bool) -> Iterator[tuple[Row, Any, Any, float]]:
+def answers(network: Pipeline, shards: Shards, *, empty: bool) -> Iterator[tuple[Row, Any, Any, float]]:
     """Row, the network's answer, the alpha of the people that the default options mean, and its IoU.
 
     empty: photos without people too, of which the IoU is 0 unless nothing was found.
@@ -54,7 +54,7 @@ def answers(network: Network, shards: Shards, *, empty: bool) -> Iterator[tuple[
         yield row, answer, small, metrics.iou(small > people.INSIDE, truth > 127)
 
 
-def measured(network: Network, shards: Shards) -> Pairs:
+def measured(network: Pipeline, shards: Shards) -> Pairs:
     """(n, 2): soft IoU and true IoU of every photo in which somebody was found."""
     found = [(expected.soft_iou(small), iou) for _, _, small, iou in answers(network, shards, empty=True)]
     return np.array([pair for pair in found if pair[0] > 0], np.float64).reshape(-1, 2)
@@ -173,9 +173,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """``python -m bgtrain expected``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bgtrain expected", description=__doc__.partition("\n\n")[0]
-    )
+    parser = command_line("expected", __doc__)
     parser.add_argument("network", type=Path, help="checkpoint or .onnx")
     parser.add_argument("--data", type=Path, help="folder of shards; default $BGCLIENT_DATA")
     parser.add_argument("--threads", type=int, default=2)
@@ -184,7 +182,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     cv2.setNumThreads(args.threads)
-    network, pairs = Network(args.network, threads=args.threads), {}
+    network, pairs = Pipeline(args.network, threads=args.threads), {}
     for split in ("val", "test"):
         with Shards(data_folder(args.data), split=split) as shards:
             pairs[split] = measured(network, shards)

@@ -6,7 +6,6 @@ Prints a table of the pools, writes a contact sheet per pool and split and histo
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -17,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bgtrain import sheets
+from bgtrain.command import command_line
 from bgtrain.duplicates import Fingerprint, Pair, near_duplicates
-from bgtrain.errors import BrokenData
-from bgtrain.shards import SPLITS, Row, Shards
+from bgtrain.shards import PERSON_LABELS, SPLITS, Row, Shards
 
 SHEET_PHOTOS = 48
 """Photos of a contact sheet, drawn by the order of their keys at equal distances."""
@@ -31,7 +30,7 @@ def contact_sheet(
     """RGB sheet: each photo, what is not person tinted green, with its key's end and its share of person."""
     cells = []
     for row in rows:
-        photo = _decoded(shards, row)
+        photo = shards.image(row.key)
         matte = shards.matte(row.key)
         if matte is not None and row.label not in ("empty", "none"):
             tinted = sheets.on_colour(photo, np.asarray(matte, np.float32) / np.float32(255))
@@ -43,14 +42,7 @@ def contact_sheet(
 
 def find_duplicates(shards: Shards) -> list[Pair]:
     """Photos that two splits share."""
-    return near_duplicates([Fingerprint.of(row.key, row.split, _decoded(shards, row)) for row in shards.rows])
-
-
-def _decoded(shards: Shards, row: Row) -> NDArray[np.uint8]:
-    photo = cv2.imdecode(np.frombuffer(shards.photo(row.key), np.uint8), cv2.IMREAD_COLOR_RGB)
-    if photo is None:
-        raise BrokenData(f"{row.key}.jpg in {row.shard} cannot be decoded")
-    return np.asarray(photo, np.uint8)
+    return near_duplicates([Fingerprint.of(row.key, row.split, shards.image(row.key)) for row in shards.rows])
 
 
 def summary(rows: Sequence[Row]) -> str:
@@ -80,7 +72,7 @@ def plot_histograms(rows: Sequence[Row], path: Path) -> None:
 
     figure = Figure(figsize=(11, 4), layout="constrained")
     areas, people = figure.subplots(1, 2)
-    for pool in sorted({row.pool for row in rows if row.label in ("pixel", "polygon", "pseudo")}):
+    for pool in sorted({row.pool for row in rows if row.label in PERSON_LABELS}):
         members = [row for row in rows if row.pool == pool]
         edges = np.linspace(0, 1, 21)
         shares, _ = np.histogram([row.person_fraction for row in members], edges)
@@ -97,9 +89,7 @@ def plot_histograms(rows: Sequence[Row], path: Path) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """``python -m bgtrain inspect``; 1 where two splits share a photo."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bgtrain inspect", description=(__doc__ or "").partition("\n\n")[0]
-    )
+    parser = command_line("inspect", __doc__)
     parser.add_argument("--data", type=Path, help="folder of shards; default $BGCLIENT_DATA")
     parser.add_argument("--out", type=Path, help="write contact sheets and histograms into this folder")
     parser.add_argument("--pool", action="append", help="only this pool (may be given several times)")

@@ -7,7 +7,6 @@ A killed chain goes on with the same command. ``WEIGHTS-made.json`` says what wa
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import subprocess
@@ -21,6 +20,7 @@ from typing import Any
 import torch
 
 from bgtrain import average, checkpoint, evaluate, modnet, recalibrate, relabel, tables, train
+from bgtrain.command import command_line
 from bgtrain.errors import DataError
 from bgtrain.recipe import Recipe, RecipeError, from_dict
 from bgtrain.shards import Shards, data_folder
@@ -98,7 +98,7 @@ def _merged(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     return {**common, **own, **tables}
 
 
-def taught(teacher: Teacher, data: Path, out: Path) -> Path:
+def with_teacher_labels(teacher: Teacher, data: Path, out: Path) -> Path:
     """A folder of shards with the teacher's outlines, made below ``out`` where it is not there yet."""
     photos, mattes, made = out / "teacher" / "photos", out / "teacher" / "mattes", out / "data"
     if (made / "index.csv").exists():
@@ -121,7 +121,7 @@ def trained(recipe: Recipe, out: Path, data: Path, start: Path | None, workers: 
         resume = checkpoint.load(out / LAST).resume
         if resume and resume["step"] >= recipe.steps:
             return
-    trainer = train.Trainer(recipe, out, data, train.Place.from_environment(), workers, start)
+    trainer = train.Trainer(recipe, out, data, train.Process.from_environment(), workers, start)
     report = train.Report(out, recipe.steps, active=True)
     report.say(f"{out.name}: step {trainer.step} of {recipe.steps}, {len(trainer.crops)} photos")
     try:
@@ -173,9 +173,7 @@ def table(made: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m bgtrain make``; exit status 130 where it was interrupted."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bgtrain make", description=(__doc__ or "").partition("\n\n")[0]
-    )
+    parser = command_line("make", __doc__)
     parser.add_argument("chain", type=Path)
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; an existing run goes on")
     parser.add_argument("--weights", type=Path, help="publish here; default: RUN/CHAIN.pt")
@@ -192,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     weights = arguments.weights or out / f"{arguments.chain.stem}.pt"
     if any(stage.recipe and stage.recipe.modnet for stage in chain.stages):
         modnet.fetch()
-    data = taught(chain.teacher, root, out) if chain.teacher else root
+    data = with_teacher_labels(chain.teacher, root, out) if chain.teacher else root
     start: Path | None = None
     for stage in chain.stages:
         if stage.recipe is None:

@@ -1,14 +1,13 @@
 """What strokes gain on the photos that a network cuts worst: ``python -m bgtrain mend NETWORK``.
 
-Nobody draws: each mark is placed by a rule, at the centre of the largest wrong part of the cut-out as it stands, a dot
+Each mark is placed by a rule: at the centre of the largest wrong part of the cut-out as it stands, a dot
 with a radius of a hundredth of the photo's diagonal or the part's own, whichever is less. The worst photos of each pool
 are its worst tenth at the network's own resolution, as the default options leave them; people below ``SMALLEST`` of the
-photo are no subject. ``bgimage.strokes``' own numbers were chosen on ``--split val``.
+photo are left out. ``bgimage.strokes``' own numbers were chosen on ``--split val``.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections import defaultdict
 from pathlib import Path
@@ -22,8 +21,9 @@ from bgimage import codec, finish
 from bgimage.options import Options
 from bgimage.strokes import Mark, Stroke
 from bgtrain import metrics, tables
+from bgtrain.command import command_line
 from bgtrain.errors import DataError
-from bgtrain.evaluate import SMALLEST, Mean, Network, measured_on_photos, true_matte
+from bgtrain.evaluate import SMALLEST, Mean, Pipeline, measured_on_photos, true_matte
 from bgtrain.expected import answers
 from bgtrain.shards import Row, Shards
 
@@ -52,7 +52,7 @@ def next_mark(found: Mask, truth: Mask) -> tuple[str, Mark] | None:
     return field, Stroke(((float(x) + 0.5, float(y) + 0.5),), round(radius, 1))
 
 
-def mended(photo: codec.Photo, alpha: NDArray[np.float32], network: Network, truth: Mask) -> list[float]:
+def mended(photo: codec.Photo, alpha: NDArray[np.float32], network: Pipeline, truth: Mask) -> list[float]:
     """IoU without a mark, after one, two ...; and, last, where the marks had changed only what they cover."""
     marks: dict[str, list[Any]] = {"keep": [], "remove": []}
     scores: list[float] = []
@@ -80,7 +80,7 @@ def _paint(found: Mask, mark: Any, value: bool) -> None:
     found[(rows + 0.5 - y) ** 2 + (columns + 0.5 - x) ** 2 <= mark.radius**2] = value
 
 
-def worst(network: Network, shards: Shards) -> dict[str, list[tuple[Row, NDArray[np.float32]]]]:
+def worst(network: Pipeline, shards: Shards) -> dict[str, list[tuple[Row, NDArray[np.float32]]]]:
     """The worst tenth of each pool and the network's answers."""
     pools: dict[str, list[tuple[float, Row, NDArray[np.float32]]]] = defaultdict(list)
     for row, answer, _, iou in answers(network, shards, empty=False):
@@ -95,7 +95,7 @@ def worst(network: Network, shards: Shards) -> dict[str, list[tuple[Row, NDArray
     }
 
 
-def report(network: Network, shards: Shards, split: str) -> dict[str, Any]:
+def report(network: Pipeline, shards: Shards, split: str) -> dict[str, Any]:
     """Mean IoU a pool after each stroke, ready for JSON."""
     names = [f"{n} strokes" for n in range(STROKES + 1)] + [f"{STROKES} strokes, only what they cover"]
     result: dict[str, Any] = {**network.describe(), "split": split, "pools": {}, "raw": []}
@@ -131,6 +131,6 @@ def table(result: dict[str, Any]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """``python -m bgtrain mend``."""
-    parser = argparse.ArgumentParser(prog="python -m bgtrain mend", description=__doc__.partition("\n\n")[0])
+    parser = command_line("mend", __doc__)
     parser.add_argument("network", type=Path, help="checkpoint or .onnx")
     return measured_on_photos(parser, report, table, argv)

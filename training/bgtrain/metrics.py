@@ -118,7 +118,7 @@ def connectivity_error(alpha: Alpha, truth: Alpha, *, step: float = 0.1, toleran
 
 
 def marked_area(alpha: Alpha) -> float:
-    """Share of the photo marked as person, 0..1: the false area where nobody is in the photo."""
+    """Share of the photo marked as person, 0..1: the false area on photos without people."""
     return float(mask_of(alpha).mean())
 
 

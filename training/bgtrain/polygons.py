@@ -68,7 +68,7 @@ def refined(photo: NDArray[np.uint8], mask: Mask, *, reach: float = REACH) -> Ma
 
 
 def signed_distance(mask: Mask) -> NDArray[np.float32]:
-    """float32 (H, W): pixels to the outline, positive inside; the photo's border is no outline."""
+    """float32 (H, W): pixels to the outline, positive inside; the photo's border is not an outline."""
     grey = mask.astype(np.uint8)
     inside, outside = (cv2.distanceTransform(side, cv2.DIST_L2, cv2.DIST_MASK_5) for side in (grey, 1 - grey))
     return np.asarray(inside - outside, np.float32)
@@ -80,7 +80,7 @@ def coarse(mask: Mask, tolerance_px: float, rng: np.random.Generator) -> Mask:
     drawn = np.zeros(mask.shape, np.uint8)
     for contour, (_, _, _, parent) in zip(contours, tree[0] if len(contours) else [], strict=True):
         if cv2.contourArea(contour) < 4 * tolerance_px**2:
-            continue  # nobody outlines a speck or a pinhole
+            continue  # annotators do not outline specks or pinholes
         clicks = cv2.approxPolyDP(contour, tolerance_px, closed=True).astype(np.float64)
         clicks += rng.normal(0, tolerance_px / 2, clicks.shape)
         cv2.fillPoly(drawn, [clicks.round().astype(np.int32)], 0 if parent >= 0 else 1)

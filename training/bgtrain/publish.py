@@ -8,7 +8,6 @@ between two marks; people write the prose around them.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from bgtrain import closer, expected, make, mend, tables
+from bgtrain.command import command_line
 from bgtrain.compare import read_result
 from bgtrain.errors import DataError
 from bgtrain.evaluate import limit
@@ -60,7 +60,7 @@ def groups(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def readme(result: dict[str, Any]) -> str:
-    """A row a group: photos, IoU, boundary IoU; then the area that is marked where nobody is."""
+    """A row a group: photos, IoU, boundary IoU; then the area that is marked on photos without people."""
     found = groups(result)
     rows = [
         [name.format(found[group]["photos"]), _mean(found[group]["iou"]), _mean(found[group]["boundary_iou"])]
@@ -160,9 +160,7 @@ def _reached(target: dict[str, Any]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """``python -m bgtrain publish``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bgtrain publish", description=(__doc__ or "").partition("\n\n")[0]
-    )
+    parser = command_line("publish", __doc__)
     parser.add_argument("result", type=Path, help="JSON of python -m bgtrain evaluate --split test")
     parser.add_argument("--before", type=Path, help="the same of the network that was served before")
     parser.add_argument("--root", type=Path, default=ROOT, help="the checkout whose pages are written")

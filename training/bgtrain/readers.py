@@ -31,7 +31,7 @@ from bgtrain.errors import BrokenData, DataError, MissingData, existing
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VOID = 255
-"""Label of pixels that nobody decided, in VOC and its children."""
+"""Label of undecided pixels, in VOC and its children."""
 
 
 @dataclass(frozen=True)
@@ -239,8 +239,7 @@ class Folder(Reader):
         mattes = existing(self.folder / "mattes", "folder of mattes")
         return [
             Entry(path.stem, path, existing(mattes / f"{path.stem}.png", f"matte for {path.name}"), None)
-            for path in sorted(photos.iterdir())
-            if path.suffix.lower() in PHOTO_SUFFIXES
+            for path in photos_in(photos)
         ]
 
     def _decide(self, entry: Entry) -> tuple[NDArray[np.uint8], NDArray[np.bool_], int | None]:
@@ -277,6 +276,11 @@ def photo_beside(folder: Path, stem: str) -> Path:
     """The photo called ``stem`` with any suffix we read; the .png where there is none, for the error's sake."""
     found = (folder / f"{stem}{suffix}" for suffix in PHOTO_SUFFIXES)
     return next((path for path in found if path.exists()), folder / f"{stem}.png")
+
+
+def photos_in(folder: Path) -> list[Path]:
+    """The photos of a folder, by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
 
 
 def listed_splits(folder: Path) -> dict[str, str]:

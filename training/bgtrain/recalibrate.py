@@ -7,7 +7,6 @@ and each normalisation takes the plain mean over all of them.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from bgimage.contract import Contract
 from bgtrain import checkpoint
+from bgtrain.command import command_line
 from bgtrain.data import Crops
 from bgtrain.recipe import from_dict
 from bgtrain.shards import data_folder
@@ -55,7 +55,7 @@ def crop_batches(crops: Crops, contract: Contract, count: int) -> Iterator[Tenso
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; prints the validation scores before and after."""
-    parser = argparse.ArgumentParser(prog="bgtrain recalibrate", description=__doc__.partition("\n\n")[0])
+    parser = command_line("recalibrate", __doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("out", type=Path, help="checkpoint to write")
     parser.add_argument("--crops", type=int, default=1024, help="training crops to measure on")

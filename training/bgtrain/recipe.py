@@ -19,7 +19,7 @@ from bgtrain.tiramisu import TIRAMISU
 
 
 class RecipeError(BgError, ValueError):
-    """The recipe cannot be followed; the message names file, field and mend."""
+    """The recipe cannot be followed; the message names file and field and says what to do."""
 
     code = "bad_recipe"
 
@@ -72,7 +72,7 @@ class Phase:
 
     def __post_init__(self) -> None:
         if self.batch % self.accumulate:
-            raise RecipeError(f"phases.batch={self.batch} is no multiple of accumulate={self.accumulate}")
+            raise RecipeError(f"phases.batch={self.batch} is not a multiple of accumulate={self.accumulate}")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ labels keep them.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bgtrain import metrics
+from bgtrain.command import command_line
 from bgtrain.errors import BrokenData, DataError
 from bgtrain.evaluate import COCO_JSON
 from bgtrain.polygons import signed_distance
@@ -76,9 +76,7 @@ def relabelled(shards: Shards, mattes: Path, least: float = LEAST) -> Iterator[S
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m bgtrain relabel``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bgtrain relabel", description=(__doc__ or "").partition("\n\n")[0]
-    )
+    parser = command_line("relabel", __doc__)
     parser.add_argument(
         "mattes", type=Path, help="folder of KEY.png, the teacher's mattes of training photos"
     )

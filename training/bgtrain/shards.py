@@ -28,7 +28,9 @@ from bgtrain.errors import BrokenData, existing
 
 INDEX = "index.csv"
 SPLITS = ("train", "val", "test")
-LABELS = ("pixel", "polygon", "pseudo", "empty", "none")
+PERSON_LABELS = ("pixel", "polygon", "pseudo")
+"""Kinds of label that mark people."""
+LABELS = (*PERSON_LABELS, "empty", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +134,7 @@ class Shards:
                 with tarfile.open(fileobj=file, mode="r:") as tar:
                     members = tar.getmembers()
             except tarfile.TarError as error:
-                raise BrokenData(f"{path} is no readable tar: {error}; convert again") from error
+                raise BrokenData(f"{path} is not a readable tar: {error}; convert again") from error
             for member in members:
                 key, _, suffix = os.path.basename(member.name).partition(".")
                 if shard_of.get(key, name) == name:
@@ -160,6 +162,10 @@ class Shards:
         """The photo's JPEG, as it was packed."""
         return self._read(key, "jpg")
 
+    def image(self, key: str) -> NDArray[np.uint8]:
+        """uint8 (H, W, 3), RGB, as the JPEG stores it. ``BrokenData`` where it cannot be decoded."""
+        return self._decoded(key, "jpg", cv2.IMREAD_COLOR_RGB)
+
     def matte(self, key: str) -> NDArray[np.uint8] | None:
         """uint8 (H, W), 0 background, 255 person; ``None`` where the photo has no matte."""
         return self._grey(key, "png")
@@ -170,9 +176,10 @@ class Shards:
         return None if grey is None else grey > 127
 
     def _grey(self, key: str, suffix: str) -> NDArray[np.uint8] | None:
-        if suffix not in self._where[key]:
-            return None
-        image = cv2.imdecode(np.frombuffer(self._read(key, suffix), np.uint8), cv2.IMREAD_GRAYSCALE)
+        return self._decoded(key, suffix, cv2.IMREAD_GRAYSCALE) if suffix in self._where[key] else None
+
+    def _decoded(self, key: str, suffix: str, mode: int) -> NDArray[np.uint8]:
+        image = cv2.imdecode(np.frombuffer(self._read(key, suffix), np.uint8), mode)
         if image is None:
             raise BrokenData(f"{self.folder}: {key}.{suffix} cannot be decoded")
         return np.asarray(image, np.uint8)
@@ -202,15 +209,15 @@ class Sample:
     licence: str = ""
 
 
-def place_of(key: str, seed: int = 0) -> float:
+def fraction_of(key: str, seed: int = 0) -> float:
     """0..1, by hash of the key: an order that looks random and depends on nothing else."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:8], "big") / 2**64
 
 
 def split_of(key: str, *, seed: int = 0, shares: tuple[float, float, float] = (0.8, 0.1, 0.1)) -> str:
     """train, val or test, by hash of the key: the same on every machine, whatever else is in the set."""
-    place = place_of(key, seed)
-    return "train" if place < shares[0] else "val" if place < shares[0] + shares[1] else "test"
+    fraction = fraction_of(key, seed)
+    return "train" if fraction < shares[0] else "val" if fraction < shares[0] + shares[1] else "test"
 
 
 def write_shards(

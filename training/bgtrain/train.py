@@ -59,15 +59,15 @@ SCORED = ("ccp", "vikram_humanseg", "people_pseudo", "coco_20_70")
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where this process computes."""
+class Process:
+    """This process of the run: its device, its rank, and how many there are."""
 
     device: torch.device
     rank: int = 0
     world: int = 1
 
     @classmethod
-    def from_environment(cls) -> Place:
+    def from_environment(cls) -> Process:
         """Join the group that ``torchrun`` describes, if any; take the local GPU, if any."""
         rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         cuda = torch.cuda.is_available()
@@ -228,7 +228,7 @@ class Trainer:
         recipe: Recipe,
         out: Path,
         root: Path,
-        place: Place,
+        process: Process,
         workers: int,
         start: Path | None,
         *,
@@ -236,8 +236,8 @@ class Trainer:
         loaded: tuple[Crops, Validation] | None = None,
     ) -> None:
         torch.manual_seed(recipe.seed)
-        self.recipe, self.out, self.root, self.place, self.workers = recipe, out, root, place, workers
-        self.model = networks.build(recipe.network).to(place.device)
+        self.recipe, self.out, self.root, self.process, self.workers = recipe, out, root, process, workers
+        self.model = networks.build(recipe.network).to(process.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out
         if recipe.modnet:
             modnet.load_modnet(self.model.get_submodule("encoder"))
@@ -255,7 +255,7 @@ class Trainer:
         if last is not None:
             self.averaged.load_state_dict(last.weights)
         self.parallel: nn.Module = self.model
-        if place.world > 1:
+        if process.world > 1:
             self.parallel = DistributedDataParallel(
                 self.model,
                 broadcast_buffers=not recipe.freeze_batchnorm,
@@ -270,10 +270,10 @@ class Trainer:
         else:
             size = recipe.phases[0].size
             self.crops = Crops(root, recipe.data, recipe.augment, size=size, seed=recipe.seed)
-            if place.rank == 0:
+            if process.rank == 0:
                 self.validation = Validation(root, recipe)
-        bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and computes_bf16(place.device))
-        self.autocast = torch.autocast(place.device.type, torch.bfloat16) if bf16 else nullcontext()
+        bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and computes_bf16(process.device))
+        self.autocast = torch.autocast(process.device.type, torch.bfloat16) if bf16 else nullcontext()
 
     def _resume(self, last: checkpoint.Checkpoint) -> None:
         assert last.resume is not None
@@ -305,14 +305,14 @@ class Trainer:
     def batches(self, phase: Phase, stop: int, first: int) -> Iterator[dict[str, Tensor]]:
         """Batches of this process from the current step to the end of the phase."""
         self.crops.size = phase.size
-        sampler = StepSampler(phase.batch, first, stop - self.step, self.place.rank, self.place.world)
+        sampler = StepSampler(phase.batch, first, stop - self.step, self.process.rank, self.process.world)
         return iter(
             torch.utils.data.DataLoader(
                 self.crops,
                 batch_sampler=sampler,
                 num_workers=self.workers,
                 prefetch_factor=4 if self.workers else None,
-                pin_memory=self.place.device.type == "cuda",
+                pin_memory=self.process.device.type == "cuda",
                 worker_init_fn=_quiet_worker,
             )
         )
@@ -323,9 +323,9 @@ class Trainer:
 
     def learn(self, batch: dict[str, Tensor], phase: Phase, images: int) -> float:
         """One optimizer step; the loss."""
-        config, device = self.recipe.optimizer, self.place.device
+        config, device = self.recipe.optimizer, self.process.device
         # dropout draws from a generator that depends on the step alone: a resumed run draws the same
-        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step * self.place.world + self.place.rank)
+        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step * self.process.world + self.process.rank)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(images) * group["lr_share"]
         self.parallel.train()
@@ -378,7 +378,7 @@ class Trainer:
     def validate(self) -> dict[str, float]:
         """Score the averaged network; keep it as ``best.pt`` if it is the best so far."""
         assert self.validation is not None
-        alpha = self.validation.predict(self.averaged, self.place.device)
+        alpha = self.validation.predict(self.averaged, self.process.device)
         scores = self.validation.scores(alpha)
         cv2.imwrite(str(self.out / f"step-{self.step:06d}.png"), self.validation.sheet(alpha)[..., ::-1])
         if scores["score"] > self.best:
@@ -396,10 +396,10 @@ class Trainer:
                 self.step += 1
                 images += phase.batch
                 report.step(self.step, loss, phase, max(g["lr"] for g in self.optimizer.param_groups))
-                if self.place.rank == 0 and self.step % recipe.save_every == 0:
+                if self.process.rank == 0 and self.step % recipe.save_every == 0:
                     self.snapshot({}, resumable=True).save(self.out / "last.pt")
                 if self.step % recipe.validate_every == 0 or self.step == recipe.steps:
-                    if self.place.rank == 0:
+                    if self.process.rank == 0:
                         report.scores(self.step, self.validate())
                         self.snapshot({}, resumable=True).save(self.out / "last.pt")
                     if self._out_of_patience():
@@ -409,8 +409,8 @@ class Trainer:
     def _out_of_patience(self) -> bool:
         recipe = self.recipe
         lost = recipe.patience > 0 and self.step - self.best_step >= recipe.patience * recipe.validate_every
-        if self.place.world > 1:  # only the first process validates; all must stop together
-            flag = torch.tensor([float(lost)], device=self.place.device)
+        if self.process.world > 1:  # only the first process validates; all must stop together
+            flag = torch.tensor([float(lost)], device=self.process.device)
             torch.distributed.broadcast(flag, 0)
             lost = bool(flag.item())
         return lost
@@ -519,7 +519,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     cv2.setNumThreads(0)
-    place = Place.from_environment()
+    process = Process.from_environment()
     recipe = recipes.load(arguments.recipe)
     if arguments.network:
         recipe = replace(recipe, network=arguments.network)
@@ -529,25 +529,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         recipe,
         arguments.out,
         data_folder(arguments.data),
-        place,
+        process,
         arguments.workers,
         arguments.start,
         compiler=arguments.compile,
     )
-    report = Report(arguments.out, recipe.steps, active=place.rank == 0)
+    report = Report(arguments.out, recipe.steps, active=process.rank == 0)
     report.say(
-        f"{recipe.network}: step {trainer.step} of {recipe.steps}, {len(trainer.crops)} photos, {place.device}"
+        f"{recipe.network}: step {trainer.step} of {recipe.steps}, {len(trainer.crops)} photos, {process.device}"
     )
     try:
         trainer.run(report)
     except KeyboardInterrupt:
-        if place.rank == 0:
+        if process.rank == 0:
             trainer.snapshot({}, resumable=True).save(arguments.out / "last.pt")
         report.say(f"stopped at step {trainer.step}; the same command goes on from there")
         return 130
     finally:
         report.close()
-        if place.world > 1:
+        if process.world > 1:
             torch.distributed.destroy_process_group()
     return 0
 

@@ -23,7 +23,7 @@ LEVELS = 2
 
 
 @dataclass(frozen=True)
-class Request:
+class PhotoRequest:
     """A photo, the way it goes, and what must come back."""
 
     name: str
@@ -33,7 +33,7 @@ class Request:
     """Code of the error that is the right answer; None: a cut-out is."""
 
 
-def jobs() -> list[Request]:
+def jobs() -> list[PhotoRequest]:
     """Good and bad photos; always the same."""
     made = []
     for number, (name, (height, width)) in enumerate(SIZES_HW.items()):
@@ -41,10 +41,10 @@ def jobs() -> list[Request]:
             cv2.resize(photo(1, number), (width, height), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR
         )
         jpeg = cv2.imencode(".jpg", bgr)[1].tobytes()
-        made += [Request(f"{name} jpeg", jpeg), Request(f"{name} jpeg", jpeg, where="client")]
+        made += [PhotoRequest(f"{name} jpeg", jpeg), PhotoRequest(f"{name} jpeg", jpeg, where="client")]
         if name == "small":
-            made += [Request("small png", cv2.imencode(".png", bgr)[1].tobytes())]
-            made += [Request("small webp", cv2.imencode(".webp", bgr)[1].tobytes())]
+            made += [PhotoRequest("small png", cv2.imencode(".png", bgr)[1].tobytes())]
+            made += [PhotoRequest("small webp", cv2.imencode(".webp", bgr)[1].tobytes())]
             bad = {
                 "no bytes": b"",
                 "text": b"<html>not found</html>" * 10,
@@ -52,7 +52,7 @@ def jobs() -> list[Request]:
                 "half a png": made[-2].data[: len(made[-2].data) // 2],
                 "bomb": _bomb(),
             }
-    return made + [Request(name, data, refusal=_refusal(data)) for name, data in bad.items()]
+    return made + [PhotoRequest(name, data, refusal=_refusal(data)) for name, data in bad.items()]
 
 
 def _refusal(data: bytes) -> str:

@@ -35,7 +35,7 @@ import numpy as np
 import psutil
 
 from bgbench import command
-from bgbench.chaos.photos import Expected, Request, jobs, pixels_of
+from bgbench.chaos.photos import Expected, PhotoRequest, jobs, pixels_of
 from bgbench.chaos.proxy import Proxy
 from bgbench.chaos.watched import ChaosFailed, Watched, memory_mb, unused_regions
 from bgbench.results import Case, Result, Series
@@ -202,7 +202,7 @@ class ChaosRun:
         )
 
     @staticmethod
-    async def _cut(client: AsyncClient, job: Request) -> bytes:
+    async def _cut(client: AsyncClient, job: PhotoRequest) -> bytes:
         cutout = await client.cut(job.data, where=job.where, timeout_s=TIMEOUT_S)
         return await asyncio.to_thread(cutout.encode)
 
@@ -213,7 +213,7 @@ class ChaosRun:
             of_kind = [job for job in self.jobs if (job.refusal is not None) == (kind == "bad")]
             await self.request(self.random.choice(of_kind), cancelled=kind == "cancelled")
 
-    async def request(self, job: Request, *, cancelled: bool = False) -> None:
+    async def request(self, job: PhotoRequest, *, cancelled: bool = False) -> None:
         """One request, and what became of it."""
         client = self.random.choice(self.clients)
         began_s, began = self.now_s(), time.perf_counter()
@@ -240,7 +240,7 @@ class ChaosRun:
             tries, kind = cutout.timings.tries, await asyncio.to_thread(self._verdict, job, cutout)
         self.outcomes.append(RequestResult(began_s, ms, kind, tries, said if kind != "refused" else ""))
 
-    def _verdict(self, job: Request, cutout: Any) -> str:
+    def _verdict(self, job: PhotoRequest, cutout: Any) -> str:
         if job.refusal is not None:
             return "wrong"
         verdict = self.expected[job.name, job.where].verdict(cutout.encode())

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from bgtrain.shards import data_folder
+from bgtrain.shards import Shards
 
 ENLARGE = 3
 """The labelled photos are small (0.2 megapixels); they are enlarged before edges are drawn at the final resolution."""
@@ -33,29 +29,18 @@ class Composite:
     """float32 (H, W, 3) in 0..255, known everywhere."""
 
 
-def _members(root: Path, pool: str, suffixes: tuple[str, ...]) -> Iterator[tuple[str, list[bytes]]]:
-    """Key and files of the pool's test photos, in the order of the index."""
-    with (root / "index.csv").open(newline="") as table:
-        rows = [row for row in csv.DictReader(table) if row["pool"] == pool and row["split"] == "test"]
-    for row in rows:
-        with tarfile.open(root / row["shard"]) as shard:
-            files = [shard.extractfile(row["key"] + suffix) for suffix in suffixes]
-            yield row["key"], [file.read() for file in files if file is not None]
-
-
-def _rgb(data: bytes) -> NDArray[np.uint8]:
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-
-
 def composites(count: int, root: Path | None = None) -> Iterator[Composite]:
     """``count`` composites, always the same ones."""
-    root = data_folder(root)
-    scenes = [_rgb(files[0]) for _, files in _members(root, "bg_scenes", (".jpg",))]
-    people = _members(root, "ccp", (".jpg", ".png"))
-    for number, (key, (photo, label)) in zip(range(count), people, strict=False):
-        rng = np.random.default_rng(number)
-        mask = np.asarray(Image.open(io.BytesIO(label)).convert("L")) > 127
-        yield composite(key, _rgb(photo), mask, scenes[number % len(scenes)], rng)
+    with (
+        Shards(root, split="test", pools=["bg_scenes"]) as backgrounds,
+        Shards(root, split="test", pools=["ccp"]) as people,
+    ):
+        scenes = [backgrounds.image(row.key) for row in backgrounds.rows]
+        for number, row in enumerate(people.rows[:count]):
+            matte = people.matte(row.key)
+            assert matte is not None  # every photo of ccp is labelled
+            rng = np.random.default_rng(number)
+            yield composite(row.key, people.image(row.key), matte > 127, scenes[number % len(scenes)], rng)
 
 
 def composite(

@@ -16,7 +16,7 @@ from bgbench.results import Case, Result, Series
 from bgexport import graph, precision, release
 from bgexport.engines import BF16, EMULATION, Run, cpu_engine, engines_for, torch_engine
 from bgexport.limits import MAX_IOU_LOSS, TOLERANCES
-from bgexport.photos import Picture, stack
+from bgexport.photos import NetworkInput, stack
 from bgexport.verify import alphas, mean_iou, parity
 from bgimage import cpu
 from bgtrain import tables
@@ -28,7 +28,9 @@ ROUNDS = 12
 BEGIN, END = "<!-- table: written by python -m bgbench engines -->", "<!-- end of table -->"
 
 
-def write_precisions(checkpoint: Checkpoint, calibration: Sequence[Picture], folder: Path) -> dict[str, Path]:
+def write_precisions(
+    checkpoint: Checkpoint, calibration: Sequence[NetworkInput], folder: Path
+) -> dict[str, Path]:
     """The network in every precision; precision to file."""
     full = onnx.load_from_string(release.onnx_bytes(checkpoint))
     made = {
@@ -46,7 +48,7 @@ def write_precisions(checkpoint: Checkpoint, calibration: Sequence[Picture], fol
 
 
 def measure(
-    checkpoint: Checkpoint, files: dict[str, Path], pictures: Sequence[Picture], *, rounds: int = ROUNDS
+    checkpoint: Checkpoint, files: dict[str, Path], pictures: Sequence[NetworkInput], *, rounds: int = ROUNDS
 ) -> Result:
     """Parity and IoU on labelled ``pictures``, then ``rounds`` of timing."""
     started = time.monotonic()

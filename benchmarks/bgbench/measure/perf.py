@@ -122,7 +122,7 @@ _COLUMNS = {
 def parse_export(content: bytes) -> list[Requests]:
     """The experiments of ``--profile-export-file``. ``Unreadable`` where it is none.
 
-    perf_analyzer writes the tensors' bytes between the times, unescaped, so the file is no JSON: the times are picked
+    perf_analyzer writes the tensors' bytes between the times, unescaped, so the file is not JSON: the times are picked
     out by the keys around them.
     """
     found: list[Requests] = []
@@ -149,7 +149,7 @@ def parse_export(content: bytes) -> list[Requests]:
                 )
             )
     if not found:
-        raise Unreadable(f"{len(content)} bytes that are no profile export of perf_analyzer")
+        raise Unreadable(f"{len(content)} bytes that are not a profile export of perf_analyzer")
     return found
 
 

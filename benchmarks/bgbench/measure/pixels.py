@@ -35,7 +35,7 @@ from bgimage.codec import Photo, decode, encode, photo_from
 from bgimage.compose import over
 from bgimage.geometry import Letterbox, crop_letterbox
 from bgtrain import metrics, tables
-from bgtrain.evaluate import Network
+from bgtrain.evaluate import Pipeline
 
 RESULTS = command.RESULTS / "pixels"
 DOCUMENT = environment.ROOT / "docs" / "pixels.md"
@@ -53,9 +53,9 @@ Floats = NDArray[np.float32]
 
 
 @cache
-def served_network() -> Network:
+def served_network() -> Pipeline:
     """The network that is served, in ONNX Runtime."""
-    return Network(command.served_network())
+    return Pipeline(command.served_network())
 
 
 def served_alpha(photo: Photo) -> Floats:

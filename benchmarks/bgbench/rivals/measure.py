@@ -83,9 +83,9 @@ def quality(
             (source / f"{row.key}.jpg").write_bytes(shards.photo(row.key))
         with watching() as watch:
             timings = Environment(rival, cache).run(source, out, form="alpha")
-        judged = evaluate.judge(evaluate.AlphaFolder(out), shards)
+        scored = evaluate.score_photos(evaluate.AlphaFolder(out), shards)
     for group in GROUPS:
-        chosen = [one for one in judged if group in (one.pool, *one.slices)]
+        chosen = [one for one in scored if group in (one.pool, *one.slices)]
         if chosen:
             raw = {name: [getattr(one.scores, name) for one in chosen] for name in MEASURES}
             yield Case(

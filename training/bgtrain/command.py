@@ -1,0 +1,12 @@
+"""What the commands of ``python -m bgtrain`` share."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def command_line(name: str, doc: str | None) -> argparse.ArgumentParser:
+    """A parser for ``python -m bgtrain NAME``, described by the first paragraph of the module's docstring."""
+    return argparse.ArgumentParser(
+        prog=f"python -m bgtrain {name}", description=(doc or "").partition("\n\n")[0]
+    )
