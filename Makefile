@@ -4,7 +4,7 @@
 #   make test    every test; installs the rest first
 #   make bench   measure on this machine, under 15 minutes, and write benchmarks/RESULTS.md
 #   make lint    ruff, mypy, import rules
-#   make web-assets   what the web page needs to cut photos in the browser; needs npm, NETWORK=FILE adds the network
+#   make web-assets   what the web page needs to cut photos in the browser; needs npm
 #   make clean   remove what these made
 #
 # Paths are relative throughout, so that a clone may lie in a folder whose name has spaces.
@@ -41,7 +41,7 @@ lint: .venv/.test
 	$(BIN)/lint-imports
 
 web-assets: | .venv/bin/python
-	@$(BIN)/python client/bgclient/web/assets.py $(if $(NETWORK),--network '$(NETWORK)')
+	@$(BIN)/python client/bgclient/web/assets.py
 
 clean:
 	rm -rf .venv demo/out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -81,7 +81,7 @@ def main() -> int:
                 saving = time.perf_counter()
                 target = OUT / f"{path.stem}.png"
                 cutout.save(target)
-                found = "nobody found" if cutout.box is None else "person found"
+                found = "no people found" if cutout.box is None else "person found"
                 print(
                     f"  {path.name:18} {found}: read {t.load_ms + t.shrink_ms:.0f} ms, server {t.ask_ms:.0f} ms, "
                     f"finish {t.finish_ms:.0f} ms, write {(time.perf_counter() - saving) * 1e3:.0f} ms -> {target}"

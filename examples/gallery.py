@@ -78,7 +78,7 @@ PHOTOS = (
 
 def outcome(cutout: Cutout) -> str:
     """What was found, in words."""
-    return "nobody found" if cutout.box is None else f"expected IoU {cutout.expected_iou:.2f}"
+    return "no people found" if cutout.box is None else f"expected IoU {cutout.expected_iou:.2f}"
 
 
 def contact_sheet(found: list[tuple[Image.Image, Cutout]]) -> Image.Image:
@@ -111,7 +111,7 @@ def page(shown: list[tuple[Shown, Cutout]]) -> str:
             "# Gallery",
             "",
             "Written by `python examples/gallery.py`: the packaged network with the default options. Photos 1 to 3 are",
-            "what it is for. Photo 4 shows people who are small, cut off and behind bars. Nobody is in the others, and",
+            "what it is for. Photo 4 shows people who are small, cut off and behind bars. The others show no people:",
             "whatever is marked there is a failure. Look at a cut-out whose expected IoU is below 0.8.",
             "",
             f"![Twelve photos, before and after]({SHEET})",

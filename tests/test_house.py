@@ -1,5 +1,6 @@
 """The house keeps its own rules: imports, links, commands, public names."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -113,3 +114,15 @@ def test_the_figures_on_the_pages_are_those_of_the_committed_results(tmp_path):
     result, before = (publish.read_result(ROOT / f"training/results/{name}-test.json") for name in PUBLISHED)
     publish.publish(result, before, root=tmp_path)
     assert all((tmp_path / page).read_text() == (ROOT / page).read_text() for page in pages)
+
+
+def test_a_class_name_means_one_class_in_all_packages():
+    folders = ("client", "training", "export", "benchmarks", "model_repository")
+    places = {}
+    for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    # Triton looks for its class by name; both packages are configured by their Settings
+    twice = {name: found for name, found in places.items() if len(found) > 1}
+    assert set(twice) <= {"TritonPythonModel", "Settings"}, twice

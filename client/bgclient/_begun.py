@@ -25,7 +25,7 @@ def done(result: T) -> Future[T]:
 
 
 def begun(function: Callable[[], T], *, daemon: bool) -> Future[T]:
-    """``function`` in a thread of its own; nobody who waits for it can cancel it.
+    """``function`` in a thread of its own; callers that wait for it cannot cancel it.
 
     Args:
         function: the work.

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from bgclient._link import THIS_PROCESS
 from bgclient._retry import Deadline
 from bgclient._served import Seen, Served
+from bgclient._session import THIS_PROCESS
 from bgclient._wire import Answer, Request, Tensor
 from bgclient.errors import ServerFault
 from bgclient.telemetry import Hooks, id_of_this_call

@@ -17,14 +17,14 @@ from bgclient._begun import waited
 from bgclient._call import Call
 from bgclient._cancel import CLOSED, Cancel
 from bgclient._endpoints import Endpoint, parse_endpoints
-from bgclient._link import Link
 from bgclient._retry import Deadline
 from bgclient._served import Seen, Served, ServerInfo
+from bgclient._session import Session
 from bgclient.errors import CallCancelled, DeadlineExceeded, ModelMissing, TransportError
 from bgclient.fetch import Fetcher
 from bgclient.sources import PhotoLike, load
 from bgclient.telemetry import Hooks, NoHooks
-from bgclient.transports import TLS, Connector, Network, Transport, Wiring
+from bgclient.transports import TLS, Connector, Credentials, Network, Transport
 from bgimage.once import cached_property
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ T = TypeVar("T")
 class BaseClient:
     """Everything but the public calls; see ``Client``. A call waits in its thread, and ends early by its ``Cancel``."""
 
-    _transient = ("_lock", "_opening", "_link", "_calls")
+    _transient = ("_lock", "_opening", "_session", "_calls")
     """Attributes that belong to this process and are not pickled."""
 
     def __init__(
@@ -60,7 +60,7 @@ class BaseClient:
         hooks: Hooks | None = None,
         connector: Connector | None = None,
     ) -> None:
-        Deadline(timeout_s)  # refuses what is no timeout
+        Deadline(timeout_s)  # refuses what is not a timeout
         self._endpoints = None if url is None else parse_endpoints(url)
         self._engine = None if engine is None else _known_engine(engine)
         self._matte, self._cutout = (
@@ -69,7 +69,7 @@ class BaseClient:
         self._timeout_s = timeout_s
         self._retry = retry
         bearer = {} if token is None else {"authorization": f"Bearer {token}"}
-        self._wiring = Wiring({**(headers or {}), **bearer}, tls)
+        self._credentials = Credentials({**(headers or {}), **bearer}, tls)
         self._given_limits = limits
         self._fetcher = fetcher
         self._hooks = hooks or NoHooks()
@@ -81,7 +81,7 @@ class BaseClient:
         """Fresh state, without connections: after making, unpickling, and in a forked child."""
         self._lock = threading.Lock()
         self._opening = threading.Lock()
-        self._link: Link | None = None
+        self._session: Session | None = None
         self._calls: set[Cancel] = set()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -98,12 +98,12 @@ class BaseClient:
 
         return self._given_limits or Limits()
 
-    def _named(self) -> Link | None:
+    def _named(self) -> Session | None:
         """To the servers that were given, else to BGCLIENT_URL; None: to the engine of this process."""
         if self._endpoints is not None:
-            return Link(self._endpoints, self._wiring)
+            return Session(self._endpoints, self._credentials)
         named = os.environ.get("BGCLIENT_URL", "").strip()
-        return Link(parse_endpoints(named), self._wiring) if named and self._engine is None else None
+        return Session(parse_endpoints(named), self._credentials) if named and self._engine is None else None
 
     def _starting(self) -> Future[Any]:
         """The engine of this process, once it is loaded; or the address of the embedded server, once it is ready."""
@@ -116,30 +116,34 @@ class BaseClient:
 
         return local.loading(engine)
 
-    def _to(self, started: LocalNetwork | str) -> Link:
+    def _to(self, started: LocalNetwork | str) -> Session:
         """To what ``_starting`` gave."""
         if not isinstance(started, str):
-            return Link((), self._wiring, local=started)
+            return Session((), self._credentials, local=started)
         from bgclient import embedded
 
-        wiring = replace(self._wiring, headers={**embedded.admin_headers(), **self._wiring.headers})
-        return Link(parse_endpoints(started), wiring, embedded=started)
+        credentials = replace(
+            self._credentials, headers={**embedded.admin_headers(), **self._credentials.headers}
+        )
+        return Session(parse_endpoints(started), credentials, embedded=started)
 
     def _deadline(self, timeout_s: float | None = None, most_s: float | None = None) -> Deadline:
         wanted_s = self._timeout_s if timeout_s is None else timeout_s
         return Deadline(wanted_s if most_s is None else min(wanted_s, most_s))
 
-    def _open(self, deadline: Deadline, cancel: Cancel) -> Link:
+    def _open(self, deadline: Deadline, cancel: Cancel) -> Session:
         """The open connections; loading the network or starting the embedded server if that is where they lead."""
-        link = self._link
-        if link is not None and not link.outdated:
-            return link
-        link = self._named() or self._to(waited(self._starting(), deadline, cancel))
+        session = self._session
+        if session is not None and not session.outdated:
+            return session
+        session = self._named() or self._to(waited(self._starting(), deadline, cancel))
         with self._opening:
-            if self._link is None or self._link.outdated:
-                link.transport = link.local or self._connector.connect(link.endpoints, link.wiring)
-                self._link = link
-            return self._link
+            if self._session is None or self._session.outdated:
+                session.transport = session.local or self._connector.connect(
+                    session.endpoints, session.credentials
+                )
+                self._session = session
+            return self._session
 
     @contextmanager
     def _calling(self, cancel: Cancel) -> Iterator[None]:
@@ -158,99 +162,101 @@ class BaseClient:
         with self._calling(cancel):
             deadline = self._deadline(timeout_s)
             call = Call(where, deadline, options, limits=self._limits, hooks=self._hooks)
-            link = self._open(deadline, cancel)
+            session = self._open(deadline, cancel)
             call.lap("ask")
             with self._hooks.span("bgclient.cut", where=where, request_id=call.request_id) as span:
                 source = load(photo, self._limits, self._fetcher)
                 call.lap("load")
-                if where == "server" and link.local is None:
-                    cutout = self._tried(link, call, cancel, self._cut_there, source)
+                if where == "server" and session.local is None:
+                    cutout = self._tried(session, call, cancel, self._cut_there, source)
                 else:
                     decoding = call.decoding(source)
                     try:
-                        seen = self._tried(link, call, cancel, self._seen, source)
+                        seen = self._tried(session, call, cancel, self._seen, source)
                     except TransportError:
                         decoding.result()  # a broken photo is the more useful thing to hear of
                         raise
                     call.lap("ask")
                     whole = decoding.result()
                     if closer := call.closer(whole, seen):
-                        again = self._tried(link, call, cancel, self._seen, closer.photo)
+                        again = self._tried(session, call, cancel, self._seen, closer.photo)
                         seen = call.surer(whole, seen, closer, again)
-                    cutout = call.finished_here(source, whole, seen, link.server)
-                span.set(server=link.server, tries=call.tries, sent_bytes=call.sent_bytes)
+                    cutout = call.finished_here(source, whole, seen, session.server)
+                span.set(server=session.server, tries=call.tries, sent_bytes=call.sent_bytes)
                 return cutout
 
     def _tried(
-        self, link: Link, call: Call, cancel: Cancel, once: Callable[..., T], source: bytes | Photo
+        self, session: Session, call: Call, cancel: Cancel, once: Callable[..., T], source: bytes | Photo
     ) -> T:
         """``once``, until it succeeds, the deadline is over, or it makes no sense any more."""
         while True:
             call.tries += 1
             try:
-                with self._hooks.span("bgclient.ask", server=link.server, attempt=call.tries):
-                    result = once(link, call, cancel, source)
-                link.reached = True
+                with self._hooks.span("bgclient.ask", server=session.server, attempt=call.tries):
+                    result = once(session, call, cancel, source)
+                session.reached = True
                 return result
             except TransportError as error:
                 if isinstance(error, ModelMissing):
                     needed = (self._matte, self._cutout)
-                    error = _served.why_missing(error, link.transport, link.server, needed, call.deadline)
-                pause_s = link.pause_after(error, call.tries, call.deadline, retry=self._retry)
+                    error = _served.why_missing(
+                        error, session.transport, session.server, needed, call.deadline
+                    )
+                pause_s = session.pause_after(error, call.tries, call.deadline, retry=self._retry)
             cancel.sleep(pause_s)
 
-    def _seen(self, link: Link, call: Call, cancel: Cancel, source: bytes | Photo) -> Seen:
+    def _seen(self, session: Session, call: Call, cancel: Cancel, source: bytes | Photo) -> Seen:
         """What the network makes of a photo."""
-        served = self._served(link, call.deadline, cancel)
+        served = self._served(session, call.deadline, cancel)
         request = call.for_network(source, served)
-        answer = self._way(link, cancel).infer(request, call.deadline.left(), cancel)
-        return _served.seen(answer, served.contract, link.server)
+        answer = self._way(session, cancel).infer(request, call.deadline.left(), cancel)
+        return _served.seen(answer, served.contract, session.server)
 
-    def _cut_there(self, link: Link, call: Call, cancel: Cancel, source: bytes | Photo) -> Cutout:
+    def _cut_there(self, session: Session, call: Call, cancel: Cancel, source: bytes | Photo) -> Cutout:
         """What the server makes of a photo."""
         request = call.for_server(source, self._cutout)
-        answer = self._way(link, cancel).infer(request, call.deadline.left(), cancel)
-        return call.finished_by_server(answer, link.server)
+        answer = self._way(session, cancel).infer(request, call.deadline.left(), cancel)
+        return call.finished_by_server(answer, session.server)
 
     @staticmethod
-    def _way(link: Link, cancel: Cancel) -> Transport:
+    def _way(session: Session, cancel: Cancel) -> Transport:
         """The transport. ``CallCancelled`` once the client was closed."""
         cancel.check()
-        if link.closed:
+        if session.closed:
             raise CallCancelled(CLOSED)
-        transport: Transport = link.transport
+        transport: Transport = session.transport
         return transport
 
-    def _served(self, link: Link, deadline: Deadline, cancel: Cancel) -> Served:
+    def _served(self, session: Session, deadline: Deadline, cancel: Cancel) -> Served:
         """What is served, asked for once and kept while it answers."""
-        if link.served is None:
-            said = self._way(link, cancel).query(_wire.config_query(self._matte), deadline.left(), cancel)
-            link.served = _served.served(said, self._matte, link.server)
-        return link.served
+        if session.served is None:
+            said = self._way(session, cancel).query(_wire.config_query(self._matte), deadline.left(), cancel)
+            session.served = _served.served(said, self._matte, session.server)
+        return session.served
 
     def _info(self, cancel: Cancel) -> list[ServerInfo]:
-        link = self._open(self._deadline(), cancel)
-        if link.local is not None:
-            return [link.local.info()]
+        session = self._open(self._deadline(), cancel)
+        if session.local is not None:
+            return [session.local.info()]
         deadline = self._deadline(most_s=10.0)
 
         def described(endpoint: Endpoint) -> ServerInfo:
-            connect = partial(self._connector.connect, (endpoint,), link.wiring)
+            connect = partial(self._connector.connect, (endpoint,), session.credentials)
             found = _served.described(connect, str(endpoint), self._matte, deadline, cancel)
-            return replace(found, backend=link.engines() or found.backend)
+            return replace(found, backend=session.engines() or found.backend)
 
-        return list(map(described, link.endpoints))
+        return list(map(described, session.endpoints))
 
     def _ready(self, cancel: Cancel) -> bool:
         try:
-            link = self._open(self._deadline(), cancel)
+            session = self._open(self._deadline(), cancel)
         except DeadlineExceeded:
             return False  # it still starts
-        if link.local is not None:
+        if session.local is not None:
             return True
         timeout_s = self._deadline(most_s=5.0).left()
         try:
-            said = self._way(link, cancel).query(_wire.ready_query(), timeout_s, cancel)
+            said = self._way(session, cancel).query(_wire.ready_query(), timeout_s, cancel)
         except TransportError:
             said = {}  # the answer, not an error
         return bool(said.get("ready", False))
@@ -261,13 +267,13 @@ class BaseClient:
 
     def _close(self) -> None:
         with self._lock:
-            link, self._link = self._link, None
+            session, self._session = self._session, None
             calls = list(self._calls)
         for call in calls:
             call.order()
-        if link is not None:
-            link.closed = True
-            link.transport.close()
+        if session is not None:
+            session.closed = True
+            session.transport.close()
 
 
 def _known_engine(name: str) -> str:

@@ -59,7 +59,7 @@ class Endpoint:
             raise ValueError(f"{url!r}: {error}; use host:port") from error
         if not parts.hostname or parts.query or parts.fragment or "@" in parts.netloc:
             raise ValueError(
-                f"{url!r} is no address of a server; use host:port, without user, query or fragment"
+                f"{url!r} is not the address of a server; use host:port, without user, query or fragment"
             )
         if protocol == "grpc" and parts.path not in ("", "/"):
             raise ValueError(f"{url!r}: gRPC has no path; use host:port")

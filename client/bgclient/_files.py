@@ -30,7 +30,7 @@ def write_atomically(target: Path, data: bytes, *, overwrite: bool) -> None:
     A link stays a link: the file that it leads to is written. Devices and pipes are written to as they are.
 
     Raises:
-        FileExistsError: ``target`` exists and ``overwrite`` is false; nobody's file is lost, also in a race.
+        FileExistsError: ``target`` exists and ``overwrite`` is false; no file is lost, also in a race.
         TargetError: it cannot be written; says why, and names ``target``.
     """
     with _named(target):

@@ -6,7 +6,7 @@ import os
 
 
 def runs(pid: int) -> bool:
-    """True while a process of that number exists on this machine; also where that cannot be told."""
+    """True while a process of that number exists on this machine; also where that is unknown."""
     if os.name == "nt":  # there, signal 0 is Ctrl-C
         return True
     try:

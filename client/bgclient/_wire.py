@@ -200,7 +200,7 @@ def http_answer(model: str, headers: Mapping[str, str], body: bytes) -> Answer:
             outputs[output["name"]] = Tensor(output["name"], output["datatype"], tuple(output["shape"]), data)
         return Answer(model, outputs)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ServerFault(f"{len(body)} bytes that are no KServe v2 answer: {error}") from error
+        raise ServerFault(f"{len(body)} bytes that are not a KServe v2 response: {error}") from error
 
 
 def error_of(status: str, message: str, address: str) -> BgError:

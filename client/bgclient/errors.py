@@ -136,7 +136,7 @@ class NoServer(TransportError):
 
 
 class ServerUnavailable(TransportError):
-    """Nobody answers at the address, or the server is not in working order."""
+    """No server answers at the address, or the server is not in working order."""
 
     code = "server_unavailable"
     retryable = True

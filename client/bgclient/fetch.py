@@ -85,7 +85,7 @@ class Fetcher:
     ports: tuple[int, ...] = (80, 443)
     """Ports that may be asked."""
     allowed: Callable[[Address], bool] = is_public
-    """Which addresses may be connected to. Anything but ``is_public`` opens your network to whoever gives the
+    """Which addresses may be connected to. Anything but ``is_public`` opens your network to callers who give the
     URL.
     """
     resolve: Callable[[str, int], Iterable[str]] = resolve
@@ -101,7 +101,7 @@ class Fetcher:
         import httpcore
 
         deadline = Deadline(self.timeout_s)
-        backend = _Backend(self, deadline)
+        backend = _CheckedBackend(self, deadline)
         try:
             with httpcore.ConnectionPool(
                 ssl_context=ssl.create_default_context(),
@@ -148,7 +148,7 @@ class Fetcher:
             parts = urlsplit(at)
             port = parts.port or _USUAL_PORT.get(parts.scheme, 0)
         except ValueError as error:
-            raise UrlRefused(f"{at}{via} is no URL: {error}") from error
+            raise UrlRefused(f"{at}{via} is not a URL: {error}") from error
         if parts.scheme not in _USUAL_PORT or not parts.hostname:
             raise UrlRefused(f"{at}{via}: only http:// and https:// are fetched")
         if "@" in parts.netloc:
@@ -162,7 +162,7 @@ class Fetcher:
 
     def _body(self, response: httpcore.Response, headers: dict[bytes, bytes], at: str) -> bytes:
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise DownloadFailed(f"{at} sends a compressed body although told not to")
+            raise DownloadFailed(f"{at} sends a compressed body although asked not to")
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self.max_bytes:
             raise DownloadFailed(f"{at} has {int(length)} bytes, allowed are {self.max_bytes}")
@@ -208,7 +208,7 @@ def _ascii_url(text: str, url: str) -> str:
     return text
 
 
-class _Backend:
+class _CheckedBackend:
     """httpcore's network, with every address checked before and after connecting."""
 
     def __init__(self, fetcher: Fetcher, deadline: Deadline) -> None:

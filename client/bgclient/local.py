@@ -122,7 +122,7 @@ def _loaded(engine: str) -> Engine:
 
 
 def _before_fork() -> None:
-    """Let nobody be inside an engine, whose locks the child could never get."""
+    """Wait until no thread is inside an engine: a forked child could never get its locks."""
     _lock.acquire()
     _loading.acquire()
     for one in _networks.values():

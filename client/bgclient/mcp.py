@@ -32,7 +32,7 @@ Output = Annotated[
     str | None,
     Field(
         description="Path of the PNG to write, in an allowed folder; a file that exists is never overwritten. "
-        "Without: beside the photo."
+        "Without: next to the photo."
     ),
 ]
 People = Annotated[
@@ -44,7 +44,7 @@ People = Annotated[
 class Checked:
     """What a photo shows."""
 
-    people: Annotated[bool, Field(description="True where somebody was found.")]
+    people: Annotated[bool, Field(description="True where a person was found.")]
     box: Annotated[
         tuple[int, int, int, int] | None,
         Field(description="Left, top, right, bottom of the people, pixels of the upright photo."),

@@ -72,14 +72,14 @@ class Encoded:
 
     @property
     def format(self) -> str:
-        """What ``data`` is, told from its first bytes."""
+        """What ``data`` is, by its first bytes."""
         from bgimage.codec import sniff
 
         return sniff(self.data)
 
     @property
     def size_hw(self) -> tuple[int, int]:
-        """Height and width of the picture, told from its header."""
+        """Height and width of the picture, read from its header."""
         from bgimage.codec import probe
 
         return probe(self.data, self._limits).size_hw
@@ -138,7 +138,7 @@ class Cutout:
         """Size, people, and how good the cut-out is expected to be."""
         height, width = self.size_hw
         if self.box is None:
-            people = "nobody found"
+            people = "no people found"
         else:
             left, top, right, bottom = self.box
             people = f"people in ({left}, {top}, {right}, {bottom}), expected IoU {self.expected_iou:.2f}"
@@ -173,12 +173,12 @@ class Cutout:
 
     @property
     def box(self) -> tuple[int, int, int, int] | None:
-        """Left, top, right, bottom of the people in photo pixels; None where nobody was found."""
+        """Left, top, right, bottom of the people in photo pixels; None where no person was found."""
         return self.made.box
 
     @property
     def expected_iou(self) -> float:
-        """0..1: the intersection over union that such cut-outs had on average (``bgimage.expected``); 0.0: nobody."""
+        """0..1: the IoU that such cut-outs had on average (``bgimage.expected``); 0.0 without a person."""
         return self.made.expected_iou
 
     @property

@@ -39,7 +39,7 @@ def load(photo: PhotoLike, limits: Limits, fetcher: Fetcher | None = None) -> by
     Args:
         photo: see ``PhotoLike``. A text that begins with http:// or https:// is a URL, any other a path.
         limits: ``max_bytes`` is checked before reading.
-        fetcher: who gets URLs; None: nobody.
+        fetcher: downloads URLs; None: URLs are refused.
 
     Raises:
         SourceError: it cannot be read; ``UrlRefused``, ``DownloadFailed`` for URLs.
@@ -62,7 +62,7 @@ def _read_path(path: Path, limits: Limits) -> bytes:
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
-            # to open a pipe that nobody writes to would wait for ever
+            # opening a pipe without a writer would block for ever
             raise SourceError(f"{path}: a pipe or device; open it yourself and give the file object")
         if found.st_size > limits.max_bytes:
             raise PhotoTooLarge(

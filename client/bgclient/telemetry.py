@@ -1,4 +1,4 @@
-"""What happens in a call, for whoever wants to watch: an id that client and server log, spans for OpenTelemetry."""
+"""Observe a call: an id that client and server log, spans for OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Span(Protocol):
 
 
 class Hooks(Protocol):
-    """Gets told of every call ("bgclient.cut") and every request in it ("bgclient.ask")."""
+    """Called for every call ("bgclient.cut") and every request in it ("bgclient.ask")."""
 
     def span(self, name: str, **attributes: Attribute) -> AbstractContextManager[Span]:
         """Around the work; an exception that passes belongs to it."""
@@ -64,11 +64,11 @@ class Hooks(Protocol):
 
 class _Nothing:
     def set(self, **attributes: Attribute) -> None:
-        """Nobody listens."""
+        """Do nothing."""
 
 
 class NoHooks:
-    """The default: nobody watches."""
+    """The default: do nothing."""
 
     def span(self, name: str, **attributes: Attribute) -> AbstractContextManager[Span]:
         """Nothing."""

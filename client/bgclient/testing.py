@@ -29,7 +29,7 @@ from bgclient.errors import (
     NetworkChanged,
     ServerUnavailable,
 )
-from bgclient.transports import Transport, Wiring
+from bgclient.transports import Credentials, Transport
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +59,7 @@ class FakeServer:
         network: image uint8 (3, S, S) to alpha float32 (S, S).
         contract: what the models state; its ``size_hw`` is the S.
         delay_s: how long each inference takes.
-        down: addresses ("host:port") at which nobody answers.
+        down: addresses ("host:port") that do not answer.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class FakeServer:
         """The next inferences end with these errors, one each, in order."""
         self._errors.extend(errors)
 
-    def connect(self, endpoints: tuple[Endpoint, ...], wiring: Wiring) -> Transport:
+    def connect(self, endpoints: tuple[Endpoint, ...], credentials: Credentials) -> Transport:
         """The way to this server."""
         return _FakeTransport(self, endpoints)
 

@@ -43,7 +43,7 @@ def eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     return rounded
 
 
-def thrice(values: NDArray[Any]) -> NDArray[Any]:
+def three_channels(values: NDArray[Any]) -> NDArray[Any]:
     """(h, w) as (h, w, 3): numpy's broadcasting along three channels is ten times slower than three real ones."""
     three: NDArray[Any] = cv2.cvtColor(values, cv2.COLOR_GRAY2RGB)
     return three

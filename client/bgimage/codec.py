@@ -725,7 +725,7 @@ def photo_from(source: Any) -> Photo:
         return _of_pillow(source)
     if not isinstance(source, np.ndarray):
         raise UnknownFormat(
-            f"a {type(source).__name__} is no photo; give bytes, a PIL image or a numpy array"
+            f"a {type(source).__name__} is not a photo; give bytes, a PIL image or a numpy array"
         )
     if source.dtype not in (np.uint8, np.uint16):
         raise UnknownFormat(f"array of {source.dtype}; give uint8 (0..255) or uint16 (0..65535)")

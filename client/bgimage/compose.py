@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bgimage._cv import cv2
-from bgimage.arrays import Floats, Matte, thrice, unit
+from bgimage.arrays import Floats, Matte, three_channels, unit
 from bgimage.encode import Picture
 from bgimage.options import Options
 from bgimage.tiles import bands, block_means, factor, squares
@@ -50,7 +50,9 @@ def over(layer: Picture, backdrop: NDArray[Any] | tuple[int, ...]) -> NDArray[An
                 out[area] = whole[area][..., :3]
             else:
                 ground = below[area].astype(np.float32)
-                mixed = ground + unit(thrice(alpha)) * (whole[area][..., :3].astype(np.float32) - ground)
+                mixed = ground + unit(three_channels(alpha)) * (
+                    whole[area][..., :3].astype(np.float32) - ground
+                )
                 out[area] = np.rint(mixed)
     return result
 
@@ -101,10 +103,9 @@ class Frame:
         box_width, box_height = right - box_left, bottom - box_top
         frame = cls(width, height)
         if options.crop and box:
-            above, beside, below, before = options.margins((box_height, box_width))
-            frame = cls(
-                box_width + before + beside, box_height + above + below, 1, before - box_left, above - box_top
-            )
+            m_top, m_right, m_bottom, m_left = options.margins((box_height, box_width))
+            width, height = box_width + m_left + m_right, box_height + m_top + m_bottom
+            frame = cls(width, height, 1, m_left - box_left, m_top - box_top)
         position = "center" if options.scale and options.position == "original" else options.position
         if options.canvas or options.scale or position != "original":
             canvas_width, canvas_height = options.canvas or (frame.width, frame.height)

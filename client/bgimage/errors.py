@@ -3,7 +3,7 @@
     BgError                     base of every error of this project; .code, .retryable
     ├── PhotoError              the photo itself
     │   ├── EmptyPhoto          no bytes at all
-    │   ├── UnknownFormat       bytes that are no image format we read
+    │   ├── UnknownFormat       bytes in no image format that is read here
     │   ├── BrokenPhoto         a known format, cut short or damaged
     │   ├── PhotoTooLarge       more bytes than Limits.max_bytes
     │   ├── TooManyPixels       more pixels than Limits.max_pixels

@@ -38,7 +38,7 @@ class Finished:
     matte: NDArray[np.uint8]
     """uint8 (H, W): the alpha of the chosen people at the photo's own resolution, before cropping and placing."""
     box: Box | None
-    """Left, top, right, bottom of the people in photo pixels; None where nobody was found."""
+    """Left, top, right, bottom of the people in photo pixels; None where no person was found."""
     expected_iou: float
     """0..1: how good cut-outs with such an answer were on average (``bgimage.expected``); 0.0: nobody was found."""
     placed: Box | None = None
@@ -103,7 +103,7 @@ def finish(
         looks: how many looks at the photo ``alpha`` took, for ``Finished.looks``.
 
     Raises:
-        NoPersonFound: nobody found and ``options.require_person``.
+        NoPersonFound: no people found and ``options.require_person``.
         Doubtful: the expected IoU is below ``options.at_least``.
         OptionError: an option that does not fit this photo, such as a point outside it or a background that is no
             picture.

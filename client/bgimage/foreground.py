@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bgimage._cv import cv2
-from bgimage.arrays import Floats, Matte, planes, thrice, unit
+from bgimage.arrays import Floats, Matte, planes, three_channels, unit
 from bgimage.codec import Photo, Pixels
 from bgimage.tiles import MIDDLE, block_means, boxes, enlarged, factor, grown
 
@@ -73,7 +73,7 @@ class SmoothColours:
         smooth, contrast = (
             enlarged(field[grown(blocks, 1)], k)[here] for field in (self.foreground, self.contrast)
         )
-        share = thrice(alpha)
+        share = three_channels(alpha)
         guess = cv2.multiply(contrast, share, scale=1 / 255, dtype=cv2.CV_32F)
         guess += smooth
         guess = cv2.multiply(guess, cv2.bitwise_not(share), scale=1 / 255, dtype=cv2.CV_32F)

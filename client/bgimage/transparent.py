@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bgimage._cv import cv2
-from bgimage.arrays import Floats, thrice, unit
+from bgimage.arrays import Floats, three_channels, unit
 from bgimage.codec import Photo
 from bgimage.tiles import MIDDLE, block_means, factor
 
@@ -40,7 +40,7 @@ def visible(photo: Photo) -> Photo:
     for top in range(0, size_hw[0], _BAND * k):
         share = unit(photo.alpha[top : top + _BAND * k])
         colours = photo.pixels[top : top + _BAND * k].astype(np.float32)
-        sums.append(block_means(colours * thrice(share), k))
+        sums.append(block_means(colours * three_channels(share), k))
         shares.append(block_means(share, k))
     smooth = _spread(np.concatenate(sums), np.concatenate(shares))
     pixels = cv2.resize(np.rint(smooth).astype(photo.pixels.dtype), size_hw[::-1])

@@ -15,7 +15,7 @@ Run = Callable[[Mapping[str, NDArray[Any]], Sequence[str]], list[NDArray[Any]]]
 
 
 FAILURE = "error: the network could not be run on this batch"
-"""All that a caller is told: the traceback names paths, so it stays in the server's log."""
+"""The whole message to a caller: the traceback names paths, so it stays in the server's log."""
 
 
 def execute(pb_utils: Any, requests: Sequence[Any], inputs: Sequence[str], run: Run) -> list[Any]:
@@ -48,7 +48,7 @@ def _answered(pb_utils: Any, live: Sequence[Any], inputs: Sequence[str], run: Ru
         name: [pb_utils.get_input_tensor_by_name(request, name).as_numpy() for request in live]
         for name in inputs
     }
-    # Only what somebody asked for is computed and copied; each gets what it asked for itself.
+    # Only requested outputs are computed and copied; each request gets its own.
     wanted = sorted({name for request in live for name in request.requested_output_names()})
     answers = run({name: np.concatenate(arrays) for name, arrays in feeds.items()}, wanted)
     answered: dict[int, Any] = {}

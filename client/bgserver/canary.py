@@ -64,7 +64,7 @@ def request(
 
     Raises:
         NoAnswer: none in ``timeout_s``.
-        CanaryFailed: nobody listens, or not to the end.
+        CanaryFailed: no connection, or it was closed early.
     """
     parts = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=timeout_s)
@@ -130,7 +130,7 @@ def check(url: str, models: tuple[str, ...] = ("cutout", "matte"), *, timeout_s:
             picture = raw[4:]
             if picture[:8] != sent[:8] or struct.unpack(">2I", picture[16:24]) != SIZE_HW[::-1]:
                 raise CanaryFailed(
-                    f"model {model} at {url} returned {len(picture)} bytes that are no PNG of the photo's size"
+                    f"model {model} at {url} returned {len(picture)} bytes that are not a PNG of the photo's size"
                 )
         if kind_of(model) == "matte":
             shape, raw = infer(url, model, sent, "alpha", timeout_s=timeout_s)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from bgimage import runtimes
 from bgimage.cpu import flags as cpu_flags
 from bgserver.errors import EngineMissing
-from bgserver.strict import Tensor
+from bgserver.strict import TensorSpec
 
 NAMES = ("auto", "onnxruntime", "openvino", "openvino-bf16", "cuda", "coreml", "directml")
 
@@ -62,8 +62,8 @@ class Engine:
 
     name: str
     """Engine, precision and threads, for the log."""
-    inputs: Mapping[str, Tensor]
-    outputs: Mapping[str, Tensor]
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
     run: Callable[[Feeds, Sequence[str]], list[NDArray[Any]]]
     """Arrays by input name, and the wanted outputs' names -> their arrays, in that order."""
     contract: str | None = None
@@ -127,9 +127,9 @@ def onnxruntime_engine(
             f"engine {accelerator} was asked for and device {device} does not start; see the log above"
         )
 
-    def tensors(infos: Sequence[Any]) -> dict[str, Tensor]:
+    def tensors(infos: Sequence[Any]) -> dict[str, TensorSpec]:
         return {
-            i.name: Tensor(
+            i.name: TensorSpec(
                 _ONNX_TYPES.get(i.type, i.type), tuple(d if isinstance(d, int) else -1 for d in i.shape)
             )
             for i in infos
@@ -179,7 +179,7 @@ def openvino_engine(model: Path, *, threads: int, bf16: bool = False) -> Engine:
     pending = compiled.create_infer_request()
     written_in = ["framework", "contract"]  # where OpenVINO keeps the metadata of an ONNX file
 
-    def tensors(ports: Sequence[Any]) -> dict[str, Tensor]:
+    def tensors(ports: Sequence[Any]) -> dict[str, TensorSpec]:
         names = {
             "u8": "UINT8",
             "i8": "INT8",
@@ -190,7 +190,7 @@ def openvino_engine(model: Path, *, threads: int, bf16: bool = False) -> Engine:
             "boolean": "BOOL",
         }
         return {
-            p.get_any_name(): Tensor(
+            p.get_any_name(): TensorSpec(
                 f"TYPE_{names.get(p.get_element_type().get_type_name(), 'INVALID')}",
                 tuple(d.get_length() if d.is_static else -1 for d in p.get_partial_shape()),
             )

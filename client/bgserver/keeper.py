@@ -6,7 +6,7 @@ Why a process of its own: it outlives the application by the seconds that a clea
 application ends. The pipe to the application closes (a crash, ``kill -9``), or the parent changes (a fork
 kept the pipe open), and the keeper drains the server, kills what is left and removes folder and shared
 memory. Should the keeper itself be killed, the kernel ends the server (PR_SET_PDEATHSIG), and the application starts
-another keeper, whose first act is to end and remove what is left. So does the next start of anybody's.
+another keeper, whose first act is to end and remove what is left. So does the next start of any server.
 
 It reads one line of JSON from stdin (``Settings``) and writes one line of JSON an event to stdout; the server's
 log goes to stderr. SIGTERM, SIGINT or the end of stdin stop it.
@@ -92,7 +92,7 @@ open."""
 
 
 def tell(event: str, **facts: object) -> None:
-    """One line of JSON to the application; nobody may be listening any more."""
+    """One line of JSON to the application; its pipe may be closed."""
     with contextlib.suppress(BrokenPipeError):
         print(json.dumps({"event": event, **facts}), flush=True)
 
@@ -231,7 +231,7 @@ class Triton:
     def _arguments(self, installation: Installation) -> Iterator[str]:
         settings, ports, prefix = self._settings, self._ports, self._run.shared_memory_prefix
         yield f"--model-repository={self._run.path / 'models'}"
-        yield "--model-control-mode=none"  # all that lies there, once: nobody loads or changes a model later
+        yield "--model-control-mode=none"  # load everything once; no model is loaded or changed later
         yield f"--model-config-name={settings.configuration}"
         if installation.wheel is not None:
             yield f"--backend-directory={self._run.path / 'backends'}"
@@ -273,31 +273,22 @@ class Triton:
 
     def children(self) -> dict[int, str]:
         """Process ids of the models and their states in the kernel's letters (Z: dead, T: stopped)."""
-        found = {}
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                with contextlib.suppress(OSError):
-                    name, _, rest = (entry / "stat").read_text().rpartition(")")
-                    state, parent = rest.split()[:2]
-                    if int(parent) == self.process.pid and "(triton_python" in name:
-                        found[int(entry.name)] = state
-        return found
+        pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+        stats = {pid: stat for pid in pids if (stat := _stat(pid))}
+        return {
+            pid: state
+            for pid, (name, state, parent, *_) in stats.items()
+            if int(parent) == self.process.pid and name.startswith("triton_python")
+        }
 
     def state(self, stub: int) -> str:
         """One model's process state; "" when it is gone."""
-        try:
-            return Path(f"/proc/{stub}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return ""
+        return stat[1] if (stat := _stat(stub)) else ""
 
     def models_cpu_s(self) -> float:
         """Processor time that the models' processes have used, seconds."""
-        ticks = 0
-        for stub in self.stubs:
-            with contextlib.suppress(OSError):
-                fields = Path(f"/proc/{stub}/stat").read_text().rpartition(")")[2].split()
-                ticks += int(fields[11]) + int(fields[12])  # utime, stime
-        return ticks / os.sysconf("SC_CLK_TCK")
+        stats = filter(None, map(_stat, self.stubs))
+        return sum(int(stat[12]) + int(stat[13]) for stat in stats) / os.sysconf("SC_CLK_TCK")  # utime, stime
 
     def _unnamed_regions(self) -> set[Path]:
         """Shared memory that Triton made under its own default name: it does so when a model has died."""
@@ -321,7 +312,7 @@ class Triton:
     def _wait_for_end(self, drain_s: float) -> None:
         """After SIGTERM: until it has ended, or nothing was in flight and every answer has been sent."""
         finalized = (path.read_text(errors="replace") for path in self._run.path.glob("models/*/*/model.py"))
-        # Spans are sent at the end, and a model of somebody else's may have last words.
+        # Spans are sent at the end, and another project's model may have a finalizer.
         whole = bool(self._settings.trace_url) or any("def finalize" in text for text in finalized)
         until, quiet_since = time.monotonic() + drain_s, None
         while self.process.poll() is None and (now := time.monotonic()) < until:
@@ -333,7 +324,7 @@ class Triton:
             time.sleep(0.02)
 
     def _held_by_idle_clients(self) -> bool:
-        """Every HTTP connection was answered and is only kept alive. Of a gRPC one nobody can tell."""
+        """Every HTTP connection was answered and is only kept alive. For a gRPC connection this is unknown."""
         try:
             return (
                 self._holds.is_set()
@@ -360,6 +351,15 @@ class Triton:
         self._run.sweep_shared_memory()
         for region in unnamed:
             region.unlink(missing_ok=True)
+
+
+def _stat(pid: int) -> tuple[str, ...]:
+    """Name, state, parent and the other fields of /proc/PID/stat; () when the process is gone."""
+    try:
+        name, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
+    except OSError:
+        return ()
+    return (name, *rest.split())
 
 
 def _reap() -> None:
@@ -394,14 +394,14 @@ class Keeper:
         self._stop, self._signal = True, signal.Signals(number).name
 
     def _stopping(self, wait_s: float) -> bool:
-        """Wait; True once somebody wants the server to end."""
+        """Wait; True once the server should end."""
         for key, _ in self._selector.select(wait_s):
             if key.fileobj is sys.stdin and not os.read(key.fd, 4096):
                 self._stop = True
         return self._stop or os.getppid() != self._parent
 
     def run(self) -> int:
-        """Until told to stop: 0. Where the server cannot be kept up: 1, and a last event that says why."""
+        """0 after a stop was requested. Where the server cannot be kept up: 1, and a last event that says why."""
         try:
             models = served(self._settings.repository, self._settings.models, self._settings.configuration)
             run = RunDir.create(find_tritonserver(), models)
@@ -442,7 +442,7 @@ class Keeper:
                 except ServerError as error:
                     if not self._restarts or not error.retryable:  # it has never worked, or never will again
                         raise
-                    if isinstance(error, CanaryFailed):  # nobody has asked yet whether it is still there
+                    if isinstance(error, CanaryFailed):  # not checked yet whether it is still there
                         triton.dead()
                     self._failed_starts += not triton.crashed
                     if self._failed_starts > MAX_FAILED_STARTS:
@@ -478,7 +478,7 @@ class Keeper:
         return pause_s
 
     def _until_ready(self, triton: Triton, ports: Ports) -> bool:
-        """False once the canary came back; True when told to stop meanwhile."""
+        """False once the canary came back; True when asked to stop meanwhile."""
         deadline = time.monotonic() + self._settings.start_timeout_s
         dead_since: float | None = None
         while not self._stopping(TICK_S / 2):
@@ -507,7 +507,7 @@ class Keeper:
         return True
 
     def _watch(self, triton: Triton, ports: Ports) -> str | None:
-        """Why the server must be restarted; None when told to stop."""
+        """Why the server must be restarted; None when asked to stop."""
         probe = Probe(self._settings, ports, triton)
         stopped_since: float | None = None
         while not self._stopping(TICK_S):

@@ -14,7 +14,7 @@ COUNTERS = {
     "bgclient_megapixels_total": "Megapixels of those photos as they came",
     "bgclient_stage_seconds_total": "Seconds spent, by stage",
     "bgclient_refusals_total": "Photos and options refused, by the code of the error",
-    "bgclient_cutouts_total": "Photos finished, or refused for showing nobody, by whether a person was found",
+    "bgclient_cutouts_total": "Photos finished, or refused for showing no person, by whether a person was found",
 }
 """Prometheus names to their help texts; every one has the label ``model``."""
 

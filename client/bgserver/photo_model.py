@@ -25,7 +25,7 @@ _DOT = base64.b64decode(
 """A PNG of one grey pixel."""
 
 MAX_ID = 128
-"""Characters of a request's id that are logged; anybody may send any."""
+"""Characters of a request's id that are logged; callers may send any."""
 
 
 class PhotoModel:
@@ -38,7 +38,7 @@ class PhotoModel:
     triton: ClassVar[Any]
     """The module ``triton_python_backend_utils``."""
     failure: ClassVar[str]
-    """What a caller is told when this model is at fault."""
+    """The message to the caller when this model fails."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Triton's: once, before the first request."""

@@ -115,7 +115,7 @@ class RunDir:
             run = cls(path, (path / "new").open("w"))
             try:
                 fcntl.flock(run.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                (path / "new").rename(path / "lock")  # a lock that nobody holds would invite another's sweep
+                (path / "new").rename(path / "lock")  # another server would sweep a folder whose lock is free
                 run._lay_out(installation, models)
             except BaseException:
                 run.remove()
@@ -205,7 +205,7 @@ def _is_secret(name: str) -> bool:
 def _end_processes_in(folder: Path) -> None:
     """Kill the processes that work in a run folder: tritonserver, also a stopped one, and its models.
 
-    The kernel ends tritonserver when its keeper is killed, nobody ends the models then.
+    The kernel ends tritonserver when its keeper is killed, but not the models.
     """
     deadline = time.monotonic() + 5.0
     while (pids := list(_working_in(folder))) and time.monotonic() < deadline:
@@ -244,7 +244,7 @@ def sweep_environments(since: float) -> None:
 
 
 def sweep() -> None:
-    """Remove what this user's servers left whose keeper was killed outright: nobody holds their lock."""
+    """Remove what this user's servers left whose keeper was killed: their locks are free."""
     for path in _base().glob(f"{_PREFIX}*"):
         try:
             if path.stat().st_uid != os.getuid():

@@ -161,9 +161,7 @@ class Server:
         if event["event"] == "stopped" and self._error is not None:
             return
         if event["event"] == "stopped" and not self._ending:
-            why = (
-                f"somebody ended its keeper ({event.get('signal') or 'without a signal'}), and so the server"
-            )
+            why = f"its keeper was ended from outside ({event.get('signal') or 'without a signal'}), and so the server"
             event = {"event": "failed", "code": ServerDied.code, "message": why}
         self._state = event["event"]
         if self._state == "ready":

@@ -102,7 +102,7 @@ class Settings:
             if (path := getattr(self, name)) is not None:
                 settle(name, Path(path).absolute())
         if not self.repository.is_dir():
-            raise NetworkMissing(f"model repository {self.repository} is no folder")
+            raise NetworkMissing(f"model repository {self.repository} is not a folder")
         settle("models", tuple(self.models) or ensembles(self.repository))
         absent = [model for model in self.models if not (self.repository / model).is_dir()]
         if absent:

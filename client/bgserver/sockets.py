@@ -31,7 +31,7 @@ def answered(port: int) -> list[bool]:
     """For each open connection to this local port, whether the last bytes on it went to the client.
 
     In HTTP/1.1 such a connection has no request: it was answered, and is kept alive. Where bytes came and went in the
-    same tick of the kernel's clock (some milliseconds), nobody can tell, and the answer is False.
+    same tick of the kernel's clock (some milliseconds), the order is unknown, and the answer is False.
 
     Raises:
         OSError: the kernel does not tell.

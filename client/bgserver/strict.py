@@ -18,7 +18,7 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True)
-class Tensor:
+class TensorSpec:
     """An input or output as the network's file has it."""
 
     datatype: str
@@ -57,7 +57,9 @@ def _check_dims(
     )
 
 
-def check(config: Mapping[str, Any], inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
+def check(
+    config: Mapping[str, Any], inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
+) -> None:
     """Compare ``config`` (Triton's model configuration as a dictionary) with the network.
 
     Raises:
@@ -93,7 +95,7 @@ def check(config: Mapping[str, Any], inputs: Mapping[str, Tensor], outputs: Mapp
 
 
 def missing(
-    config: Mapping[str, Any], inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
+    config: Mapping[str, Any], inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
 ) -> dict[str, Any]:
     """What auto-completion has to add to ``config``: ``input`` and ``output`` entries and ``max_batch_size``.
 

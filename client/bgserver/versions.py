@@ -21,7 +21,7 @@ SINCE: dict[str, Version] = {
 
 
 def parsed(text: str) -> Version:
-    """``2.75.0`` as (2, 75). ``ValueError``: it is no version."""
+    """``2.75.0`` as (2, 75). ``ValueError`` where the text is not a version."""
     found = re.match(r"(\d+)\.(\d+)", text.strip())
     if found is None:
         raise ValueError(f"{text!r} is not a version of tritonserver; write 2.75")

@@ -455,7 +455,7 @@ def test_the_one_photo_may_come_through_a_named_pipe(bgclient, tmp_path, jpeg):
 
 def test_the_summary_says_in_how_many_nobody_was_found(bgclient, album, tmp_path, grpc_server):
     grpc_server.fake.network = lambda image: np.zeros(image.shape[1:], np.float32)
-    assert "4 cut, nobody found in 4 of them, 1 failed" in bgclient("cut", album, tmp_path / "out").err
+    assert "4 cut, no people found in 4 of them, 1 failed" in bgclient("cut", album, tmp_path / "out").err
 
 
 def test_a_fault_with_one_photo_is_that_photos_failure(bgclient, album, tmp_path, monkeypatch):
@@ -604,7 +604,7 @@ def test_watching_tells_once_of_a_folder_that_cannot_be_looked_into(monkeypatch,
     def look(client, cutter, list_jobs, **_):
         for _ in range(5):
             assert list_jobs() == []
-        return _run.Summary()
+        return _run.RunSummary()
 
     monkeypatch.setattr(_cut, "watch", look)
     planned = Plan([], many=True, folder=closed.parent, target=tmp_path / "out")

@@ -69,7 +69,7 @@ def test_a_client_travels_by_pickle_with_its_settings_and_without_its_connection
     client = kind("one:1,two:2", timeout_s=7.0, token="t", headers={"a": "b"}, retry=False, model="fine")
     back = pickle.loads(pickle.dumps(client))
     assert type(back) is kind
-    for name in ("_endpoints", "_timeout_s", "_wiring", "_matte", "_cutout", "_retry"):
+    for name in ("_endpoints", "_timeout_s", "_credentials", "_matte", "_cutout", "_retry"):
         assert getattr(back, name) == getattr(client, name)
 
 

@@ -362,7 +362,7 @@ def test_a_cut_out_says_what_it_is(client, photo):
     nobody = Client(
         "any:1", connector=FakeServer(network=lambda image: np.zeros(image.shape[1:], np.float32))
     )
-    assert "nobody found" in str(nobody.cut(photo))
+    assert "no people found" in str(nobody.cut(photo))
 
 
 def test_a_colour_laid_under_is_the_same_as_a_background(client):

@@ -10,7 +10,7 @@ from bgimage import runtimes
 from bgimage.contract import Contract
 from bgserver import engines
 from bgserver.errors import EngineMissing
-from bgserver.strict import Tensor
+from bgserver.strict import TensorSpec
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs openvino")
 
@@ -34,8 +34,8 @@ def images(size_hw):
 
 def test_onnx_runtime_tells_the_network_s_tensors(model, size_hw):
     engine = engines.onnxruntime_engine(model, threads=1)
-    assert engine.inputs == {"image": Tensor("TYPE_UINT8", (-1, 3, *size_hw))}
-    assert engine.outputs == {"alpha": Tensor("TYPE_FP32", (-1, 1, *size_hw))}
+    assert engine.inputs == {"image": TensorSpec("TYPE_UINT8", (-1, 3, *size_hw))}
+    assert engine.outputs == {"alpha": TensorSpec("TYPE_FP32", (-1, 1, *size_hw))}
 
 
 @needs_openvino

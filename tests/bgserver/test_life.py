@@ -276,7 +276,7 @@ def test_a_keeper_that_somebody_ends_takes_its_server_along_and_the_application_
     server = tiny().start()
     left = traces(server.facts["pid"])
     os.kill(server._keeper.pid, signal.SIGTERM)
-    with pytest.raises(errors.ServerDied, match=r"somebody ended its keeper \(SIGTERM\)"):
+    with pytest.raises(errors.ServerDied, match=r"its keeper was ended from outside \(SIGTERM\)"):
         server.wait(60.0)
     assert server.state == "failed"
     eventually(lambda: not left())

@@ -143,7 +143,7 @@ def test_a_model_that_answers_wrongly_is_not_called_ready(tiny, tiny_repository)
 
 
 def test_a_repository_that_is_not_there_is_said(tmp_path):
-    with pytest.raises(errors.NetworkMissing, match="is no folder"):
+    with pytest.raises(errors.NetworkMissing, match="is not a folder"):
         Settings(repository=tmp_path / "nowhere")
 
 

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from bgserver.strict import ConfigError, Tensor, check, missing
+from bgserver.strict import ConfigError, TensorSpec, check, missing
 
-INPUTS = {"image": Tensor("TYPE_UINT8", (-1, 3, 64, 64))}
-OUTPUTS = {"alpha": Tensor("TYPE_FP32", (-1, 1, 64, 64))}
+INPUTS = {"image": TensorSpec("TYPE_UINT8", (-1, 3, 64, 64))}
+OUTPUTS = {"alpha": TensorSpec("TYPE_FP32", (-1, 1, 64, 64))}
 
 
 def config(max_batch_size=8, **changes):
@@ -20,7 +20,7 @@ def config(max_batch_size=8, **changes):
 def test_a_configuration_that_fits_is_taken():
     check(config(), INPUTS, OUTPUTS)
     check(config(input={"dims": [1, 3, 4096], "reshape": {"shape": [3, 64, 64]}}), INPUTS, OUTPUTS)
-    varying = {"image": Tensor("TYPE_UINT8", (-1, 3, -1, -1))}
+    varying = {"image": TensorSpec("TYPE_UINT8", (-1, 3, -1, -1))}
     check(config(), varying, OUTPUTS)
 
 
@@ -53,19 +53,19 @@ def test_what_does_not_fit_is_refused_in_triton_s_words(wrong, message):
 
 
 def test_a_network_with_another_number_of_inputs_is_refused():
-    more = {**INPUTS, "trimap": Tensor("TYPE_UINT8", (-1, 1, 64, 64))}
+    more = {**INPUTS, "trimap": TensorSpec("TYPE_UINT8", (-1, 1, 64, 64))}
     with pytest.raises(ConfigError, match="configuration expects 1 inputs, model provides 2"):
         check(config(), more, OUTPUTS)
 
 
 def test_a_fixed_batch_does_not_support_batching():
     with pytest.raises(ConfigError, match=r"first dimension must be -1; .* is \[1,3,64,64\]"):
-        check(config(), {"image": Tensor("TYPE_UINT8", (1, 3, 64, 64))}, OUTPUTS)
+        check(config(), {"image": TensorSpec("TYPE_UINT8", (1, 3, 64, 64))}, OUTPUTS)
 
 
 def test_an_output_must_have_the_very_dimensions_that_the_network_names():
     with pytest.raises(ConfigError, match="tensor 'alpha'"):
-        check(config(), INPUTS, {"alpha": Tensor("TYPE_FP32", (-1, 1, -1, -1))})
+        check(config(), INPUTS, {"alpha": TensorSpec("TYPE_FP32", (-1, 1, -1, -1))})
 
 
 def test_completion_adds_what_is_missing_and_keeps_what_is_said():

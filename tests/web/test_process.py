@@ -34,7 +34,7 @@ from bgclient.cli import main
 from bgclient.testing import FakeServer
 
 fake = FakeServer(delay_s=1.0)
-transports.Network.connect = lambda self, endpoints, wiring: fake.connect(endpoints, wiring)
+transports.Network.connect = lambda self, endpoints, credentials: fake.connect(endpoints, credentials)
 sys.argv = ["bgclient", "web", *sys.argv[1:]]
 main()
 """
@@ -184,7 +184,7 @@ def test_workers_share_one_server_and_command_and_server_end_with_each_other(end
             os.kill(processes()[tritonserver][0], signal.SIGTERM)  # its keeper
             assert process.wait(60) == 3
             assert (
-                b"bgclient: server_died: somebody ended its keeper (SIGTERM)"
+                b"bgclient: server_died: its keeper was ended from outside (SIGTERM)"
                 in (tmp_path / "log").read_bytes()
             )
         until(lambda: not started.keys() & processes().keys())

@@ -15,7 +15,7 @@ import typer
 from bgclient._files import remove_parts
 from bgclient.cli import _server_options as server
 from bgclient.cli._plan import SUFFIX_OF, Job, Plan, folder_jobs, is_url, plan
-from bgclient.cli._run import Cutter, Summary, run_many, watch
+from bgclient.cli._run import JobRunner, RunSummary, run_many, watch
 from bgclient.cli._talk import Ending, Status, say
 from bgclient.client import Client
 from bgclient.errors import OptionError, TargetError
@@ -228,14 +228,14 @@ def cut(
         key_file=key_file,
         fetcher=_fetcher() if allow_urls else None,
     ) as client:
-        cutter = Cutter(client, where, options, force=force, skip=planned.many)  # type: ignore[arg-type]
+        runner = JobRunner(client, where, options, force=force, skip=planned.many)  # type: ignore[arg-type]
         if watch_folder:
-            _watch(client, cutter, planned, format, jobs=jobs, as_json=as_json)
+            _watch(client, runner, planned, format, jobs=jobs, as_json=as_json)
         elif planned.many:
-            summary = _many(client, cutter, planned, jobs=jobs, as_json=as_json, quiet=quiet)
+            summary = _many(client, runner, planned, jobs=jobs, as_json=as_json, quiet=quiet)
             raise typer.Exit(summary.status)
         else:
-            _one(cutter, planned, as_json=as_json, quiet=quiet)
+            _one(runner, planned, as_json=as_json, quiet=quiet)
 
 
 def checked(**options: Any) -> dict[str, Any]:
@@ -367,8 +367,8 @@ def _fetcher() -> Any:
     return Fetcher()
 
 
-def _one(cutter: Cutter, planned: Plan, *, as_json: bool, quiet: bool) -> None:
-    done = cutter(planned.jobs[0])
+def _one(runner: JobRunner, planned: Plan, *, as_json: bool, quiet: bool) -> None:
+    done = runner(planned.jobs[0])
     if as_json:
         print(done.to_json())
     if done.error is not None:
@@ -378,13 +378,15 @@ def _one(cutter: Cutter, planned: Plan, *, as_json: bool, quiet: bool) -> None:
         say(f"{done.job.target} ({done.cutout.timings.total_ms:.0f} ms, {done.cutout.timings.server})")
 
 
-def _many(client: Client, cutter: Cutter, planned: Plan, *, jobs: int, as_json: bool, quiet: bool) -> Summary:
+def _many(
+    client: Client, runner: JobRunner, planned: Plan, *, jobs: int, as_json: bool, quiet: bool
+) -> RunSummary:
     for folder in sorted({job.target.parent for job in planned.jobs if job.target is not None}):
         if folder.is_dir():
             remove_parts(folder)
     return run_many(
         client,
-        cutter,
+        runner,
         planned,
         in_flight=jobs,
         as_json=as_json,
@@ -394,7 +396,7 @@ def _many(client: Client, cutter: Cutter, planned: Plan, *, jobs: int, as_json: 
 
 
 def _watch(
-    client: Client, cutter: Cutter, planned: Plan, format: str | None, *, jobs: int, as_json: bool
+    client: Client, runner: JobRunner, planned: Plan, format: str | None, *, jobs: int, as_json: bool
 ) -> None:
     folder, into = planned.folder, planned.target
     assert folder is not None
@@ -414,6 +416,6 @@ def _watch(
         told.update(closed)
         return [job for job in found if job.target is not None and not job.target.exists()]
 
-    summary = watch(client, cutter, list_jobs, in_flight=jobs, as_json=as_json)
+    summary = watch(client, runner, list_jobs, in_flight=jobs, as_json=as_json)
     say(f"{summary.cut} cut, {len(summary.failures)} failed")
     raise typer.Exit(Status.FAILED if summary.failures else Status.WELL)

@@ -77,7 +77,7 @@ def plan(paths: list[str], format: str | None) -> Plan:
     if len(sources) > 1 and target is not None and not _is_folder(target):
         raise Ending(
             Status.USAGE,
-            f"{target} is no folder; several photos go into one: name it last, with a / at its end",
+            f"{target} is not a folder; several photos go into one: name it last, with a / at its end",
         )
     if len(sources) > 1 and "-" in sources:
         raise Ending(Status.USAGE, "'-' (stdin) cannot be mixed with other photos")

@@ -1,4 +1,4 @@
-"""Cutting the photos of a plan: several at a time, told about on stderr, each file whole or absent."""
+"""Cutting the photos of a plan: several at a time, reported on stderr, each file whole or absent."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Done:
         return json.dumps(fields)
 
 
-class Cutter:
+class JobRunner:
     """Cuts a job and writes its file; used by several threads at once."""
 
     def __init__(
@@ -124,15 +124,15 @@ def _mode(source: str) -> int:
 
 
 @dataclass
-class Summary:
+class RunSummary:
     """How a run went."""
 
     cut: int = 0
     nobody: int = 0
-    """Of those that were cut: photos in which nobody was found."""
+    """Of those that were cut: photos in which no person was found."""
     skipped: int = 0
     doubtful: list[tuple[float, str]] = dataclasses.field(default_factory=list)
-    """Expected IoU and photo of what was cut and somebody should look at (below ``LOOK``)."""
+    """Expected IoU and photo of cut-outs that should be checked (below ``LOOK``)."""
     failures: list[Done] = dataclasses.field(default_factory=list)
     stopped: bool = False
     gave_up: BgError | None = None
@@ -163,16 +163,16 @@ class Summary:
 
 def run_many(
     client: Client,
-    cutter: Cutter,
+    runner: JobRunner,
     planned: Plan,
     *,
     in_flight: int,
     as_json: bool,
     quiet: bool,
     command: str,
-) -> Summary:
+) -> RunSummary:
     """Cut every job; the first Ctrl-C finishes those in flight, the second cancels them."""
-    summary = Summary()
+    summary = RunSummary()
     jobs = planned.jobs
     for error in planned.unreadable:
         said = SourceError(f"{error.strerror or error}; its photos are left out")
@@ -203,7 +203,7 @@ def run_many(
 
         try:
             for _ in ordered(
-                cutter,
+                runner,
                 offered(),
                 in_flight=in_flight,
                 on_done=done,
@@ -223,12 +223,12 @@ def _drop(stop: Stop, client: Client) -> None:
         client.close()
 
 
-def _tell(summary: Summary, planned: Plan, seconds: float, command: str, *, quiet: bool) -> None:
+def _tell(summary: RunSummary, planned: Plan, seconds: float, command: str, *, quiet: bool) -> None:
     total = len(planned.jobs) + len(planned.unreadable)
     if not quiet:
         parts = [f"{summary.cut} cut"]
         if summary.nobody:
-            parts.append(f"nobody found in {summary.nobody} of them")
+            parts.append(f"no people found in {summary.nobody} of them")
         if summary.skipped:
             parts.append(f"{summary.skipped} were there already (--force cuts them again)")
         if planned.left_out:
@@ -253,7 +253,7 @@ def _tell(summary: Summary, planned: Plan, seconds: float, command: str, *, quie
 
 
 @contextmanager
-def _bar(total: int, quiet: bool) -> Iterator[Callable[[Summary], None]]:
+def _bar(total: int, quiet: bool) -> Iterator[Callable[[RunSummary], None]]:
     """A progress bar on stderr, where that is a terminal."""
     if quiet or not sys.stderr.isatty():
         yield lambda summary: None
@@ -265,7 +265,7 @@ def _bar(total: int, quiet: bool) -> Iterator[Callable[[Summary], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=total, failed="")
 
-        def show(summary: Summary) -> None:
+        def show(summary: RunSummary) -> None:
             failed = len(summary.failures)
             progress.update(
                 task,
@@ -278,18 +278,18 @@ def _bar(total: int, quiet: bool) -> Iterator[Callable[[Summary], None]]:
 
 def watch(
     client: Client,
-    cutter: Cutter,
+    runner: JobRunner,
     list_jobs: Callable[[], Iterable[Job]],
     *,
     in_flight: int,
     as_json: bool,
     every_s: float = 1.0,
-) -> Summary:
+) -> RunSummary:
     """Cut what lies in a folder and whatever comes into it, until Ctrl-C.
 
     A photo is cut once its size and time have not changed between two looks; one that failed, when it changes.
     """
-    summary = Summary()
+    summary = RunSummary()
     seen: dict[str, tuple[int, int]] = {}
     finished: dict[str, tuple[int, int]] = {}
     pause = threading.Event()
@@ -315,7 +315,7 @@ def watch(
 
             offered = (job for job in still if not stop.asked)
             for _ in ordered(
-                cutter,
+                runner,
                 offered,
                 in_flight=in_flight,
                 on_done=done,

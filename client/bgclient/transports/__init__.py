@@ -61,8 +61,8 @@ class TLS:
 
 
 @dataclass(frozen=True)
-class Wiring:
-    """What a transport needs to know besides the address."""
+class Credentials:
+    """Headers and TLS settings that every connection of a transport uses."""
 
     headers: Mapping[str, str] = field(default_factory=dict)
     tls: TLS | None = None
@@ -71,20 +71,20 @@ class Wiring:
 class Connector(Protocol):
     """Opens transports; ``bgclient.testing.FakeServer`` is another one."""
 
-    def connect(self, endpoints: tuple[Endpoint, ...], wiring: Wiring) -> Transport:
-        """The way to the servers; they share one protocol."""
+    def connect(self, endpoints: tuple[Endpoint, ...], credentials: Credentials) -> Transport:
+        """A transport to the servers, which share one protocol."""
         ...
 
 
 class Network:
-    """The real one: chooses gRPC or HTTP by the endpoints' protocol, and imports only that."""
+    """Connects over gRPC or HTTP, by the endpoints' protocol, and imports only that one."""
 
-    def connect(self, endpoints: tuple[Endpoint, ...], wiring: Wiring) -> Transport:
-        """The way to the servers; they share one protocol."""
+    def connect(self, endpoints: tuple[Endpoint, ...], credentials: Credentials) -> Transport:
+        """A transport to the servers, which share one protocol."""
         if endpoints[0].protocol == "http":
             from bgclient.transports.http import HttpTransport
 
-            return HttpTransport(endpoints, wiring)
+            return HttpTransport(endpoints, credentials)
         from bgclient.transports.grpc import GrpcTransport
 
-        return GrpcTransport(endpoints, wiring)
+        return GrpcTransport(endpoints, credentials)

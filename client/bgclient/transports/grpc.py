@@ -19,7 +19,7 @@ from bgclient._cancel import Cancel
 from bgclient._endpoints import Endpoint, described
 from bgclient._wire import MAX_ANSWER_BYTES, Answer, Query, Request, Tensor, error_of
 from bgclient.errors import BgError, CallCancelled, ServerUnavailable
-from bgclient.transports import TLS, Wiring
+from bgclient.transports import TLS, Credentials
 
 # Read by gRPC when it is imported: without it a forked child that opens its own channel may hang.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
@@ -150,12 +150,12 @@ def _typed(server: str) -> Iterator[None]:
 class GrpcTransport:
     """One channel, for threads."""
 
-    def __init__(self, endpoints: tuple[Endpoint, ...], wiring: Wiring) -> None:
+    def __init__(self, endpoints: tuple[Endpoint, ...], credentials: Credentials) -> None:
         self._server = described(endpoints)
-        self._metadata = tuple((name.lower(), value) for name, value in wiring.headers.items())
+        self._metadata = tuple((name.lower(), value) for name, value in credentials.headers.items())
         target, options = _channel(endpoints)
         if endpoints[0].tls:
-            self._channel = grpc.secure_channel(target, _credentials(wiring.tls or TLS()), options)
+            self._channel = grpc.secure_channel(target, _credentials(credentials.tls or TLS()), options)
         else:
             self._channel = grpc.insecure_channel(target, options)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)

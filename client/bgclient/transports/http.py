@@ -20,7 +20,7 @@ from bgclient._endpoints import Endpoint, described, proxy_of
 from bgclient._streams import BoundedStream
 from bgclient._wire import MAX_ANSWER_BYTES, Answer, Query, Request, http_answer, http_body, http_error
 from bgclient.errors import DeadlineExceeded, ServerFault, ServerUnavailable
-from bgclient.transports import TLS, Wiring
+from bgclient.transports import TLS, Credentials
 
 MAX_WORDS_BYTES = 4 << 20
 """No description of a server, and no error, of ours comes near."""
@@ -31,7 +31,7 @@ _ASIDE_S = 5.0
 """So long an address that did not answer is asked last."""
 
 
-def _settings(endpoint: Endpoint, wiring: Wiring) -> dict[str, Any]:
+def _settings(endpoint: Endpoint, credentials: Credentials) -> dict[str, Any]:
     """Arguments of httpcore's pool, which is a proxy's where they name one."""
     settings: dict[str, Any] = {
         "max_connections": 64,
@@ -40,7 +40,7 @@ def _settings(endpoint: Endpoint, wiring: Wiring) -> dict[str, Any]:
         "keepalive_expiry": 5.0,
     }
     if endpoint.tls:
-        settings["ssl_context"] = _context(wiring.tls or TLS())
+        settings["ssl_context"] = _context(credentials.tls or TLS())
     if (proxy := proxy_of(endpoint)) is not None:
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
@@ -61,13 +61,13 @@ def _context(tls: TLS) -> ssl.SSLContext:
 class _Servers:
     """The addresses, each asked first in turn; one that did not answer lately is asked last."""
 
-    def __init__(self, endpoints: tuple[Endpoint, ...], wiring: Wiring) -> None:
+    def __init__(self, endpoints: tuple[Endpoint, ...], credentials: Credentials) -> None:
         self._endpoints = endpoints
         self._headers = {
             "Accept": "*/*",
             "Accept-Encoding": "identity",
             "User-Agent": "bgclient",
-            **wiring.headers,
+            **credentials.headers,
         }
         self._calls = 0
         self._failed_at: dict[Endpoint, float] = {}
@@ -154,13 +154,13 @@ def _typed(endpoint: Endpoint) -> Iterator[None]:
 class HttpTransport(_Servers):
     """A connection pool for each server, for threads."""
 
-    def __init__(self, endpoints: tuple[Endpoint, ...], wiring: Wiring) -> None:
-        super().__init__(endpoints, wiring)
+    def __init__(self, endpoints: tuple[Endpoint, ...], credentials: Credentials) -> None:
+        super().__init__(endpoints, credentials)
         self._pools: dict[Endpoint, Any] = {}
         for endpoint in endpoints:
-            settings = _settings(endpoint, wiring)
+            settings = _settings(endpoint, credentials)
             kind = httpcore.HTTPProxy if "proxy_url" in settings else httpcore.ConnectionPool
-            backend = cast("httpcore.NetworkBackend", _Backend())
+            backend = cast("httpcore.NetworkBackend", _DeadlineBackend())
             self._pools[endpoint] = kind(**settings, network_backend=backend)
 
     def infer(self, request: Request, timeout_s: float, cancel: Cancel) -> Answer:
@@ -227,7 +227,7 @@ def _left_s() -> float:
     return left_s
 
 
-class _Backend:
+class _DeadlineBackend:
     """httpcore's network, whose streams know the whole call's deadline."""
 
     def __init__(self) -> None:

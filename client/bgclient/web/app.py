@@ -340,7 +340,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         try:
             return await service.removebg(request)
         except ClientDisconnect:
-            return Response(status_code=499)  # nobody reads it
+            return Response(status_code=499)  # the client is gone
 
     @app.get(
         "/v1.0/account",
@@ -412,7 +412,7 @@ def worker_app() -> FastAPI:
 def serve(
     settings: Settings | None = None, *, host: str = "127.0.0.1", port: int = 8080, workers: int = 1
 ) -> None:
-    """Run the app until it is told to stop. Behind a proxy on this machine, its X-Forwarded-For is believed.
+    """Run the app until SIGTERM. Behind a proxy on this machine, its X-Forwarded-For is believed.
 
     With several ``workers`` each process makes its own app, whose rates and concurrency are its own; they share one
     server.

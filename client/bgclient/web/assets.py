@@ -1,12 +1,11 @@
-"""Puts ONNX Runtime for WebAssembly, from npm, beside the page: "on this device" needs it.
+"""Fetches ONNX Runtime for WebAssembly from npm into the page's folder: "on this device" needs it.
 
-``python client/bgclient/web/assets.py [--network FILE]`` needs npm once; nothing is fetched when the page runs. Only
-the standard library: the wheel's build runs it before anything is installed.
+``python client/bgclient/web/assets.py`` needs npm once; nothing is fetched when the page runs. It imports the standard
+library only, because the wheel's build runs it before anything is installed.
 """
 
 from __future__ import annotations
 
-import argparse
 import base64
 import gzip
 import hashlib
@@ -47,11 +46,8 @@ WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEM
 COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
 OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
 """
-MAX_NETWORK_BYTES = 8 * 1024 * 1024
-"""Of the network that visitors download."""
 
-STATIC = Path(__file__).with_name("static")
-VENDOR = STATIC / "vendor"
+VENDOR = Path(__file__).parent / "static" / "vendor"
 """The runtime; not part of the repository."""
 
 
@@ -99,28 +95,10 @@ def _unpack(archive: Path, folder: Path) -> list[Path]:
     return [*written, licence]
 
 
-def add_network(network: Path, folder: Path = STATIC) -> Path:
-    """The network for browsers, from ``python -m bgexport``, where the page looks for it.
-
-    Raises:
-        AssetError: no such file, or more bytes than a visitor should download.
-    """
-    if not network.is_file():
-        raise AssetError(f"{network}: no such file")
-    if network.stat().st_size > MAX_NETWORK_BYTES:
-        raise AssetError(f"{network}: {network.stat().st_size} bytes, allowed are {MAX_NETWORK_BYTES}")
-    return Path(shutil.copyfile(network, folder / "network.onnx"))
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """0 when everything that was asked for is in place."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--network", type=Path, help="the network that bgexport made for the page")
-    given = parser.parse_args(arguments)
+def main() -> int:
+    """0 when the runtime is in place."""
     try:
         written = fetch_runtime()
-        if given.network:
-            written.append(add_network(given.network))
     except AssetError as error:
         print(error, file=sys.stderr)
         return 1

@@ -59,7 +59,7 @@ class Caps:
 async def read_fields(
     chunks: AsyncIterator[bytes], content_type: str, content_length: str | None, max_picture_bytes: int
 ) -> dict[str, str | bytes]:
-    """Fields of a body. Those that nobody knows are passed over without being kept.
+    """Fields of a body. Unknown fields are skipped without being kept.
 
     Args:
         chunks: the body as it arrives; not read further once something is wrong.

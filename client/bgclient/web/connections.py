@@ -40,8 +40,8 @@ _OTHER_FILES = 64
 def room_for(connections: int) -> tuple[int, int]:
     """How many connections this process can hold, at most ``connections``, and how many may wait to be accepted.
 
-    Raises the soft limit of open files to the hard one. A process without a free descriptor can accept nobody, and
-    asyncio writes a line to the log for each failed try.
+    Raises the soft limit of open files to the hard one. Without a free descriptor a process cannot accept connections,
+    and asyncio writes a line to the log for each failed try.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:

@@ -28,7 +28,7 @@ class CannotListen(BgError):
     code = "cannot_listen"
 
 
-class PortBusy(CannotListen):
+class WebPortBusy(CannotListen):
     """Another program listens there."""
 
     code = "web_port_busy"

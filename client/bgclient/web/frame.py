@@ -111,7 +111,7 @@ class RequestMiddleware:
         self._metrics.in_flight.inc()
         try:
             if b"content-length" in headers and b"transfer-encoding" in headers:
-                more_to_read = False  # where it ends nobody knows
+                more_to_read = False  # its end is unknown
                 await _refuse(sending, _TWO_LENGTHS, (b"connection", b"close"))
                 return
             with calls_carry(request_id):

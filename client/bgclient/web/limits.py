@@ -15,12 +15,12 @@ from bgclient.web.errors import Refusal, busy
 
 
 class Gate:
-    """Lets ``size`` through at a time; others wait ``wait_s`` for their turn, or are told to come back.
+    """Lets ``size`` through at a time; others wait ``wait_s`` for their turn, then are refused.
 
     Nobody takes it whole: a caller inside gets another place while at least as many are free as it has already, and
     of those who wait each caller has its turn before one has its second.
 
-    ``waited`` is told how many seconds each of them waited, whether its turn came or not.
+    ``waited`` is called with the seconds that each of them waited, whether its turn came or not.
     """
 
     def __init__(

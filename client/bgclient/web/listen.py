@@ -5,14 +5,14 @@ from __future__ import annotations
 import errno
 import socket
 
-from bgclient.web.errors import CannotListen, PortBusy
+from bgclient.web.errors import CannotListen, WebPortBusy
 
 
 def check_free(host: str, port: int) -> None:
     """Return where ``serve`` could listen.
 
     Raises:
-        CannotListen: it could not; ``PortBusy`` where somebody else does.
+        CannotListen: it could not; ``WebPortBusy`` where another program does.
     """
     place = f"port {port} on {host}"
     try:
@@ -25,7 +25,7 @@ def check_free(host: str, port: int) -> None:
         raise CannotListen(f"{place}: this user may not; choose one from 1024 with --port") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise PortBusy(
+            raise WebPortBusy(
                 f"{place} is taken; stop who listens there, or choose another with --port"
             ) from error
         raise CannotListen(

@@ -7,7 +7,7 @@ from typing import Any
 from bgclient.web.parameters import FILES, SOURCES, Wanted
 
 _ERRORS = {
-    400: "A parameter or the image is wrong, or nobody is in the image",
+    400: "A parameter or the image is wrong, or no person is in the image",
     403: "The API key is missing or wrong, or a page of another origin asks",
     408: "The upload took too long",
     413: "The file has too many bytes or pixels",

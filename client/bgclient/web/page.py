@@ -1,4 +1,4 @@
-"""The page and what belongs to it: files beside this one, no build step, nothing from elsewhere."""
+"""The page and its files, in the folder ``static``: no build step, nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def add(app: FastAPI, settings: Settings) -> None:
 
     @app.get("/static/vendor/ort-wasm-simd-threaded.wasm", include_in_schema=False)
     async def runtime() -> FileResponse:
-        """14 MB that lie and travel as 4; whoever runs WebAssembly reads gzip."""
+        """14 MB, stored and sent as 4 MB of gzip; every browser with WebAssembly reads it."""
         packed = STATIC / "vendor" / "ort-wasm-simd-threaded.wasm.gz"
         if not packed.is_file():
             raise HTTPException(404)

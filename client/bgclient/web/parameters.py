@@ -181,7 +181,7 @@ _AnyCase = BeforeValidator(str.lower)
 
 
 class Wanted(BaseModel):
-    """A request that makes sense as far as can be told without the photo. Unknown fields are ignored, as remove.bg
+    """A request that makes sense as far as can be checked without the photo. Unknown fields are ignored, as remove.bg
     does.
     """
 

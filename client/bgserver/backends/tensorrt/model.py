@@ -36,7 +36,7 @@ class TritonPythonModel:
             tensorrt = engines.require("tensorrt", "tensorrt", "tensorrt")
             machine = plans.Machine.here(tensorrt.__version__)
             plans.check(plan, machine, contract_fingerprint=parameters.get("contract_fingerprint"))
-            self.engine = Plan(plan, device, config["max_batch_size"])
+            self.engine = PlanEngine(plan, device, config["max_batch_size"])
             strict.check(config, self.engine.inputs, self.engine.outputs)
         except (EngineMissing, PlanRefused) as error:
             raise pb_utils.TritonModelException(error.message()) from error
@@ -48,7 +48,7 @@ class TritonPythonModel:
         return batches.execute(pb_utils, requests, self.inputs, self.engine.run)
 
 
-class Plan:
+class PlanEngine:
     """A deserialised plan with its buffers."""
 
     def __init__(self, path, device, largest):

@@ -1,4 +1,4 @@
-"""Where a client's calls go, and what it knows of the other side."""
+"""What a client has open in this process: the transport, and what is served at its other end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bgclient._endpoints import Endpoint, described
 from bgclient._retry import Deadline
 from bgclient._served import Served
 from bgclient.errors import DeadlineExceeded, NetworkChanged, ServerBusy, ServerUnavailable, TransportError
-from bgclient.transports import Wiring
+from bgclient.transports import Credentials
 
 if TYPE_CHECKING:
     from bgclient.local import LocalNetwork
@@ -18,13 +18,13 @@ THIS_PROCESS = "this process"
 """In place of a server's address."""
 
 
-class Link:
-    """What one client holds open in one process."""
+class Session:
+    """One client's transport in one process, and what is known of the servers."""
 
     transport: Any = None
     """Opened by the client."""
     served: Served | None = None
-    """What is served, once a server has said it."""
+    """What is served, once a server has answered."""
     reached = False
     """True once a server has answered: from then on it is waited for until the deadline."""
     closed = False
@@ -32,12 +32,12 @@ class Link:
     def __init__(
         self,
         endpoints: tuple[Endpoint, ...],
-        wiring: Wiring,
+        credentials: Credentials,
         *,
         embedded: str | None = None,
         local: LocalNetwork | None = None,
     ) -> None:
-        self.endpoints, self.wiring, self.local = endpoints, wiring, local
+        self.endpoints, self.credentials, self.local = endpoints, credentials, local
         self.server = THIS_PROCESS if local else described(endpoints)
         self._embedded = embedded
         self.reached = embedded is not None  # a photo has come back from it
