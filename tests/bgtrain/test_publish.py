@@ -44,6 +44,7 @@ def evaluation(iou, marked=0.004):
         "targets": [
             {"name": "ccp", "measure": "iou", "limit": 0.96, "mean": iou, "se": 0.01, "met": iou >= 0.96}
         ],
+        "held": {"photos": 3, "mean": 0.7, "se": 0.05, "shares": {}},
         "raw": raw,
     }
 
@@ -76,6 +77,7 @@ def test_both_pages_get_the_scores_between_their_marks(pages):
     assert "On 4 photos without people, it marks 0.4% of the area on average." in readme
     assert "| ccp | 4 | 0.900 ± 0.010 |" in card
     assert "| ccp | >= 0.96 | 0.900 | no |" in card
+    assert "Held things: 0.700 ± 0.050 of the points marked on them are kept, mean over 3 photos." in card
     assert readme.startswith("# Title")
     assert readme.endswith("prose\n")
 

@@ -90,7 +90,11 @@ def card(result: dict[str, Any]) -> str:
     head = ["photos", "n", "IoU at 0.5", "of the worst tenth", "boundary IoU", "ghost", "mean absolute error"]
     empty_head = ["photos", "n", "area marked as a person", "photos with more than 1 % marked"]
     written = ((head, people), (empty_head, empty), (["target", "limit", "reached", "met"], targets))
-    return "\n".join(tables.markdown(*table) + "\n" for table in written)
+    text = "\n".join(tables.markdown(*table) + "\n" for table in written)
+    if held := result.get("held"):
+        kept = f"{_spread(held)} of the points marked on them are kept, mean over {held['photos']} photos"
+        text += f"\nHeld things: {kept}.\n"
+    return text
 
 
 def change(result: dict[str, Any], before: dict[str, Any]) -> str:
