@@ -180,7 +180,7 @@ def test_marks_come_from_numbers_json_and_files(bgclient, me, tmp_path):
         (["ME", "--timeout", "0"], "timeout_s"),
         (["ME", "--cert-file", "c.pem"], "together"),
         (["ME", "-", "--json"], "--json and the picture"),
-        (["ME", "ME", "no-folder"], "no folder"),
+        (["ME", "ME", "no-folder"], "is not a folder"),
         (["-", "ME", "FOLDER"], "cannot be mixed"),
         (["FOLDER", "-"], "does not fit into stdout"),
         (["FOLDER", "ME"], "is a file"),
