@@ -12,7 +12,7 @@ from typing import Any
 
 from bgbench.environment import served_backends
 from bgexport import repository
-from bgserver import Server, Settings
+from bgserver import Server, Settings, model_repository
 from bgserver.settings import default_variant
 
 NS_MS = 1e-6
@@ -62,6 +62,7 @@ def serving(variant: str | None = None, model: str = "") -> Iterator[RunningServ
         log = Path(folder) / "server.log"
         settings = Settings(
             variant=variant or default_variant(),
+            repository=model_repository(),
             # no test photos in the figures, and a server that is overloaded on purpose is not stuck
             canary_every_s=0.0,
             canary_timeout_s=60.0,

@@ -43,9 +43,9 @@ def test_the_raw_values_of_a_series_lie_on_one_line_and_warm_up_apart(tmp_path):
     ("text", "said"),
     [
         ('{"schema": 99}', "schema 99"),
-        ("not JSON", "no result of bgbench"),
-        ('{"schema": 1, "set": "cpu"}', "no result of bgbench"),
-        ("[1]", "no result of bgbench"),
+        ("not JSON", "not a result of bgbench"),
+        ('{"schema": 1, "set": "cpu"}', "not a result of bgbench"),
+        ("[1]", "not a result of bgbench"),
         (
             '{"schema": 1, "set": "cpu", "started": "", "environment": {}, "cases": [{"scenario": "x", "setting": {}, '
             '"tool": "", "series": {"a": {"unit": "furlongs", "values": []}}}]}',
@@ -67,7 +67,7 @@ def test_a_missing_file_is_a_broken_result(tmp_path):
 
 
 def test_a_value_that_is_no_number_is_refused():
-    with pytest.raises(ValueError, match="no number"):
+    with pytest.raises(ValueError, match="not a number"):
         Series(unit="ms", values=[float("nan")])
 
 

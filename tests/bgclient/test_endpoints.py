@@ -30,15 +30,15 @@ def test_an_address_is_understood(url, expected):
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("", "no address"),
+        ("", "address"),
         ("localhost", "port is missing"),
         ("localhost:", "port is missing"),
         ("localhost:eighty", "localhost:eighty"),
         ("localhost:99999", "range"),
         ("ftp://localhost:21", "unknown scheme 'ftp'"),
         ("grpc://host:1/path", "gRPC has no path"),
-        ("http://user:secret@host", "no address"),
-        ("http://host/?q=1", "no address"),
+        ("http://user:secret@host", "not the address of a server"),
+        ("http://host/?q=1", "not the address of a server"),
     ],
 )
 def test_what_is_no_address_is_refused_with_the_reason(url, why):

@@ -138,7 +138,7 @@ def test_a_model_that_answers_wrongly_is_not_called_ready(tiny, tiny_repository)
             'Tensor("cutout", photos)', 'Tensor("cutout", __import__("numpy").array([[b"hm"]], object))'
         )
     )
-    with pytest.raises(errors.CanaryFailed, match="no PNG of the photo's size"):
+    with pytest.raises(errors.CanaryFailed, match="not a PNG of the photo's size"):
         tiny().start()
 
 

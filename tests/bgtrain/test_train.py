@@ -130,7 +130,7 @@ def test_a_bar_is_drawn_on_a_terminal_and_nowhere_else(tmp_path, capsys, monkeyp
         monkeypatch.setenv("TERM", "xterm")
         report = train.Report(tmp_path, 8, active=True, every=4)
         for step in range(1, 9):
-            report.step(step, 1.0, Phase(32, 8, 2), 0.1, 1e-3)
+            report.step(step, 1.0, Phase(32, 8, 2), 1e-3)
         report.close()
         drawn = capsys.readouterr().err
         assert "step 8/8  loss 1.0000" in drawn

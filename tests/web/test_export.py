@@ -160,13 +160,13 @@ def test_an_exported_page_cuts_a_photo_as_the_server_does_with_nothing_but_a_fil
     assert done.returncode == 0, done.stderr
     assert "python -m http.server" in done.stderr
     photo = tmp_path / "two.png"
-    pair = Image.new("RGB", (712, 600), (60, 70, 60))
-    for name, size, place in (
-        ("grace_hopper.jpg", (512, 600), (0, 0)),
-        ("astronaut.png", (200, 200), (512, 400)),
+    pair = Image.new("RGB", (792, 512), (60, 70, 60))
+    for name, crop, size, place in (
+        ("camera.png", (0, 0, 512, 512), (512, 512), (0, 0)),
+        ("astronaut.png", (80, 0, 360, 280), (280, 280), (512, 232)),
     ):
         with Image.open(ROOT / "examples" / name) as one:
-            pair.paste(one.resize(size), place)
+            pair.paste(one.crop(crop).resize(size), place)
     pair.save(photo)
     with plain_http_server(site.parent) as (address, asked):
         here = Visit(chromium, f"{address}/bgclient")
@@ -176,7 +176,7 @@ def test_an_exported_page_cuts_a_photo_as_the_server_does_with_nothing_but_a_fil
         for css in ("#device-switch", '[href="docs"]', "#main-only"):
             assert not here.one(css).is_displayed(), css
         assert "server" not in here.one("body").text.lower()
-        assert here.one("#facts").text == "712 × 600 pixels, cut on this device"
+        assert here.one("#facts").text == "792 × 512 pixels, cut on this device"
 
         def matte():
             return np.asarray(opened(here.downloaded("#download", "two-cutout.png")))[..., 3]
@@ -185,8 +185,8 @@ def test_an_exported_page_cuts_a_photo_as_the_server_does_with_nothing_but_a_fil
         here.record_marks()
         here.click("#brush-remove")
         here.script("document.querySelector('#brush-size').value = 12")
-        here.draw("pen", (0.85, 0.7), (0.85, 0.98))
-        here.until(lambda: here.pixel("#after", 0.85, 0.95)[3] == 0, "the other is removed")
+        here.draw("pen", (0.72, 0.7), (0.72, 0.98))
+        here.until(lambda: here.pixel("#after", 0.72, 0.95)[3] == 0, "the other is removed")
         here.until_done()
         left, (marks,) = matte(), here.marks()
         hosts = here.script(
