@@ -36,8 +36,11 @@ async function answer(bitmap) {
   return { side, rgba, alpha: (await net.run({ image })).alpha.data };
 }
 
-/** marks: {keep, remove}; answered: of an earlier cut of the same file, so that the network need not run again. */
-async function cut(file, marks, answered) {
+/**
+ * Posts the picture as soon as it can be shown, and the PNG when it is written.
+ * marks: {keep, remove}; answered: of an earlier cut of the same file, so that the network need not run again.
+ */
+async function cut(id, file, marks, answered) {
   let bitmap;
   try {
     bitmap = await createImageBitmap(file);
@@ -53,15 +56,15 @@ async function cut(file, marks, answered) {
   cutOut(data, width, height, low);
   const box = boxOf(data, width, height);
   if (!box) throw Object.assign(new Error(file.name), { code: "unknown_foreground" });
+  const picture = await createImageBitmap(whole);
+  self.postMessage({ id, result: { picture, width, height, box, answered } }, [picture]);
   const canvas = new OffscreenCanvas(width, height);
   canvas.getContext("2d").putImageData(whole, 0, 0);
-  return { blob: await canvas.convertToBlob({ type: "image/png" }), width, height, box, answered };
+  self.postMessage({ id, blob: await canvas.convertToBlob({ type: "image/png" }) });
 }
 
 let turn = Promise.resolve(); // one at a time: a session runs one photo
 self.addEventListener("message", ({ data: { id, file, marks, answered } }) => {
-  turn = turn.then(() => cut(file, marks, answered)).then(
-    (result) => self.postMessage({ id, result }),
-    (error) => self.postMessage({ id, code: error.code ?? (error instanceof RangeError ? "tooBig" : "failed"), detail: String(error.message ?? error) }),
-  );
+  turn = turn.then(() => cut(id, file, marks, answered)).catch((error) =>
+    self.postMessage({ id, code: error.code ?? (error instanceof RangeError ? "tooBig" : "failed"), detail: String(error.message ?? error) }));
 });

@@ -8,11 +8,16 @@ const asked = new Map();
 
 function start() {
   worker = new Worker(new URL("device-worker.js", import.meta.url), { type: "module" });
-  worker.addEventListener("message", ({ data: { id, result, code, detail } }) => {
-    const { resolve, reject } = asked.get(id) ?? {};
+  worker.addEventListener("message", ({ data: { id, result, blob, code, detail } }) => {
+    const waiting = asked.get(id);
+    if (!waiting) return; // aborted
+    if (result) {
+      waiting.resolve({ ...result, blob: new Promise((resolve, reject) => Object.assign(waiting, { resolve, reject })) });
+      return;
+    }
     asked.delete(id);
-    if (result) resolve?.(result);
-    else reject?.(new Refused(code, detail));
+    if (blob) waiting.resolve(blob);
+    else waiting.reject(new Refused(code, detail));
   });
   worker.addEventListener("error", (event) => {
     for (const { reject } of asked.values()) reject(new Refused("failed", event.message));
@@ -21,7 +26,10 @@ function start() {
   });
 }
 
-/** {blob, width, height, box} of a file, as `cutOnServer` gives, and `answered`, which makes the next cut of the file short. */
+/**
+ * {blob, width, height, box} of a file, as `cutOnServer` gives, but the blob is still to come.
+ * Before it there is the `picture`, a bitmap; `answered` makes the next cut of the file short.
+ */
 export function cutOnDevice(file, { marks, answered, onProgress, signal }) {
   if (!worker) start();
   onProgress(1);

@@ -101,8 +101,8 @@ async function cut(photo) {
     photo.onDevice = onDevice;
     photo.answered = photo.result.answered ?? photo.answered;
     photo.state = "done";
-    URL.revokeObjectURL(photo.thumb);
-    photo.thumb = URL.createObjectURL(photo.result.blob);
+    if (photo !== current) photo.result.picture = null; // as large as the photo: the bytes do for later
+    dressLater(photo, photo.result);
     announce(t("photoDone", { name: photo.name }));
   } catch (error) {
     if (error.name === "AbortError") return pump();
@@ -116,6 +116,15 @@ async function cut(photo) {
   const ended = photos.filter(({ state }) => state === "done" || state === "failed").length;
   if (ended === photos.length && photos.length > 1) announce(t("allDone", { done: count("done"), total: photos.length }));
   pump();
+}
+
+/** Gives the strip the small picture once its bytes are there. */
+async function dressLater(photo, result) {
+  const blob = await result.blob;
+  if (photo.result !== result || !photos.includes(photo)) return;
+  URL.revokeObjectURL(photo.thumb);
+  photo.thumb = URL.createObjectURL(blob);
+  dressThumb(photo);
 }
 
 const count = (state) => photos.filter((photo) => photo.state === state).length;
@@ -230,8 +239,8 @@ function show() {
   drawing = drawing.then(() => (photo === current ? draw(photo) : undefined)).catch((error) => console.warn("preview:", error));
 }
 
-async function preview(blob) {
-  const bitmap = await createImageBitmap(blob);
+async function preview(source) {
+  const bitmap = source instanceof ImageBitmap ? source : await createImageBitmap(source);
   const scale = PREVIEW_SIDE / Math.max(bitmap.width, bitmap.height);
   if (scale >= 1) return bitmap;
   const [resizeWidth, resizeHeight] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
@@ -250,7 +259,11 @@ async function draw(photo) {
     }
   }
   const mine = shown;
-  if (photo.state === "done" && !mine.cutout) mine.cutout = await preview(photo.result.blob);
+  if (photo.state === "done" && !mine.cutout) {
+    const { picture, blob } = photo.result;
+    photo.result.picture = null;
+    mine.cutout = await preview(picture ?? await blob);
+  }
   if (photo !== current || mine !== shown) return;
   const drawable = mine.photo ?? mine.cutout;
   for (const id of ["before", "after"]) $(id).hidden = !drawable;
@@ -320,12 +333,12 @@ function drawActions() {
 
 /** The finished picture of a photo: the server's own bytes where nothing is to be added. JPEG is never transparent. */
 async function finished(photo) {
-  const jpeg = $("jpeg").checked;
-  if (isPlain(look) && !jpeg) return photo.result.blob;
+  const jpeg = $("jpeg").checked, blob = await photo.result.blob;
+  if (isPlain(look) && !jpeg) return blob;
   const asked = jpeg && look.background === "none" ? { ...look, background: "#ffffff" } : look;
   const canvas = document.createElement("canvas");
   const [original, cutout] = await Promise.all([
-    look.background === "blur" ? createImageBitmap(photo.file) : null, createImageBitmap(photo.result.blob),
+    look.background === "blur" ? createImageBitmap(photo.file) : null, createImageBitmap(blob),
   ]);
   compose(canvas, { photo: original, cutout, size: photo.result, look: asked });
   original?.close();
