@@ -20,7 +20,7 @@ from bgbench.statistics import STEADY, Summary, drift, summary
 
 SCHEMA = 1
 """Raised when the meaning of a field changes."""
-UNITS = ("ms", "s", "photos/s", "MB", "GFLOP", "GFLOP/s", "GB/s", "ratio", "count")
+UNITS = ("ms", "s", "photos/s", "MB", "GFLOP", "GFLOP/s", "GB/s", "ratio", "count", "thousands", "levels")
 OTHERS_LIMIT = 0.15
 """Share of the machine's cores that other programs may use before a case counts as disturbed."""
 SHORT_MS = 10.0

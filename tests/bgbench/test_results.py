@@ -3,6 +3,7 @@ import json
 import pytest
 
 from bgbench.errors import BrokenResult
+from bgbench.measure import pixels
 from bgbench.results import Case, Result, Series
 
 
@@ -124,3 +125,8 @@ def test_only_cases_of_the_same_clean_commit_may_stand_in_one_table(earlier, now
         Result(set="rivals", started="", environment={**same, **changed}) for changed in (earlier, now)
     )
     assert other.differs(one) == said
+
+
+def test_what_the_pixel_bench_measures_has_units_that_a_result_takes():
+    for unit in pixels.UNITS.values():
+        assert Series(unit=unit, values=[1.0]).unit == unit
