@@ -179,7 +179,7 @@ def _subjects(alpha: Floats) -> tuple[NDArray[np.int32], set[int]]:
     away = np.isin(labels, np.flatnonzero(large) + 1, invert=True).astype(np.uint8)
     distance = cv2.distanceTransform(away, cv2.DIST_L2, cv2.DIST_MASK_5)
     reach = APART * float(np.hypot(*alpha.shape))
-    near = np.array([distance[labels == n].min() <= reach for n in range(1, count)])
+    near = np.bincount(labels[distance <= reach], minlength=count)[1:] > 0
     beside = (left + width <= left[largest]) | (left >= left[largest] + width[largest])
     head, feet = ((y - top[largest]) / height[largest] for y in (top, top + height))
     behind = (share < BEHIND) & beside & (head > HEAD) & (feet < FEET) & (feet - head >= TALL)

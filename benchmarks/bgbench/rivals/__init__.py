@@ -178,8 +178,8 @@ RIVALS = (
         packages=("rembg[cpu]==2.0.86", *ONNX),
         arguments=("--model", "bria-rmbg"),
         elsewhere=True,
-        parameters_m=221.0,
-        licence="MIT (code), CC BY-NC 4.0 (weights)",
+        parameters_m=0.0,
+        licence="see the weights",
     ),
     Rival(
         name="rembg-birefnet",
@@ -188,8 +188,8 @@ RIVALS = (
         packages=("rembg[cpu]==2.0.86", *ONNX),
         arguments=("--model", "birefnet-general"),
         elsewhere=True,
-        parameters_m=221.0,
-        licence="MIT",
+        parameters_m=0.0,
+        licence="see the weights",
     ),
     Rival(
         name="withoutbg",
@@ -208,8 +208,8 @@ RIVALS = (
         packages=("ben2 @ git+https://github.com/PramaLLC/BEN2.git",),
         arguments=("--package", "ben2"),
         elsewhere=True,
-        parameters_m=95.0,
-        licence="MIT",
+        parameters_m=0.0,
+        licence="see the package",
     ),
 )
 

@@ -101,16 +101,15 @@ async function cut(photo) {
     photo.onDevice = onDevice;
     photo.answered = photo.result.answered ?? photo.answered;
     photo.state = "done";
-    if (photo !== current) photo.result.picture = null; // as large as the photo: the bytes do for later
+    if (photo !== current) { // the picture is as large as the photo: the bytes do for later
+      photo.result.picture?.close();
+      photo.result.picture = null;
+    }
     dressLater(photo, photo.result);
     announce(t("photoDone", { name: photo.name }));
   } catch (error) {
     if (error.name === "AbortError") return pump();
-    photo.state = "failed";
-    photo.error = error instanceof Refused ? error : new Refused("failed", String(error));
-    announce(t("photoFailed", { name: photo.name, why: sentence(photo.error) }));
-    if (photo.error.code === "failed") console.error(photo.name, photo.error);
-    if (photo.error.code === "auth_failed") askForKey();
+    fails(photo, error);
   }
   refresh(photo);
   const ended = photos.filter(({ state }) => state === "done" || state === "failed").length;
@@ -118,13 +117,28 @@ async function cut(photo) {
   pump();
 }
 
-/** Gives the strip the small picture once its bytes are there. */
+function fails(photo, error) {
+  photo.state = "failed";
+  photo.error = error instanceof Refused ? error : new Refused("failed", String(error));
+  announce(t("photoFailed", { name: photo.name, why: sentence(photo.error) }));
+  if (photo.error.code === "failed") console.error(photo.name, photo.error);
+  if (photo.error.code === "auth_failed") askForKey();
+}
+
+/** Gives the strip the small picture once its bytes are there; without them the photo failed after all. */
 async function dressLater(photo, result) {
-  const blob = await result.blob;
-  if (photo.result !== result || !photos.includes(photo)) return;
-  URL.revokeObjectURL(photo.thumb);
-  photo.thumb = URL.createObjectURL(blob);
-  dressThumb(photo);
+  const wanted = () => photo.result === result && photos.includes(photo);
+  try {
+    const blob = await result.blob;
+    if (!wanted()) return;
+    URL.revokeObjectURL(photo.thumb);
+    photo.thumb = URL.createObjectURL(blob);
+    dressThumb(photo);
+  } catch (error) {
+    if (!wanted()) return;
+    fails(photo, error);
+    refresh(photo);
+  }
 }
 
 const count = (state) => photos.filter((photo) => photo.state === state).length;
