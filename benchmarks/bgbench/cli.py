@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from bgbench import command, environment
-from bgbench.errors import BenchError, BrokenResult, ToolMissing
+from bgbench.errors import BenchError, ToolMissing
 from bgbench.results import Case, Result
 from bgimage.errors import BgError
 
@@ -120,14 +120,7 @@ def rivals(
     if add and target.exists():
         scenarios = [name for name, wanted in (("rival speed", speed), ("rival quality", quality)) if wanted]
         again = {(scenario, one.name) for scenario in scenarios for one in chosen}
-        earlier = Result.read(target)
-        if (difference := result.differs(earlier)) is not None:
-            raise BrokenResult(f"{target} is of {difference}; measure all of it again, without --add")
-        result.cases = [case for case in earlier.cases if (case.scenario, case.setting["rival"]) not in again]
-        result.environment["kept"] = [
-            *earlier.environment.get("kept", []),
-            f"{earlier.started}, commit {earlier.environment['commit']}",
-        ]
+        result.keep(target, lambda case: (case.scenario, case.setting["rival"]) not in again)
     work: list[tuple[str, Iterator[Case]]] = []
     if speed:
         work += [(f"speed of {one.name}", measure.speed(one, cache, repeat=repeat)) for one in chosen]
@@ -230,6 +223,32 @@ def stroke(cache: Cache = command.CACHE, out: Out = None) -> None:
     target = out or command.RESULTS / "stroke" / f"{result.environment['device']}.json"
     result.write(target)
     print(target)
+
+
+@app.command()
+def fresh(
+    python: Annotated[str, typer.Option(help="interpreter of the new environments")] = sys.executable,
+    uv: Annotated[bool, typer.Option(help="install with uv instead of pip")] = False,
+    add: Annotated[
+        bool, typer.Option(help="keep the other Pythons and installers of this very commit")
+    ] = False,
+    document: Annotated[Path, typer.Option(help="document to put the table in")] = environment.ROOT
+    / "docs/client.md",
+    out: Out = None,
+) -> None:
+    """Install into new environments: size on the disk, import, and the first cut-out of a process."""
+    from bgbench.measure import fresh
+
+    result = command.begun("fresh")
+    cases = list(fresh.measure(python, "uv" if uv else "pip"))
+    target = out or command.RESULTS / "fresh" / f"{result.environment['device']}.json"
+    if add and target.exists():
+        measured = {(case.setting["python"], case.setting["installer"]) for case in cases}
+        result.keep(target, lambda one: (one.setting["python"], one.setting["installer"]) not in measured)
+    result.cases += cases
+    result.write(target)
+    fresh.update(document, result)
+    print(fresh.table(result))
 
 
 @app.command()

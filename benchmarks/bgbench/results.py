@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,17 @@ class Result:
                 return f"another {fact}"
         commit = self.environment.get("commit")
         return None if commit and not commit.endswith("+") else "code that no commit holds"
+
+    def keep(self, path: Path, wanted: Callable[[Case], bool]) -> None:
+        """Begin with the ``wanted`` cases of an earlier file. ``BrokenResult`` where it ``differs``."""
+        earlier = Result.read(path)
+        if (difference := self.differs(earlier)) is not None:
+            raise BrokenResult(f"{path} is of {difference}; measure all of it again, without --add")
+        self.cases = [case for case in earlier.cases if wanted(case)]
+        self.environment["kept"] = [
+            *earlier.environment.get("kept", []),
+            f"{earlier.started}, commit {earlier.environment['commit']}",
+        ]
 
     def write(self, path: Path) -> None:
         """JSON; the raw values of a series on one line, so that a diff can be read."""

@@ -127,6 +127,20 @@ def test_only_cases_of_the_same_clean_commit_may_stand_in_one_table(earlier, now
     assert other.differs(one) == said
 
 
+def test_wanted_cases_of_an_earlier_file_are_kept_and_it_is_named(tmp_path):
+    environment = {"device": "x", "commit": "a"}
+    earlier = Result(set="fresh", started="then", environment=environment)
+    earlier.cases = [case(setting={"python": version}) for version in ("3.11", "3.13")]
+    earlier.write(tmp_path / "r.json")
+    now = Result(set="fresh", started="now", environment={**environment})
+    now.keep(tmp_path / "r.json", lambda one: one.setting["python"] != "3.11")
+    assert [one.setting["python"] for one in now.cases] == ["3.13"]
+    assert now.environment["kept"] == ["then, commit a"]
+    now.environment["commit"] = "b"
+    with pytest.raises(BrokenResult, match="is of another commit; measure all of it again"):
+        now.keep(tmp_path / "r.json", lambda one: True)
+
+
 def test_what_the_pixel_bench_measures_has_units_that_a_result_takes():
     for unit in pixels.UNITS.values():
         assert Series(unit=unit, values=[1.0]).unit == unit
