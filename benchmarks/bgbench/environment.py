@@ -92,14 +92,15 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit, with "+" after it where tracked files differ; None outside a checkout."""
+    """The commit, with "+" after it where code differs (results and pages may); None outside a checkout."""
     git = ["git", "-C", str(ROOT)]
     done = subprocess.run(
         [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
     )
     if done.returncode:
         return None
-    changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], check=False).returncode
+    but = (":!benchmarks/results", ":!benchmarks/plots", ":!*.md")  # what a benchmark itself writes
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *but], check=False).returncode
     return done.stdout.strip() + ("+" if changed else "")
 
 

@@ -24,6 +24,21 @@ def test_the_record_says_what_a_reader_needs_to_repeat_it():
     assert found["device"] == found["device"].lower().replace(" ", "-")
 
 
+def test_the_commit_is_marked_where_code_differs_but_not_where_a_result_or_page_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    for name in ("code.py", "docs/page.md", "benchmarks/results/a.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("before")
+    user = ("-c", "user.name=a", "-c", "user.email=a@b.example")
+    for command in (("init", "-q"), ("add", "."), (*user, "commit", "-qm", "all")):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    for name in ("docs/page.md", "benchmarks/results/a.json"):
+        (tmp_path / name).write_text("after")
+    assert not environment.record()["commit"].endswith("+")
+    (tmp_path / "code.py").write_text("after")
+    assert environment.record()["commit"].endswith("+")
+
+
 def test_the_device_s_name_is_fit_for_a_file():
     name = environment.device()
     assert name
