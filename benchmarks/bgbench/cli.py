@@ -229,6 +229,7 @@ def stroke(cache: Cache = command.CACHE, out: Out = None) -> None:
 def fresh(
     python: Annotated[str, typer.Option(help="interpreter of the new environments")] = sys.executable,
     uv: Annotated[bool, typer.Option(help="install with uv instead of pip")] = False,
+    rival: Annotated[bool, typer.Option(help="weigh rembg too")] = False,
     add: Annotated[
         bool, typer.Option(help="keep the other Pythons and installers of this very commit")
     ] = False,
@@ -240,11 +241,10 @@ def fresh(
     from bgbench.measure import fresh
 
     result = command.begun("fresh")
-    cases = list(fresh.measure(python, "uv" if uv else "pip"))
+    cases = list(fresh.measure(python, "uv" if uv else "pip", rival=rival))
     target = out or command.RESULTS / "fresh" / f"{result.environment['device']}.json"
     if add and target.exists():
-        measured = {(case.setting["python"], case.setting["installer"]) for case in cases}
-        result.keep(target, lambda one: (one.setting["python"], one.setting["installer"]) not in measured)
+        result.keep(target, lambda one: one.setting not in [case.setting for case in cases])
     result.cases += cases
     result.write(target)
     fresh.update(document, result)

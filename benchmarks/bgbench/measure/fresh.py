@@ -1,11 +1,12 @@
 """What somebody gets who installs ``bgclient[local]``: its size, and the first cut-out of a fresh process.
 
-    python -m bgbench fresh                                  this Python, with pip
-    python -m bgbench fresh --python python3.13 --uv         another Python, with uv
+    python -m bgbench fresh --rival                        this Python, with pip, and rembg's size
+    python -m bgbench fresh --add --uv                     the same with uv
+    python -m bgbench fresh --add --python python3.13      another Python
 
 The package is built from the checkout (after ``make web-assets`` with the page's runtime, as a release) and installed
-into a new virtual environment. rembg, which does the same task in the caller's process, is installed into another, and
-is not run: it downloads its network when it is first called. ``--uv`` needs uv in the environment of this program.
+into a new virtual environment. rembg, which does the same task in the caller's process, goes into another and is not
+run: it downloads its network when it is first called. ``--uv`` needs uv in the environment of this program.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +28,8 @@ OURS, RIVAL = "bgclient[local]", "rembg[cpu,cli]"
 PHOTO = environment.ROOT / "examples" / "grace_hopper.jpg"
 RUNS = 6
 """Fresh processes; the first of them finds modules that were never imported."""
+TIMES = {"install, CPU": 0, "import, CPU": 2, "first cut-out, CPU": 2}
+"""Columns of the table, to their decimals."""
 BEGIN, END = "<!-- fresh: written by python -m bgbench fresh -->", "<!-- end of fresh -->"
 
 _FIRST_CUT = """
@@ -46,18 +50,19 @@ print(json.dumps({
 """
 
 
-def measure(python: str, installer: str) -> Iterator[Case]:
-    """Install both packages; cut a photo in fresh processes with ours.
+def measure(python: str, installer: str, *, rival: bool = False) -> Iterator[Case]:
+    """Install the package, and cut a photo in fresh processes.
 
     Args:
         python: the interpreter, as the shell finds it.
         installer: "pip" or "uv".
+        rival: install rembg too.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder, environment.ROOT)
         (wheel,) = folder.glob("bgclient-*.whl")
-        for package, requirement in ((OURS, f"{wheel}[local]"), (RIVAL, RIVAL)):
+        for package, requirement in [(OURS, f"{wheel}[local]"), *[(RIVAL, RIVAL)] * rival]:
             made = folder / package.partition("[")[0]
             binary = made / "bin" / "python"
             if installer == "uv":
@@ -68,8 +73,13 @@ def measure(python: str, installer: str) -> Iterator[Case]:
                 install = [binary, "-m", "pip", "install"]
             empty = megabytes(made)
             with environment.watching() as watch:
+                clock, busy = time.perf_counter(), environment.own_s()
                 _run(*install, "--quiet", requirement)
-                series = {"installed": Series(unit="MB", values=[round(megabytes(made) - empty, 1)])}
+                took = {"install": time.perf_counter() - clock, "install, CPU": environment.own_s() - busy}
+                series = {
+                    name: Series(unit="s", values=[round(seconds, 2)]) for name, seconds in took.items()
+                }
+                series["installed"] = Series(unit="MB", values=[round(megabytes(made) - empty, 1)])
                 if package == OURS:
                     series |= first_cuts(binary)
             about = "import platform; print(platform.python_version(), *platform.libc_ver())"
@@ -112,13 +122,12 @@ def _run(*command: object) -> str:
 
 def table(result: Result) -> str:
     """Markdown: a row for each Python, installer and package."""
-    head = ["Python", "installed with", "package", "MB on disk", "import, CPU s", "first cut-out, CPU s"]
+    head = ["Python", "installed with", "package", "MB on disk", *(f"{name} s" for name in TIMES)]
     rows = []
     for case in sorted(result.of("fresh"), key=_order):
         about = (case.setting["python"], case.setting["installer"], f"`{case.setting['package']}`")
         times = [
-            f"{case.value(name):.2f}" if name in case.series else "-"
-            for name in ("import, CPU", "first cut-out, CPU")
+            f"{case.value(name):.{places}f}" if name in case.series else "-" for name, places in TIMES.items()
         ]
         rows.append([*about, f"{case.value('installed'):.0f}", *times])
     return tables.markdown(head, rows)
