@@ -33,7 +33,9 @@ TIMES = {"install, CPU": 0, "import, CPU": 2, "first cut-out, CPU": 2}
 BEGIN, END = "<!-- fresh: written by python -m bgbench fresh -->", "<!-- end of fresh -->"
 
 _FIRST_CUT = """
-import json, sys, time
+import json, os, sys, time
+
+os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
 
 def now():
     return time.perf_counter(), time.process_time()
@@ -99,7 +101,10 @@ def measure(python: str, installer: str, *, rival: bool = False) -> Iterator[Cas
 
 
 def first_cuts(python: Path | str, runs: int = RUNS) -> dict[str, Series]:
-    """Seconds of import and first cut-out in fresh processes, by the clock and of CPU time."""
+    """Seconds of import and first cut-out in fresh processes, by the clock and of CPU time.
+
+    On one core: threads that wait for others on a busy machine would count as work.
+    """
     rows = [json.loads(_run(python, "-c", _FIRST_CUT, PHOTO)) for _ in range(runs)]
     return {
         name: Series(unit="s", warm_up=[rows[0][name]], values=[row[name] for row in rows[1:]])
