@@ -103,8 +103,8 @@ def measure(python: str, installer: str, *, rival: bool = False) -> Iterator[Cas
 def first_cuts(python: Path | str, runs: int = RUNS) -> dict[str, Series]:
     """Seconds of import and first cut-out in fresh processes, by the clock and of CPU time.
 
-    On one core: threads that wait for others on a busy machine would count as work. Without PYTHONPATH and its like, which
-    put other code and rules in the place of what was installed.
+    On one core: threads that wait for others on a busy machine would count as work. Without PYTHONPATH and its like,
+    which put other code and rules in the place of what was installed.
     """
     rows = [json.loads(_run(python, "-I", "-c", _FIRST_CUT, PHOTO)) for _ in range(runs)]
     return {
