@@ -114,13 +114,13 @@ class Visit:
               return append.call(this, name, ...rest);
             };
             Worker.prototype.postMessage = function (message, ...rest) {
-              if (message.marks) window.asked.push(message.marks);
+              if (message.marks?.keep.length || message.marks?.remove.length) window.asked.push(message.marks);
               return postMessage.call(this, message, ...rest);
             };"""
         )
 
     def marks(self):
-        """{"keep": [...], "remove": [...]}, or one of the two, of each cut since ``record_marks``."""
+        """{"keep": [...], "remove": [...]}, or one of the two, of each request with marks since ``record_marks``."""
         return self.script("return window.asked")
 
     def pixel(self, canvas, x, y):
@@ -132,6 +132,19 @@ class Visit:
                return [...copy.getImageData(0, 0, 1, 1).data];""",
             canvas, x, y,
         )  # fmt: skip
+
+    def picture(self, canvas):
+        """The canvas's alpha, uint8 (h, w) as lists."""
+        width, *alpha = self.script(
+            """const c = document.querySelector(arguments[0]);
+               const copy = new OffscreenCanvas(c.width, c.height).getContext("2d");
+               copy.drawImage(c, 0, 0);
+               const { data } = copy.getImageData(0, 0, c.width, c.height), alpha = [c.width];
+               for (let i = 3; i < data.length; i += 4) alpha.push(data[i]);
+               return alpha;""",
+            canvas,
+        )
+        return [alpha[row : row + width] for row in range(0, len(alpha), width)]
 
     def downloaded(self, press, name):
         """The bytes of the file that appears when ``press`` is clicked."""

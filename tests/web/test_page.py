@@ -490,10 +490,10 @@ def test_the_page_decides_strokes_as_the_server_does(visit, keep, remove):
         guide[..., 0] = np.clip(guide[..., 0] + 60 * alpha, 0, 255)
         cleaned = people.cleaned(alpha)
         found = here.driver.execute_async_script(
-            """const [alpha, guide, marks, photo, width, height, done] = arguments;
+            """const [alpha, seen, marks, photo, width, height, done] = arguments;
             import("/static/js/strokes.js").then(({ chosen }) => {
-              const found = chosen(Float32Array.from(alpha), Uint8Array.from(guide), marks, photo, width, height);
-              done(Array.from(found));
+              const scene = { alpha: Float32Array.from(alpha), seen: Uint8Array.from(seen), photo, width, height };
+              done(Array.from(chosen(scene, marks)));
             });""",
             cleaned.ravel().tolist(),
             guide.ravel().tolist(),
@@ -508,6 +508,54 @@ def test_the_page_decides_strokes_as_the_server_does(visit, keep, remove):
         apart = np.abs(np.float32(found).reshape(alpha.shape) - wanted)
         # between two parts equally far away, either may be the nearer one
         assert (apart > 1e-6).mean() < 0.002
+
+
+def test_strokes_drawn_and_undone_one_by_one_give_the_pixels_of_one_cut_with_all_of_them(visit):
+    here = visit()
+    rng = np.random.default_rng(8)
+    rgba = cv2.GaussianBlur(rng.integers(0, 256, (180, 260, 4)).astype(np.uint8), (0, 0), 5)
+    side, (height, width) = 130, (90, 130)  # of the network's picture, and of the photo in it
+    small = np.full((side, side, 4), 127, np.uint8)
+    small[20 : 20 + height] = cv2.resize(rgba, (width, height), interpolation=cv2.INTER_AREA)
+    strokes = [
+        {"kind": kind, "points": [list(point) for point in points], "radius": radius}
+        for keep, remove in MARKS.values()
+        for kind, lines in (("keep", keep), ("remove", remove))
+        for points, radius in lines
+    ]
+    counts = [*range(len(strokes) + 1), 2, 3, 0]
+    for inner in alphas():
+        alpha = np.zeros((side, side), np.float32)
+        alpha[20 : 20 + height] = inner
+        changed = here.driver.execute_async_script(
+            """const [side, rgba, alpha, pixels, strokes, counts, done] = arguments;
+            const modules = ["matting", "brush"].map((name) => import(`/static/js/${name}.js`));
+            Promise.all(modules).then(([matting, { marksOf }]) => {
+              const width = 260, height = 180, photo = Uint8ClampedArray.from(pixels);
+              const answered = { side, rgba: Uint8ClampedArray.from(rgba), alpha: Float32Array.from(alpha) };
+              const study = () => matting.studied(answered, { width, height });
+              const held = study(), mended = photo.slice(), found = [];
+              let low = null;
+              for (const count of counts) {
+                const marks = marksOf(strokes.slice(0, count)), earlier = mended.slice(), whole = photo.slice();
+                const next = matting.coefficients(held, marks);
+                matting.cutOut(mended, photo, width, height, next, low);
+                low = next;
+                matting.cutOut(whole, photo, width, height, matting.coefficients(study(), marks));
+                if (whole.some((value, i) => value !== mended[i])) return done(`not the same after ${count} strokes`);
+                found.push(mended.filter((value, i) => value !== earlier[i]).length);
+              }
+              done(found);
+            });""",
+            side,
+            small.ravel().tolist(),
+            alpha.ravel().tolist(),
+            rgba.ravel().tolist(),
+            strokes,
+            counts,
+        )
+        assert isinstance(changed, list), changed
+        assert sum(map(bool, changed)) > len(strokes) / 2, "strokes change something"
 
 
 VISOR = (390 / 512, 455 / 512)
@@ -532,11 +580,10 @@ def test_on_this_device_a_photo_is_cut_and_mended_as_python_does_and_nothing_is_
     here.draw("touch", *OVER_THE_HELMET)
     here.until(lambda: here.pixel("#after", *VISOR)[3] == 255, "the helmet is back")
     here.until_done()
-    mended, (nothing, marks) = matte(), here.marks()
+    mended, marks = matte(), here.marks()[-1]
     with Client(engine="onnxruntime") as client:
         same(first, client.cut(examples["astronaut"]).matte)
         same(mended, client.cut(examples["astronaut"], **marks).matte)
-    assert nothing == {"keep": [], "remove": []}
     here.one("#undo").click()  # by hand: Chromium lets a page download once for each thing that somebody does
     here.until(lambda: here.pixel("#after", *VISOR)[3] == 0, "the stroke is taken back")
     here.until_done()
@@ -569,7 +616,7 @@ def test_one_stroke_mends_a_real_photo_as_python_does_and_undo_takes_it_back(
     here.draw("mouse", *OVER_THE_HELMET)
     here.until(lambda: here.pixel("#after", *VISOR)[3] == 255, "the helmet is back")
     here.until_done()
-    (marks,) = here.marks()
+    marks = here.marks()[-1]
     mended = opened(here.downloaded("#download", "astronaut-cutout.png"))
     with Client(engine="onnxruntime") as client:
         wanted = client.cut(examples["astronaut"], **marks)
@@ -578,6 +625,42 @@ def test_one_stroke_mends_a_real_photo_as_python_does_and_undo_takes_it_back(
     here.until(lambda: here.pixel("#after", *VISOR)[3] == 0, "the stroke is taken back")
     here.until_done()
     assert not here.one("#undo").is_enabled()
+    assert here.complaints() == []
+
+
+@needs_runtime
+def test_a_stroke_is_shown_at_once_and_the_servers_cut_out_takes_its_place(visit_real, examples):
+    here = visit_real()
+    here.record_marks()
+    here.put(examples["astronaut"])
+    here.until_done()
+    here.script(
+        """const { send } = XMLHttpRequest.prototype, { postMessage } = Worker.prototype;
+        const released = new Promise((resolve) => { window.release = resolve; });
+        XMLHttpRequest.prototype.send = function (body) {
+          window.sent = true;
+          released.then(() => send.call(this, body));
+        };
+        Worker.prototype.postMessage = function (...message) {
+          this.addEventListener("message", ({ data }) => { if (data.result) window.opened = true; }, { once: true });
+          return postMessage.apply(this, message);
+        };"""
+    )
+    here.click("#brush-keep")
+    here.until(lambda: here.script("return window.opened"), "this device has looked at the photo")
+    here.draw("mouse", *OVER_THE_HELMET)
+    here.until(lambda: here.pixel("#after", *VISOR)[3] == 255, "the helmet is back")
+    here.until_done()
+    shown = np.array(here.picture("#after"))
+    assert here.script("return window.sent"), "the server is asked"
+    here.script("window.release()")
+    mended = np.asarray(opened(here.downloaded("#download", "astronaut-cutout.png")))
+    with Client(engine="onnxruntime") as client:
+        wanted = client.cut(examples["astronaut"], **here.marks()[-1])
+    assert np.array_equal(mended, wanted.pixels)
+    same(shown, wanted.matte)
+    here.until(lambda: np.array_equal(here.picture("#after"), wanted.matte), "the server's is shown")
+    assert not np.array_equal(shown, wanted.matte)
     assert here.complaints() == []
 
 
@@ -590,7 +673,7 @@ def test_a_stroke_of_mouse_pen_or_finger_is_sent_in_pixels_of_the_photo(visit, p
     here.click("#brush-remove")
     here.draw(kind, (0.1, 0.1), (0.15, 0.15))
     here.until(here.marks, "it is sent")
-    ((stroke,),) = (marks["remove"] for marks in here.marks())
+    (stroke,) = here.marks()[-1]["remove"]
     assert stroke["radius"] == 12
     for (x, y), wanted in zip(
         (stroke["points"][0], stroke["points"][-1]), ((80, 60), (120, 90)), strict=True

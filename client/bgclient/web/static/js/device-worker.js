@@ -1,7 +1,7 @@
 // Photo to cut-out without a server: letterbox, network, guided upsampling, foreground colours.
 
 import * as ort from "../vendor/ort.wasm.bundle.min.mjs";
-import { boxOf, coefficients, cutOut, letterbox, planar } from "./matting.js";
+import { boxOf, coefficients, cutOut, letterbox, planar, studied } from "./matting.js";
 
 ort.env.wasm.wasmPaths = new URL("../vendor/", import.meta.url).href;
 // half of the cores: its threads spin while they wait, and the page is there too
@@ -36,11 +36,8 @@ async function answer(bitmap) {
   return { side, rgba, alpha: (await net.run({ image })).alpha.data };
 }
 
-/**
- * Posts the picture as soon as it can be shown, and the PNG when it is written.
- * marks: {keep, remove}; answered: of an earlier cut of the same file, so that the network need not run again.
- */
-async function cut(id, file, marks, answered) {
+/** A photo decoded and looked at. keeps: its pixels are needed again after the first cut. */
+async function opened(file, answered, keeps) {
   let bitmap;
   try {
     bitmap = await createImageBitmap(file);
@@ -49,22 +46,38 @@ async function cut(id, file, marks, answered) {
   }
   const { width, height } = bitmap;
   answered ??= await answer(bitmap);
-  const low = coefficients(answered, marks, { width, height });
   const whole = pixelsOf(bitmap, width, height);
   bitmap.close();
-  const { data } = whole;
-  cutOut(data, width, height, low);
+  return { answered, scene: studied(answered, { width, height }), pixels: keeps ? whole.data.slice() : whole.data, whole, low: null };
+}
+
+let held = null; // the photo that is being mended, opened, and its number
+
+/**
+ * Posts the picture as soon as it can be shown; then, where `write`, its PNG.
+ * marks: {keep, remove}; answered: of an earlier cut of the same file, so that the network need not run again.
+ * number: of a photo that is mended. It stays open, and the next cut does only what its marks change.
+ */
+async function cut({ id, file, number, marks, answered, write }) {
+  const keeps = number !== undefined && !write, open = held !== null && held.number === number;
+  const photo = open ? held : await opened(file, answered, keeps);
+  if (keeps) held = Object.assign(photo, { number });
+  const { whole } = photo, { data, width, height } = whole;
+  const low = coefficients(photo.scene, marks);
+  cutOut(data, photo.pixels, width, height, low, photo.low);
+  photo.low = low;
   const box = boxOf(data, width, height);
   if (!box) throw Object.assign(new Error(file.name), { code: "unknown_foreground" });
   const picture = await createImageBitmap(whole);
-  self.postMessage({ id, result: { picture, width, height, box, answered } }, [picture]);
+  self.postMessage({ id, result: { picture, width, height, box, answered: answered ? undefined : photo.answered } }, [picture]);
+  if (!write) return;
   const canvas = new OffscreenCanvas(width, height);
   canvas.getContext("2d").putImageData(whole, 0, 0);
   self.postMessage({ id, blob: await canvas.convertToBlob({ type: "image/png" }) });
 }
 
 let turn = Promise.resolve(); // one at a time: a session runs one photo
-self.addEventListener("message", ({ data: { id, file, marks, answered } }) => {
-  turn = turn.then(() => cut(id, file, marks, answered)).catch((error) =>
-    self.postMessage({ id, code: error.code ?? (error instanceof RangeError ? "tooBig" : "failed"), detail: String(error.message ?? error) }));
+self.addEventListener("message", ({ data }) => {
+  turn = turn.then(() => (data.file ? cut(data) : (held = null))).catch((error) =>
+    self.postMessage({ id: data.id, code: error.code ?? (error instanceof RangeError ? "tooBig" : "failed"), detail: String(error.message ?? error) }));
 });

@@ -10,13 +10,13 @@ function start() {
   worker = new Worker(new URL("device-worker.js", import.meta.url), { type: "module" });
   worker.addEventListener("message", ({ data: { id, result, blob, code, detail } }) => {
     const waiting = asked.get(id);
-    if (!waiting) return; // aborted
-    if (result) {
+    if (!waiting) return result?.picture.close(); // aborted
+    if (result && waiting.write) {
       waiting.resolve({ ...result, blob: new Promise((resolve, reject) => Object.assign(waiting, { resolve, reject })) });
       return;
     }
     asked.delete(id);
-    if (blob) waiting.resolve(blob);
+    if (result ?? blob) waiting.resolve(result ?? blob);
     else waiting.reject(new Refused(code, detail));
   });
   worker.addEventListener("error", (event) => {
@@ -26,17 +26,34 @@ function start() {
   });
 }
 
-/**
- * {blob, width, height, box} of a file, as `cutOnServer` gives, but the blob is still to come.
- * Before it there is the `picture`, a bitmap; `answered` makes the next cut of the file short.
- */
-export function cutOnDevice(file, { marks, answered, onProgress, signal }) {
+/** What the worker makes of a request: {picture, width, height, box, answered} and, where `write`, the promise of a `blob`. */
+function ask(request, signal) {
   if (!worker) start();
-  onProgress(1);
   const id = next++;
   return new Promise((resolve, reject) => {
-    asked.set(id, { resolve, reject });
-    signal.addEventListener("abort", () => { asked.delete(id); reject(new DOMException("", "AbortError")); }, { once: true });
-    worker.postMessage({ id, file, marks, answered });
+    asked.set(id, { resolve, reject, write: request.write });
+    signal?.addEventListener("abort", () => { asked.delete(id); reject(new DOMException("", "AbortError")); }, { once: true });
+    worker.postMessage({ id, ...request });
   });
 }
+
+/**
+ * {picture, width, height, box, bytes} of a file, as `cutOnServer` gives, and the picture as a bitmap.
+ * answered: of an earlier cut of the file; the network then need not run again.
+ * number: of a photo that is mended: the worker keeps it open until `letGo`, and its PNG is written only when `bytes` is called.
+ */
+export async function cutOnDevice(file, { number, marks, answered, signal }) {
+  const request = { file, number, marks, answered };
+  const { blob, ...result } = await ask({ ...request, write: number === undefined }, signal);
+  request.answered ??= result.answered;
+  let written = blob;
+  const write = async () => {
+    const { picture, blob } = await ask({ ...request, write: true });
+    picture.close();
+    return blob;
+  };
+  return { ...result, bytes: () => (written ??= write()) };
+}
+
+/** Closes the photo that the worker keeps open. */
+export const letGo = () => worker?.postMessage({});

@@ -4,7 +4,7 @@ import { brush, fits, marksOf } from "./brush.js";
 import { camera } from "./camera.js";
 import { dress } from "./chrome.js";
 import { compose, frameOf, isPlain, toBlob } from "./compose.js";
-import { cutOnDevice } from "./device.js";
+import { cutOnDevice, letGo } from "./device.js";
 import { cutOnServer, Refused } from "./server.js";
 import { keep, recall } from "./store.js";
 import { known, t } from "./strings.js";
@@ -23,6 +23,7 @@ const photos = []; // {id, file, name, thumb, state, share, strokes, result, ans
 const look = { background: "none", image: null, blur: 4, crop: false, margin: 8, shadow: false };
 let facts = { key_needed: false, on_device: false, max_upload_bytes: 22 * 2 ** 20 };
 let current = null;
+let held = null; // the photo under the brush: the worker keeps it open, so that a stroke takes a tenth of a second
 let shown = null; // {photo, cutout, of}: bitmaps of the current photo at the preview's resolution
 let serial = 0;
 
@@ -67,6 +68,7 @@ function restart() {
   }
   photos.length = 0;
   current = shown = null;
+  hold();
   $("work").hidden = true;
   $("welcome").hidden = false;
   document.querySelector("#welcome [data-choose]").focus();
@@ -91,13 +93,15 @@ async function cut(photo) {
     key: () => sessionStorage.getItem("bgclient.key"),
     signal: photo.abort.signal,
     onProgress: (share) => { photo.share = share; refresh(photo); },
+    number: photo === held ? photo.id : undefined,
     people: $("main-only").checked && !onDevice ? "main" : "subjects",
     marks: marksOf(photo.strokes),
     answered: photo.answered,
   };
   refresh(photo);
   try {
-    photo.result = await (onDevice ? cutOnDevice : cutOnServer)(photo.file, way);
+    const onBoth = photo === held && photo.answered && way.people === "subjects";
+    photo.result = await (onDevice ? cutOnDevice : onBoth ? cutOnBoth : cutOnServer)(photo.file, way);
     photo.onDevice = onDevice;
     photo.answered = photo.result.answered ?? photo.answered;
     photo.state = "done";
@@ -105,7 +109,7 @@ async function cut(photo) {
       photo.result.picture?.close();
       photo.result.picture = null;
     }
-    dressLater(photo, photo.result);
+    if (photo !== held || !onDevice) afterwards(photo, photo.result);
     announce(t("photoDone", { name: photo.name }));
   } catch (error) {
     if (error.name === "AbortError") return pump();
@@ -125,12 +129,30 @@ function fails(photo, error) {
   if (photo.error.code === "auth_failed") askForKey();
 }
 
-/** Gives the strip the small picture once its bytes are there; without them the photo failed after all. */
-async function dressLater(photo, result) {
-  const wanted = () => photo.result === result && photos.includes(photo);
+/** Shows what this device makes of the strokes until the server's cut-out comes. */
+async function cutOnBoth(file, way) {
+  let first;
   try {
-    const blob = await result.blob;
+    first = await cutOnDevice(file, way);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    return cutOnServer(file, way);
+  }
+  const served = cutOnServer(file, { ...way, onProgress: () => {} });
+  return { ...first, served, bytes: async () => (await served).bytes() };
+}
+
+/** Shows the server's cut-out, and gives the strip the small picture once its bytes are there; without them the photo failed after all. */
+async function afterwards(photo, result) {
+  const wanted = () => photo.result === result && photo.state === "done" && photos.includes(photo);
+  try {
+    const blob = await result.bytes();
     if (!wanted()) return;
+    if (result.served) {
+      photo.result = await result.served;
+      if (shown?.of === photo) shown.cutout = null;
+      refresh(photo);
+    }
     URL.revokeObjectURL(photo.thumb);
     photo.thumb = URL.createObjectURL(blob);
     dressThumb(photo);
@@ -148,6 +170,19 @@ function sentence(error) {
   return t(error.code, { limit: Math.round(facts.max_upload_bytes / 2 ** 20) });
 }
 
+/** Has the worker open the photo that a brush is over, and no other one. */
+function hold() {
+  const wanted = stage.dataset.brush && current?.result && (noServer || facts.on_device) ? current : null;
+  if (wanted === held) return;
+  if (held?.result && photos.includes(held)) afterwards(held, held.result); // its PNG, should the file be gone later
+  held = wanted;
+  if (!wanted) return letGo();
+  cutOnDevice(wanted.file, { number: wanted.id, marks: marksOf(wanted.strokes), answered: wanted.answered }).then(
+    ({ picture, answered }) => { picture.close(); wanted.answered ??= answered; },
+    () => {}, // a stroke waits for the server then, or says what is wrong
+  );
+}
+
 /** Cuts a photo once more, by what is asked now. */
 function again(photo) {
   if (shown?.of === photo) shown.cutout = null;
@@ -163,6 +198,7 @@ function takeBrush(kind) {
   else delete stage.dataset.brush;
   for (const one of ["keep", "remove"]) $(`brush-${one}`).setAttribute("aria-pressed", String(stage.dataset.brush === one));
   $("size-row").hidden = !stage.dataset.brush;
+  if (current) show();
 }
 
 function draws(stroke) {
@@ -246,9 +282,13 @@ let drawing = Promise.resolve();
 function show() {
   const photo = current;
   drawActions();
-  if (stage.dataset.state !== photo.state) stage.dataset.state = photo.state;
+  hold();
+  const mending = stage.dataset.brush && photo.result && !["done", "failed"].includes(photo.state);
+  const state = mending ? "mending" : photo.state;
+  if (stage.dataset.state !== state) stage.dataset.state = state;
   $("veil-text").textContent = stateText(photo);
   $("retry").hidden = photo.state !== "failed" || !MAY_PASS.has(photo.error.code);
+  if (mending && shown?.of === photo) return; // what is there stays until the next picture comes
   // one drawing after another, and only what is still wanted
   drawing = drawing.then(() => (photo === current ? draw(photo) : undefined)).catch((error) => console.warn("preview:", error));
 }
@@ -274,9 +314,9 @@ async function draw(photo) {
   }
   const mine = shown;
   if (photo.state === "done" && !mine.cutout) {
-    const { picture, blob } = photo.result;
+    const { picture, bytes } = photo.result;
     photo.result.picture = null;
-    mine.cutout = await preview(picture ?? await blob);
+    mine.cutout = await preview(picture ?? await bytes());
   }
   if (photo !== current || mine !== shown) return;
   const drawable = mine.photo ?? mine.cutout;
@@ -347,7 +387,7 @@ function drawActions() {
 
 /** The finished picture of a photo: the server's own bytes where nothing is to be added. JPEG is never transparent. */
 async function finished(photo) {
-  const jpeg = $("jpeg").checked, blob = await photo.result.blob;
+  const jpeg = $("jpeg").checked, blob = await photo.result.bytes();
   if (isPlain(look) && !jpeg) return blob;
   const asked = jpeg && look.background === "none" ? { ...look, background: "#ffffff" } : look;
   const canvas = document.createElement("canvas");

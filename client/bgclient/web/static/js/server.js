@@ -46,14 +46,14 @@ async function refusal(answer) {
   }
 }
 
-/** {blob, width, height, box} of a file. people: subjects, all or main; marks: {keep, remove}; onProgress: share of the upload, 1 once it is being cut. */
+/** {bytes, width, height, box} of a file; `bytes()` gives the blob, or its promise. people: subjects, all or main; marks: {keep, remove}; onProgress: share of the upload, 1 once it is being cut. */
 export async function cutOnServer(file, way) {
   for (let tries = 1; ; tries++) {
     const answer = await post(file, way);
     const number = (name) => Number(answer.getResponseHeader(name) ?? 0);
     if (answer.status === 200) {
       return {
-        blob: answer.response,
+        bytes: () => answer.response,
         width: number("X-Width"), height: number("X-Height"),
         box: {
           x: number("X-Foreground-Left"), y: number("X-Foreground-Top"),

@@ -1,7 +1,7 @@
 // What strokes keep and remove, at the network's resolution: what `bgimage.strokes` does on the server, with its numbers
 // and its order of float32 operations.
 
-import { cleaned, components, INSIDE, maskOf, subjects } from "./people.js";
+import { above, cleaned, components, INSIDE, subjects, within } from "./people.js";
 
 const f = Math.fround;
 const REACH = f(0.35); // change of colour that a stroke reaches where the network contradicts it, ...
@@ -82,9 +82,9 @@ function costs(colours, inside, width, height) {
 
 /** Geodesic distance to the nearest seed, at least WALL where none can be reached. */
 function distances(seeds, { down, right, falling, rising }, width, height) {
-  const found = new Float32Array(seeds.length).fill(WALL);
+  const found = new Float32Array(seeds.length);
+  for (let i = 0; i < found.length; i++) found[i] = seeds[i] ? 0 : WALL;
   if (!seeds.includes(1)) return found;
-  seeds.forEach((seed, i) => { if (seed) found[i] = 0; });
   for (let round = 0; round < ROUNDS; round++) {
     sweep(found, down, falling, rising, height, width, width, 1);
     sweep(found, right, falling, rising, width, 1, height, width);
@@ -113,41 +113,45 @@ function sweep(found, straight, falling, rising, lines, next, length, beside) {
   }
 }
 
-/** Mask of the connected parts of `mask` that hold a seed. */
+/** Mask of the connected parts of `mask` and the seeds that hold a seed. */
 function touching(mask, seeds, width, height) {
-  const { labels, count } = components(mask.map((value, i) => value | seeds[i]), width, height, true);
-  const touched = new Uint8Array(count + 1);
-  seeds.forEach((seed, i) => { if (seed) touched[labels[i]] = 1; });
-  return maskOf(labels, (label) => touched[label]);
+  const either = mask.slice();
+  for (let i = 0; i < either.length; i++) either[i] |= seeds[i];
+  const { labels, count } = components(either, width, height, true), touched = new Uint8Array(count + 1);
+  for (let i = 0; i < labels.length; i++) if (seeds[i]) touched[labels[i]] = 1;
+  return within(labels, touched);
 }
 
 /** Mask of the pixels of `mask` and their eight neighbours. */
 function widened(mask, width, height) {
   const result = new Uint8Array(mask.length);
-  mask.forEach((value, i) => {
-    if (!value) return;
-    const x = i % width, y = (i - x) / width;
-    for (let v = Math.max(0, y - 1); v <= Math.min(height - 1, y + 1); v++) result.fill(1, v * width + Math.max(0, x - 1), v * width + Math.min(width, x + 2));
-  });
+  for (let y = 0, i = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, i++) {
+      if (!mask[i]) continue;
+      for (let v = Math.max(0, y - 1); v <= Math.min(height - 1, y + 1); v++) result.fill(1, v * width + Math.max(0, x - 1), v * width + Math.min(width, x + 2));
+    }
+  }
   return result;
 }
 
-/** The alpha with the parts at the marks decided by them. guide: RGB after RGB; keep, remove: masks, removing wins. */
-export function redecided(alpha, guide, keep, remove, width, height) {
-  const inside = maskOf(alpha, (value) => value > INSIDE);
-  const steps = costs(smooth(guide, width, height), inside, width, height);
-  const seeds = { 1: keep.map((value, i) => value & ~remove[i]), 0: remove };
-  const away = { 1: distances(seeds[1], steps, width, height), 0: distances(seeds[0], steps, width, height) };
-  const result = alpha.slice();
-  for (const value of [1, 0]) {
-    if (!seeds[value].includes(1)) continue;
-    const own = away[value], other = away[1 - value];
-    const room = alpha.map((one, i) => Math.min(f(f(REACH + f(AGREED * (value ? one : f(1 - one)))) - own[i]), f(other[i] - own[i])));
-    const part = touching(maskOf(room, (left, i) => left > 0 && inside[i] !== value), seeds[value], width, height);
-    const near = widened(part, width, height);
+/** The alpha of `scene` with the parts at the marks decided by them. keep, remove: masks that have no pixel in common. */
+function redecided(scene, keep, remove) {
+  const { alpha, seen, width, height } = scene;
+  const inside = (scene.inside ??= above(alpha, INSIDE));
+  const steps = (scene.steps ??= costs(smooth(seen, width, height), inside, width, height));
+  const kept = distances(keep, steps, width, height), removed = distances(remove, steps, width, height);
+  const result = alpha.slice(), room = new Float32Array(alpha.length), part = new Uint8Array(alpha.length);
+  for (const [value, seeds, own, other] of [[1, keep, kept, removed], [0, remove, removed, kept]]) {
+    if (!seeds.includes(1)) continue;
+    for (let i = 0; i < room.length; i++) {
+      const reach = f(REACH + f(AGREED * (value ? alpha[i] : f(1 - alpha[i]))));
+      room[i] = Math.min(f(reach - own[i]), f(other[i] - own[i]));
+      part[i] = room[i] > 0 && inside[i] !== value ? 1 : 0;
+    }
+    const near = widened(touching(part, seeds, width, height), width, height);
     for (let i = 0; i < result.length; i++) {
       const reached = near[i] && inside[i] !== value ? Math.min(1, Math.max(0, f(f(room[i] / SOFT) + 0.5))) : 0;
-      const share = seeds[value][i] ? 1 : reached;
+      const share = seeds[i] ? 1 : reached;
       result[i] = value ? Math.max(result[i], share) : Math.min(result[i], f(1 - share));
     }
   }
@@ -155,15 +159,19 @@ export function redecided(alpha, guide, keep, remove, width, height) {
 }
 
 /**
- * The people that are meant, and what the marks say of them; `alpha` is cleaned, and so is the result.
- * marks: {keep, remove}, strokes of {points, radius} in pixels of `photo`, {width, height}; guide: RGB after RGB.
+ * The alpha of the people that are meant, and what the marks say of them, {keep, remove}: strokes of {points, radius} in pixels
+ * of the photo.
+ * scene: {alpha, cleaned; seen, RGB after RGB; width, height; photo: {width, height}}. What strokes on it share is kept in it.
  */
-export function chosen(alpha, guide, marks, photo, width, height) {
+export function chosen(scene, marks) {
+  const { alpha, photo, width, height } = scene;
   if (!marks.keep.length && !marks.remove.length) return subjects(alpha, width, height);
   const keep = drawn(marks.keep, photo, width, height), remove = drawn(marks.remove, photo, width, height);
-  const marked = redecided(alpha, guide, keep, remove, width, height);
-  const result = subjects(cleaned(marked, width, height), width, height);
+  for (let i = 0; i < keep.length; i++) if (remove[i]) keep[i] = 0;
+  const marked = redecided(scene, keep, remove);
+  const result = subjects(cleaned(marked, width, height), width, height).slice();
   // whom somebody marked stays, passer-by or not
-  const kept = touching(maskOf(marked, (value) => value > INSIDE), keep.map((value, i) => value & ~remove[i]), width, height);
-  return result.map((value, i) => (kept[i] ? marked[i] : value));
+  const stays = touching(above(marked, INSIDE), keep, width, height);
+  for (let i = 0; i < result.length; i++) if (stays[i]) result[i] = marked[i];
+  return result;
 }
