@@ -217,9 +217,8 @@ def stroke(cache: Cache = command.CACHE, out: Out = None) -> None:
 
     result = stroke.run(cache)
     for case in result.cases:
-        command.say(
-            f"{case.setting['mode']}: {case.value('ms'):.0f} ms, {case.value('cpu_ms'):.0f} ms of processor time"
-        )
+        found = ", ".join(f"{name} {case.value(name):.0f}" for name in case.series)
+        command.say(f"{case.setting['mode']}: {found}")
     target = out or command.RESULTS / "stroke" / f"{result.environment['device']}.json"
     result.write(target)
     print(target)

@@ -2,9 +2,10 @@
 
     python -m bgbench stroke                 a minute or two; needs Chromium, chromedriver and ``make web-assets``
 
-The page runs in a real Chromium before a real server. "server" sends photo and marks to it, "device" does both in the
-page's worker. The processor time is that of front and tritonserver, or of the worker's thread. Chromium's own drawing,
-here without a GPU, goes on as long as somebody waits: it is left out, and so are the threads that decode and encode.
+The page runs in a real Chromium before a real server. In both modes, the page's worker makes what is drawn first ("ms",
+"cpu_ms"). With "server", the server's own cut-out follows ("exact_ms", "server_cpu_ms"). The processor time is that of
+the worker's thread, and of front and tritonserver. Chromium's own drawing, here without a GPU, goes on as long as
+somebody waits: it is left out, and so are the threads that decode and encode. Nothing asks the browser meanwhile.
 """
 
 from __future__ import annotations
@@ -34,25 +35,36 @@ PATIENCE_S = 120.0
 
 _TIMED = """
 const { drawImage } = CanvasRenderingContext2D.prototype;
-CanvasRenderingContext2D.prototype.drawImage = function (...of) {
-  drawImage.apply(this, of);
-  if (this.canvas.id === "after") window.drawn = performance.now();
-};
 const marks = document.querySelector("#marks");
+let pictures = new Map(), awaited = 0, lifted = 0, done = null;
+CanvasRenderingContext2D.prototype.drawImage = function (picture, ...rest) {
+  drawImage.call(this, picture, ...rest);
+  if (this.canvas.id !== "after" || !done || pictures.has(picture)) return;
+  pictures.set(picture, performance.now() - lifted);
+  if (pictures.size < awaited) return;
+  done([...pictures.values()]);
+  done = null;
+};
+window.timed = (act, count, answer) => {
+  [awaited, done] = [count, answer];
+  pictures.clear();
+  lifted = performance.now();
+  act();
+};
 window.stroke = () => {
   const box = marks.getBoundingClientRect();
   const event = (name, share) => marks.dispatchEvent(new PointerEvent(name, {
     pointerId: 1, bubbles: true, clientX: box.x + share * box.width, clientY: box.y + 0.8 * box.height,
   }));
   marks.setPointerCapture = () => {};
-  window.drawn = 0;
   event("pointerdown", 0.4);
   event("pointermove", 0.45);
-  window.lifted = performance.now();
+  lifted = performance.now();
   event("pointerup", 0.5);
 };
+window.undo = () => document.querySelector("#undo").click();
 """
-_TOOK = "return window.drawn > window.lifted ? window.drawn - window.lifted : null"
+_TIMED_ACT = "window.timed(window[arguments[0]], arguments[1], arguments[2])"
 
 
 def measure(address: str, photo: Path) -> Iterator[Case]:
@@ -60,46 +72,55 @@ def measure(address: str, photo: Path) -> Iterator[Case]:
     with _browser() as driver:
         for mode in ("server", "device"):
             with environment.watching() as watch:
-                ms, cpu_ms = _strokes(driver, address, photo, mode == "device")
+                found = _strokes(driver, address, photo, mode == "device")
             yield Case(
                 scenario="stroke",
                 setting={"mode": mode, "megapixels": MEGAPIXELS},
-                tool="page's clock; processor time of front and server, or of the page's worker",
+                tool="page's clock; processor time of the page's worker, and of front and server",
                 series={
                     name: Series(unit="ms", values=values[WARM_UP:], warm_up=values[:WARM_UP])
-                    for name, values in (("ms", ms), ("cpu_ms", cpu_ms))
+                    for name, values in found.items()
                 },
                 others=watch.others,
             )
 
 
-def _strokes(driver: Any, address: str, photo: Path, on_device: bool) -> tuple[list[float], list[float]]:
+def _strokes(driver: Any, address: str, photo: Path, on_device: bool) -> dict[str, list[float]]:
     driver.get(address)
+    driver.set_script_timeout(PATIENCE_S)
     _until(lambda: driver.execute_script("return !document.querySelector('#device-switch').hidden"))
     if on_device:
         driver.execute_script("document.querySelector('#device').click()")
     driver.find_element("id", "files").send_keys(str(photo.resolve()))
     _until(lambda: _state(driver) == "done")
     driver.execute_script(_TIMED + "document.querySelector('#brush-remove').click()")
-    ms, cpu_ms = [], []
-    for _ in range(WARM_UP + STROKES):
-        before = _worked_s(driver, on_device)
-        driver.execute_script("window.stroke()")
-        _until(lambda: driver.execute_script(_TOOK))
-        cpu_ms.append(1000 * (_worked_s(driver, on_device) - before))
-        ms.append(driver.execute_script(_TOOK))
-        driver.execute_script("document.querySelector('#undo').click()")
-        _until(lambda: driver.execute_script("return document.querySelector('#undo').disabled"))
-        _until(lambda: _state(driver) == "done")
-        time.sleep(0.5)  # the result of undoing is drawn
-    return ms, cpu_ms
-
-
-def _worked_s(driver: Any, on_device: bool) -> float:
-    """Processor time so far of the page's worker, or of this process and all below it without the browser."""
-    browser = psutil.Process(driver.service.process.pid)
+    _until_idle(driver)  # the worker has opened the photo
+    pictures = 1 if on_device else 2
+    found: dict[str, list[float]] = {"ms": [], "cpu_ms": []}
     if not on_device:
-        return environment.own_s() - environment.own_s(browser)
+        found |= {"exact_ms": [], "server_cpu_ms": []}
+    for _ in range(WARM_UP + STROKES):
+        workers, servers = _worker_s(driver), _servers_s(driver)
+        drawn = driver.execute_async_script(_TIMED_ACT, "stroke", pictures)
+        found["ms"].append(drawn[0])
+        found["cpu_ms"].append(1000 * (_worker_s(driver) - workers))
+        if not on_device:
+            found["exact_ms"].append(drawn[1])
+            found["server_cpu_ms"].append(1000 * (_servers_s(driver) - servers))
+        driver.execute_async_script(_TIMED_ACT, "undo", pictures)
+        time.sleep(0.5)
+    return found
+
+
+def _servers_s(driver: Any) -> float:
+    """Processor time so far of all that runs below this process, without it and the browser: front and server."""
+    browser = psutil.Process(driver.service.process.pid)
+    return environment.own_s() - environment.own_s(browser) - sum(psutil.Process().cpu_times()[:2])
+
+
+def _worker_s(driver: Any) -> float:
+    """Processor time so far of the page's worker."""
+    browser = psutil.Process(driver.service.process.pid)
     total = 0.0
     for process in (browser, *browser.children(recursive=True)):
         with contextlib.suppress(psutil.Error, FileNotFoundError):  # ended between listing and reading
@@ -108,6 +129,14 @@ def _worked_s(driver: Any, on_device: bool) -> float:
                 if name.startswith("DedicatedWorker"):
                     total += thread.user_time + thread.system_time
     return total
+
+
+def _until_idle(driver: Any) -> None:
+    """Until the page's worker has worked, and then rested for two seconds."""
+    _until(lambda: _worker_s(driver) > 0)
+    last = None
+    while last != (last := _worker_s(driver)):
+        time.sleep(2)
 
 
 def _state(driver: Any) -> str:
