@@ -44,6 +44,8 @@ class AugmentConfig:
     become the large people of a portrait."""
     max_enlarge: float = 3.0
     """No view enlarges the whole photo to more than this many crop sides."""
+    shift: float = 0.15
+    """How far a view's centre moves at most, over the crop's side, along each axis."""
     rotate: float = 0.3
     max_degrees: float = 15.0
     aspect: float = 1.15
@@ -98,7 +100,7 @@ def _view(
     flip = -1.0 if rng.random() < 0.5 else 1.0
     cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
     matrix = np.array([[flip * stretch * cos, -sin], [flip * stretch * sin, cos]])
-    target = side / 2 + rng.uniform(-0.15, 0.15, 2) * side
+    target = side / 2 + rng.uniform(-config.shift, config.shift, 2) * side
     if someone is not None:
         centre = np.array(someone[:2])
     elif whole:
@@ -121,8 +123,8 @@ def _cover(size_hw: tuple[int, int], side: int, rng: np.random.Generator) -> NDA
 
 def _warp(image: Image, matrix: NDArray[np.float64], side: int, border: int) -> Image:
     scale = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
-    if scale < 0.6:  # shrink first, or thin things alias
-        factor = max(scale * 1.2, 8 / min(image.shape[:2]))
+    if scale < 1:  # shrunk as in serving; interpolation alone would leave out pixels
+        factor = max(scale, 8 / min(image.shape[:2]))
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
         matrix = np.column_stack([matrix[:, :2] / factor, matrix[:, 2]])
     value = (border,) * 3 if image.ndim == 3 else border
