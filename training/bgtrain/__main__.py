@@ -13,7 +13,6 @@ COMMANDS = {
     "modnet": "fetch the published weights of MODNet that a tiramisu begins with",
     "average": "the mean of two runs' weights",
     "recalibrate": "measure a trained network's batch statistics anew",
-    "calibrate": "make a trained network decisive: sharpen its logits on the validation photos",
     "evaluate": "score a network, or any tool's alphas, on labelled photos",
     "publish": "write an evaluation's scores into README and model card",
     "expected": "measure what IoU to expect of a cut-out, and check it",

@@ -1,4 +1,4 @@
-"""Measure batch statistics anew: ``python -m bgtrain recalibrate CHECKPOINT OUT``, before calibrating and exporting.
+"""Measure batch statistics anew: ``python -m bgtrain recalibrate CHECKPOINT OUT``, before exporting.
 
 The averaged weights of a run never normalised a batch: the running statistics beside them are an average of what the
 raw weights saw, and lag behind. Here the averaged network itself looks at training crops of the size that is served,
