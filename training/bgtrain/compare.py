@@ -30,7 +30,7 @@ RIVALS = (
 )
 """Networks that ``--train`` trains where none are named."""
 IOU = 1 + MEASURES.index("iou")
-"""Process of the IoU in a raw line, after the key."""
+"""Index of the IoU in a raw line, which begins with the key."""
 
 
 def read_result(path: Path) -> dict[str, Any]:
