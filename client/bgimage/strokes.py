@@ -177,27 +177,34 @@ def distances(seeds: Mask, colours: Floats, inside: Mask) -> Floats:
     rising = cost(np.s_[1:, :-1], np.s_[:-1, 1:], diagonal)
     by_rows = (down, falling, rising)
     by_columns = tuple(np.ascontiguousarray(one.T) for one in (right, falling, rising))
-    found = np.where(seeds, np.float32(0), WALL).transpose(1, 0, 2).copy()
+    some = seeds.any((1, 2))  # maps without a seed cost nothing
+    found = np.where(seeds[some], np.float32(0), WALL).transpose(1, 0, 2).copy()
     for _ in range(ROUNDS):
         _sweep(found, *by_rows)
         across = np.ascontiguousarray(found.transpose(2, 1, 0))
         _sweep(across, *by_columns)
         found = np.ascontiguousarray(across.transpose(2, 1, 0))
-    return found.transpose(1, 0, 2)
+    result = np.full(seeds.shape, WALL)
+    result[some] = found.transpose(1, 0, 2)
+    return result
 
 
 def _sweep(found: Floats, straight: Floats, falling: Floats, rising: Floats) -> None:
     """Carry distances from row to row of (h, n, w), down and up again, in place."""
+    way = np.empty(found.shape[1:], np.float32)  # a thousand times the same memory
+    aside = way[:, 1:]
     for at in range(1, len(found)):
         before, here = found[at - 1], found[at]
-        np.minimum(here, before + straight[at - 1], out=here)
-        np.minimum(here[:, 1:], before[:, :-1] + falling[at - 1], out=here[:, 1:])
-        np.minimum(here[:, :-1], before[:, 1:] + rising[at - 1], out=here[:, :-1])
+        left, right = here[:, :-1], here[:, 1:]
+        np.minimum(here, np.add(before, straight[at - 1], out=way), out=here)
+        np.minimum(right, np.add(before[:, :-1], falling[at - 1], out=aside), out=right)
+        np.minimum(left, np.add(before[:, 1:], rising[at - 1], out=aside), out=left)
     for at in range(len(found) - 2, -1, -1):
         before, here = found[at + 1], found[at]
-        np.minimum(here, before + straight[at], out=here)
-        np.minimum(here[:, :-1], before[:, 1:] + falling[at], out=here[:, :-1])
-        np.minimum(here[:, 1:], before[:, :-1] + rising[at], out=here[:, 1:])
+        left, right = here[:, :-1], here[:, 1:]
+        np.minimum(here, np.add(before, straight[at], out=way), out=here)
+        np.minimum(left, np.add(before[:, 1:], falling[at], out=aside), out=left)
+        np.minimum(right, np.add(before[:, :-1], rising[at], out=aside), out=right)
 
 
 def redecided(alpha: Floats, guide: NDArray[np.uint8], keep: Mask, remove: Mask) -> Floats:
