@@ -423,6 +423,41 @@ def test_on_this_device_the_photo_is_cut_in_the_browser_and_nothing_is_sent(
     assert here.complaints() == []
 
 
+@needs_runtime
+def test_a_photo_mended_on_this_device_stays_so_while_another_one_is_shown(visit, monkeypatch, tmp_path):
+    static = copied_page(tmp_path, runtime=True)
+    (static / "network.onnx").write_bytes(red_finder())
+    monkeypatch.setattr(page, "STATIC", static)
+    image = Image.new("RGB", (600, 400), (30, 60, 200))
+    for circle in ((50, 100, 250, 300), (350, 120, 530, 300)):
+        ImageDraw.Draw(image).ellipse(circle, fill=(220, 40, 30))
+    for name in ("one", "two"):
+        image.save(tmp_path / f"{name}.png")
+    here = visit()
+    here.until(lambda: here.one("#device-switch").is_displayed(), "the switch is offered")
+    here.click("#device")
+    here.put(tmp_path / "one.png", tmp_path / "two.png")
+    thumbs = here.driver.find_elements(By.CSS_SELECTOR, ".thumb")
+    here.until(lambda: all("done" in thumb.get_attribute("class") for thumb in thumbs), "both are cut")
+    right = (440 / 600, 210 / 400)
+
+    def alpha():
+        return here.pixel("#after", *right)[3]
+
+    here.until(lambda: alpha() == 255, "it is shown")
+    here.click("#brush-remove")
+    here.draw("mouse", right, (0.75, 0.5))
+    here.until(lambda: alpha() == 0, "the right one is removed")
+    thumbs[1].click()
+    here.until(lambda: alpha() == 255, "nothing is removed from the other photo")
+    (tmp_path / "one.png").unlink()
+    thumbs[0].click()
+    here.until(lambda: alpha() == 0, "it is still removed")
+    found = np.asarray(opened(here.downloaded("#download", "one-cutout.png")))[..., 3]
+    assert (found[210, 440], found[200, 150]) == (0, 255)
+    assert here.complaints() == []
+
+
 def alphas():
     """Alphas (90, 130) as a network gives them: bodies, passers-by, specks, pinholes, doubt."""
     rng = np.random.default_rng(5)

@@ -2,6 +2,7 @@
 
 import * as ort from "../vendor/ort.wasm.bundle.min.mjs";
 import { boxOf, coefficients, cutOut, letterbox, planar, studied } from "./matting.js";
+import { ready } from "./strokes.js";
 
 ort.env.wasm.wasmPaths = new URL("../vendor/", import.meta.url).href;
 // half of the cores: its threads spin while they wait, and the page is there too
@@ -48,7 +49,8 @@ async function opened(file, answered, keeps) {
   answered ??= await answer(bitmap);
   const whole = pixelsOf(bitmap, width, height);
   bitmap.close();
-  return { answered, scene: studied(answered, { width, height }), pixels: keeps ? whole.data.slice() : whole.data, whole, low: null };
+  const scene = studied(answered, { width, height });
+  return { answered, scene: keeps ? ready(scene) : scene, pixels: keeps ? whole.data.slice() : whole.data, whole, low: null };
 }
 
 let held = null; // the photo that is being mended, opened, and its number

@@ -134,11 +134,17 @@ function widened(mask, width, height) {
   return result;
 }
 
+/** Makes what all strokes on a scene share, which is kept in it. */
+export function ready(scene) {
+  const { alpha, seen, width, height } = scene;
+  scene.inside ??= above(alpha, INSIDE);
+  scene.steps ??= costs(smooth(seen, width, height), scene.inside, width, height);
+  return scene;
+}
+
 /** The alpha of `scene` with the parts at the marks decided by them. keep, remove: masks that have no pixel in common. */
 function redecided(scene, keep, remove) {
-  const { alpha, seen, width, height } = scene;
-  const inside = (scene.inside ??= above(alpha, INSIDE));
-  const steps = (scene.steps ??= costs(smooth(seen, width, height), inside, width, height));
+  const { alpha, inside, steps, width, height } = ready(scene);
   const kept = distances(keep, steps, width, height), removed = distances(remove, steps, width, height);
   const result = alpha.slice(), room = new Float32Array(alpha.length), part = new Uint8Array(alpha.length);
   for (const [value, seeds, own, other] of [[1, keep, kept, removed], [0, remove, removed, kept]]) {
@@ -161,7 +167,7 @@ function redecided(scene, keep, remove) {
 /**
  * The alpha of the people that are meant, and what the marks say of them, {keep, remove}: strokes of {points, radius} in pixels
  * of the photo.
- * scene: {alpha, cleaned; seen, RGB after RGB; width, height; photo: {width, height}}. What strokes on it share is kept in it.
+ * scene: {alpha, cleaned; seen, RGB after RGB; width, height; photo: {width, height}}.
  */
 export function chosen(scene, marks) {
   const { alpha, photo, width, height } = scene;
