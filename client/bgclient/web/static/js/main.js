@@ -24,7 +24,7 @@ const look = { background: "none", image: null, blur: 4, crop: false, margin: 8,
 let facts = { key_needed: false, on_device: false, max_upload_bytes: 22 * 2 ** 20 };
 let current = null;
 let held = null; // the photo under the brush: the worker keeps it open, so that a stroke takes a tenth of a second
-let shown = null; // {photo, cutout, of}: bitmaps of the current photo at the preview's resolution
+let shown = null; // {of, photo, cutout, result}: bitmaps of the current photo at the preview's resolution, and of which result
 let serial = 0;
 
 // ---- photos in -----------------------------------------------------------------------------------------------------
@@ -150,7 +150,6 @@ async function afterwards(photo, result) {
     if (!wanted()) return;
     if (result.served) {
       photo.result = await result.served;
-      if (shown?.of === photo) shown.cutout = null;
       refresh(photo);
     }
     URL.revokeObjectURL(photo.thumb);
@@ -185,7 +184,6 @@ function hold() {
 
 /** Cuts a photo once more, by what is asked now. */
 function again(photo) {
-  if (shown?.of === photo) shown.cutout = null;
   photo.abort?.abort();
   photo.state = "waiting";
   refresh(photo);
@@ -283,12 +281,12 @@ function show() {
   const photo = current;
   drawActions();
   hold();
-  const mending = stage.dataset.brush && photo.result && !["done", "failed"].includes(photo.state);
+  const mending = stage.dataset.brush && shown?.of === photo && shown.result && !["done", "failed"].includes(photo.state);
   const state = mending ? "mending" : photo.state;
   if (stage.dataset.state !== state) stage.dataset.state = state;
   $("veil-text").textContent = stateText(photo);
   $("retry").hidden = photo.state !== "failed" || !MAY_PASS.has(photo.error.code);
-  if (mending && shown?.of === photo) return; // what is there stays until the next picture comes
+  if (mending) return; // what is there stays until the next picture comes
   // one drawing after another, and only what is still wanted
   drawing = drawing.then(() => (photo === current ? draw(photo) : undefined)).catch((error) => console.warn("preview:", error));
 }
@@ -305,7 +303,7 @@ async function preview(source) {
 
 async function draw(photo) {
   if (shown?.of !== photo) {
-    shown = { of: photo, photo: null, cutout: null };
+    shown = { of: photo, photo: null, cutout: null, result: null };
     try {
       shown.photo = await preview(photo.file);
     } catch {
@@ -313,12 +311,14 @@ async function draw(photo) {
     }
   }
   const mine = shown;
-  if (photo.state === "done" && !mine.cutout) {
-    const { picture, bytes } = photo.result;
-    photo.result.picture = null;
-    mine.cutout = await preview(picture ?? await bytes());
+  if (photo.state === "done" && mine.result !== photo.result) {
+    const { result } = photo, { picture, bytes } = result;
+    result.picture = null;
+    const cutout = await preview(picture ?? await bytes());
+    mine.cutout?.close();
+    Object.assign(mine, { cutout, result });
   }
-  if (photo !== current || mine !== shown) return;
+  if (photo !== current || mine !== shown || stage.dataset.state === "mending") return;
   const drawable = mine.photo ?? mine.cutout;
   for (const id of ["before", "after"]) $(id).hidden = !drawable;
   if (!drawable) return;
