@@ -403,8 +403,16 @@ def test_on_this_device_the_photo_is_cut_in_the_browser_and_nothing_is_sent(
     here.click("#device")
     assert "nothing is sent" in here.one("#privacy").text
     asked = len(fake_server.requests)
+    here.script(
+        """const veil = document.querySelector("#veil-text");
+        window.said = new Set();
+        new MutationObserver(() => window.said.add(veil.textContent)).observe(veil, { childList: true });"""
+    )
     here.put(tmp_path / "red.png")
     here.until_done()
+    said = here.script("return [...window.said]")
+    assert "Cutting out" in said
+    assert not any("Sending" in text for text in said)
     cutout = np.asarray(opened(here.downloaded("#download", "red-cutout.png")))
     posted = here.script(
         "return performance.getEntriesByType('resource').filter(e => e.name.includes('removebg')).length"

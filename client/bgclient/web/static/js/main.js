@@ -85,10 +85,10 @@ function pump() {
 }
 
 async function cut(photo) {
-  photo.state = "working";
-  photo.share = 0;
-  photo.abort = new AbortController();
   const onDevice = onThisDevice();
+  photo.state = "working";
+  photo.share = onDevice ? 1 : 0; // of what is sent
+  photo.abort = new AbortController();
   const way = {
     key: () => sessionStorage.getItem("bgclient.key"),
     signal: photo.abort.signal,
