@@ -1,7 +1,7 @@
 # Everything from a fresh clone, with nothing but make and Python 3.11 or 3.12:
 #
 #   make demo    cut people out of the example photos with the real server; installs into .venv, without torch
-#   make test    every test; installs the rest first
+#   make test    every test; installs the rest first; TESTS="..." for pytest, WORKERS=0 for one process
 #   make bench   measure on this machine, under 15 minutes, and write benchmarks/RESULTS.md
 #   make lint    ruff, mypy, import rules
 #   make web-assets   what the web page needs to cut photos in the browser; needs npm
@@ -15,6 +15,9 @@ BIN := .venv/bin
 # Without byte code, which Python makes by itself of what is imported: a third of the installation's time.
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 
+# Half of the tests wait for servers. A file stays with one worker, because its tests share them.
+WORKERS ?= 2
+
 # PyTorch is for training, export and their tests; nothing that serves photos loads it.
 TORCH := torch==2.13.0
 
@@ -27,7 +30,7 @@ demo: .venv/.demo
 	@$(BIN)/python examples/demo.py
 
 test: .venv/.test
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(TESTS)
 
 bench: .venv/.test
 	$(BIN)/python -m bgbench install
