@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from bgserver import installation
+
 # how long an example takes says something of the machine, nothing of the code
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 ROOT = Path(__file__).parents[1]
+
 CHROMIUM_FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -32,6 +35,13 @@ CHROMIUM_FLAGS = (
     "--lang=en-US",
     "--window-size=1360,900",
 )
+
+
+def pytest_runtest_setup(item):
+    """Skip what needs a tritonserver where none can be had, such as on Python 3.13."""
+    server = item.get_closest_marker("server") and not installation.SYSTEM_TRITON.exists()
+    if server and (why := installation.unavailable()):
+        pytest.skip(why)
 
 
 @pytest.fixture(scope="session")

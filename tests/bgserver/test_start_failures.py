@@ -80,6 +80,7 @@ def test_a_tmp_that_takes_no_folder_is_said_also_where_tmpdir_is_elsewhere(tiny_
     )
 
 
+@pytest.mark.server
 def test_a_limit_of_open_files_that_is_too_low_is_said_instead_of_a_port_that_is_taken(tiny_repository):
     ended = serve(tiny_repository, open_files=64)
     assert ended.returncode == 1
@@ -153,6 +154,7 @@ def test_an_unknown_variant_lists_the_known_ones(tiny_repository):
 
 
 def test_a_machine_without_any_tritonserver_is_told_how_to_get_one(monkeypatch):
+    monkeypatch.setattr(installation, "unavailable", lambda: None)
     monkeypatch.setattr(installation.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(errors.ServerMissing, match="-m bgserver install"):
         installation.find_tritonserver()
@@ -204,6 +206,7 @@ def test_an_engine_for_a_system_tritonserver_is_refused(monkeypatch, tmp_path, t
         server.start()
 
 
+@pytest.mark.server
 def test_numpy_2_without_a_numpy_1_for_the_models_is_told_how_to_get_one(monkeypatch):
     monkeypatch.setattr(installation, "_numpy_is_new", lambda: True)
     monkeypatch.setattr(installation, "_NUMPY_FOLDER", "nowhere")
@@ -240,6 +243,7 @@ def test_the_server_gets_a_heap_for_photos_but_what_the_user_has_set_stays(tmp_p
     assert environment["MALLOC_TRIM_THRESHOLD_"] == "1"
 
 
+@pytest.mark.server
 def test_shared_memory_that_cannot_be_written_to_has_a_sentence_of_its_own(monkeypatch, tmp_path):
     monkeypatch.setattr(rundir, "SHARED_MEMORY", tmp_path / "absent")
     with pytest.raises(errors.SharedMemoryTooSmall, match=r"cannot be written to.*--shm-size"):

@@ -221,7 +221,7 @@ def test_without_an_engine_the_start_is_refused_with_one_line(root, port):
     code = (
         "import sys, bgserver.installation as i; from pathlib import Path; i.SYSTEM_TRITON = Path('/nowhere');"
         "import bgclient.web, bgclient.cli as c;"
-        "i.importlib.util.find_spec = lambda name: None; sys.exit(c.main())"
+        "i.importlib.util.find_spec = lambda name: None; i.unavailable = lambda: None; sys.exit(c.main())"
     )
     environment = {**os.environ, "PYTHONPATH": str(root / "client")}
     environment.pop("BGCLIENT_URL", None)
