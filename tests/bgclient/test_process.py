@@ -308,7 +308,7 @@ import numpy as np
 from bgclient import cut
 from bgclient.errors import ServerUnavailable
 try:
-    cut(np.zeros((20, 20, 3), np.uint8), timeout_s=2.0)
+    cut(np.zeros((20, 20, 3), np.uint8), timeout_s=5.0)
 except ServerUnavailable as error:
     print(error)
 """

@@ -62,6 +62,15 @@ def _is_of(error: BgError, *codes: str) -> bool:
 
 def guarded(command: Callable[..., Any]) -> int:
     """Run a typer app; the exit status."""
+    status = _guarded(command)
+    try:
+        sys.stdout.flush()
+    except OSError:  # it is full; Python would try again at its end, and exit with 120
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status
+
+
+def _guarded(command: Callable[..., Any]) -> int:
     try:
         code = command(standalone_mode=False)
         return int(code or 0)
