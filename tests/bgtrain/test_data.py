@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -48,12 +49,13 @@ def test_the_padding_is_the_contracts_grey_whatever_happens_to_the_colours():
 
 
 def test_a_whole_view_that_nothing_moves_is_what_serving_shows():
-    photo = np.random.default_rng(0).integers(0, 256, (128, 64, 3), np.uint8)
+    grain = np.random.default_rng(0).integers(0, 256, (128, 64, 3), np.uint8)
+    photo = cv2.GaussianBlur(grain, (0, 0), 4)
     sample = TrainingPhoto(photo, np.zeros((128, 64), np.uint8), "empty")
     still = replace(PLAIN, whole=1, whole_scale=(1, 1), shift=0, rotate=0, aspect=1)
     served = network_input(photo, Contract(size_hw=(64, 64))).transpose(1, 2, 0)
     views = [augment(sample, 64, still, np.random.default_rng(seed))[0].astype(int) for seed in range(8)]
-    assert any(np.abs(view - served).mean() < 2 for view in views)  # the others are mirrored
+    assert any(np.abs(view - served).mean() < 0.5 for view in views)  # the others are mirrored
 
 
 def test_a_composite_covers_the_crop_with_the_new_background():
@@ -73,7 +75,7 @@ def test_a_second_person_without_a_new_background_stands_in_front():
     image, alpha, weight, _ = augment(here, 64, PLAIN, np.random.default_rng(2), second=other)
     pasted = image[..., 0] > 190
     assert 100 < pasted.sum() < 2000
-    assert (alpha[pasted] >= 240).all()
+    assert (alpha[pasted] == 255).all()
     assert (weight[pasted] == 255).all()
     assert 30 in image[alpha == 255]  # who was there before is still labelled
 

@@ -123,8 +123,8 @@ def _cover(size_hw: tuple[int, int], side: int, rng: np.random.Generator) -> NDA
 
 def _warp(image: Image, matrix: NDArray[np.float64], side: int, border: int) -> Image:
     scale = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
-    if scale < 1:  # shrunk as in serving; interpolation alone would leave out pixels
-        factor = max(scale, 8 / min(image.shape[:2]))
+    if scale < 0.6:  # shrink first, or thin things alias
+        factor = max(scale * 1.2, 8 / min(image.shape[:2]))
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
         matrix = np.column_stack([matrix[:, :2] / factor, matrix[:, 2]])
     value = (border,) * 3 if image.ndim == 3 else border
