@@ -188,7 +188,8 @@ class BaseClient:
     def _tried(
         self, session: Session, call: Call, cancel: Cancel, once: Callable[..., T], source: bytes | Photo
     ) -> T:
-        """``once``, until it succeeds, the deadline is over, or it makes no sense any more."""
+        """``once``, until it succeeds, time is over (why it was tried again is then the error), or no try can help."""
+        before, needed = None, (self._matte, self._cutout)
         while True:
             call.tries += 1
             try:
@@ -197,11 +198,10 @@ class BaseClient:
                 session.reached = True
                 return result
             except TransportError as error:
+                error = before if before and isinstance(error, DeadlineExceeded) else error
                 if isinstance(error, ModelMissing):
-                    needed = (self._matte, self._cutout)
-                    error = _served.why_missing(
-                        error, session.transport, session.server, needed, call.deadline
-                    )
+                    error = session.why_missing(error, needed, call.deadline)
+                before = error
                 pause_s = session.pause_after(error, call.tries, call.deadline, retry=self._retry)
             cancel.sleep(pause_s)
 
