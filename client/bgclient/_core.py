@@ -201,7 +201,7 @@ class BaseClient:
                 error = before if before and isinstance(error, DeadlineExceeded) else error
                 if isinstance(error, ModelMissing):
                     error = session.why_missing(error, needed, call.deadline)
-                before = error
+                before = type(error)(str(error))  # a traceback would keep the photo
                 pause_s = session.pause_after(error, call.tries, call.deadline, retry=self._retry)
             cancel.sleep(pause_s)
 
