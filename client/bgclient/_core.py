@@ -200,7 +200,7 @@ class BaseClient:
             except TransportError as error:
                 error = before if before and isinstance(error, DeadlineExceeded) else error
                 if isinstance(error, ModelMissing):
-                    error = session.why_missing(error, needed, call.deadline)
+                    error = _served.why_missing(error, session, needed, call.deadline)
                 before = type(error)(str(error))  # a traceback would keep the photo
                 pause_s = session.pause_after(error, call.tries, call.deadline, retry=self._retry)
             cancel.sleep(pause_s)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from bgclient._session import Session
     from bgclient.transports import Transport
     from bgimage.contract import Contract
 
@@ -155,7 +156,7 @@ def described(
 
 
 def why_missing(
-    error: ModelMissing, transport: Transport, server: str, needed: tuple[str, str], deadline: Deadline
+    error: ModelMissing, session: Session, needed: tuple[str, str], deadline: Deadline
 ) -> TransportError:
     """The error with the models that the server has and lacks, where it tells.
 
@@ -163,15 +164,14 @@ def why_missing(
 
     Args:
         error: what a call ended with.
-        transport: the way to the server.
-        server: its address.
+        session: the connections to the server.
         needed: the ensembles for ``where="client"`` and for "server".
         deadline: of the call; this takes five seconds of it at most.
     """
     soon = Deadline(min(max(deadline.left_s, 0.1), 5.0))
     try:
-        models = _models(transport, server, soon)
-        ready = transport.query(_wire.ready_query(), soon.left(), Cancel()).get("ready", False)
+        models = _models(session.transport, session.server, soon)
+        ready = session.transport.query(_wire.ready_query(), soon.left(), Cancel()).get("ready", False)
     except TransportError as other:
         return other if isinstance(other, ServerUnavailable) else error
     said = str(error)

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bgclient import _retry, _served
+from bgclient import _retry
 from bgclient._endpoints import Endpoint, described
 from bgclient._retry import Deadline
 from bgclient._served import Served
-from bgclient.errors import (
-    DeadlineExceeded,
-    ModelMissing,
-    NetworkChanged,
-    ServerBusy,
-    ServerUnavailable,
-    TransportError,
-)
+from bgclient.errors import DeadlineExceeded, NetworkChanged, ServerBusy, ServerUnavailable, TransportError
 from bgclient.transports import Credentials
 
 if TYPE_CHECKING:
@@ -67,10 +60,6 @@ class Session:
         from bgclient import embedded
 
         return "; ".join(embedded.engines()) or None
-
-    def why_missing(self, error: ModelMissing, needed: tuple[str, str], deadline: Deadline) -> TransportError:
-        """``_served.why_missing`` of this server."""
-        return _served.why_missing(error, self.transport, self.server, needed, deadline)
 
     def pause_after(self, error: TransportError, tries: int, deadline: Deadline, *, retry: bool) -> float:
         """Seconds until the next try; raises the last word on ``error`` where there is none."""
