@@ -7,6 +7,7 @@ depend on the photo, so time is linear in pixels and temporary memory is constan
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,54 +38,82 @@ def squares(size_hw: tuple[int, int], side: int) -> Iterator[tuple[slice, slice]
             yield slice(top, min(top + side, height)), slice(left, min(left + side, width))
 
 
-def boxes(mask: NDArray[np.uint8], side: int) -> Iterator[tuple[slice, slice]]:
-    """Rows and columns of the marked parts of a picture: its squares, each cut down to its pixels that are not 0."""
-    for rows, columns in squares((mask.shape[0], mask.shape[1]), side):
-        left, top, width, height = cv2.boundingRect(mask[rows, columns])
-        if width:
-            top, left = top + rows.start, left + columns.start
-            yield slice(top, top + height), slice(left, left + width)
+@dataclass(frozen=True)
+class Ribbon:
+    """Pieces of a picture, side by side: one call works on all of them, and calls cost more than small pieces do.
+
+    A picture may be ``k`` times larger than the mask that said where the pieces are, and may have ``border`` of the
+    mask's pixels around it, up to ``margin``. The border decides the rows of a ribbon; its columns always have room
+    for ``margin``.
+    """
+
+    pieces: list[tuple[int, int, int]]
+    """Top row, first column and the one behind the last, of the mask's pixels with ``margin`` around them, in a picture
+    with such a border."""
+    height: int
+    """Of a piece without its margin."""
+    margin: int
+
+    def taken(self, picture: NDArray[Any], border: int, k: int = 1) -> NDArray[Any]:
+        """The pieces, ((height + 2 border) k, columns k[, c]); 0 where ``picture`` has no pixels for them."""
+        columns = sum(right - left for _, left, right in self.pieces)
+        ribbon = np.zeros(((self.height + 2 * border) * k, columns * k, *picture.shape[2:]), picture.dtype)
+        for part, place in self._places(picture, ribbon, border, k):
+            place[:] = part
+        return ribbon
+
+    def put(self, ribbon: NDArray[Any], picture: NDArray[Any], border: int, k: int = 1) -> None:
+        """The other way round: ``ribbon``, as ``taken`` makes it, into ``picture``."""
+        for part, place in self._places(picture, ribbon, border, k):
+            part[:] = place
+
+    def enlarged(self, picture: NDArray[Any], border: int, k: int) -> NDArray[Any]:
+        """The pieces of ``picture``, ``k`` times larger and with a border of one less, which interpolation uses up."""
+        small = self.taken(picture, border)
+        size = (small.shape[1] * k, small.shape[0] * k)
+        large: NDArray[Any] = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
+        return large[k:-k]
+
+    def _places(
+        self, picture: NDArray[Any], ribbon: NDArray[Any], border: int, k: int
+    ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """Every piece in ``picture``, and its place in ``ribbon``: views."""
+        height, cut = (self.height + 2 * border) * k, 2 * (self.margin - border)
+        begin = (self.margin - border) * k
+        for top, left, right in self.pieces:
+            part = picture[top * k : top * k + height, left * k : (right - cut) * k]
+            yield part, ribbon[: part.shape[0], begin : begin + part.shape[1]]
+            begin += (right - left) * k
 
 
 def ribbons(
-    mask: NDArray[np.uint8], height: int, margin: int, length: int = 512
-) -> Iterator[list[tuple[slice, slice]]]:
-    """The surroundings of the marked parts of a picture, in pieces that one call can work on side by side.
-
-    Every piece is ``height + 2 * margin`` rows high; its own marked pixels are ``margin`` or more from its borders.
+    mask: NDArray[np.uint8], height: int, margin: int, length: int = 512, *, k: int = 1
+) -> Iterator[Ribbon]:
+    """The surroundings of the marked parts of a picture.
 
     Args:
         mask: uint8 (h, w), not 0 where marked.
         height: of the strips that the picture is cut into.
         margin: pixels around marked ones.
         length: columns that are enough for one ribbon.
-
-    Yields:
-        Rows and columns of the pieces of a ribbon, in a picture that was bordered by ``margin``.
+        k: what counts as a pixel in all of these is a block of so many pixels of ``mask``.
     """
-    tops = range(0, mask.shape[0], height)
-    strips = np.stack([mask[top : top + height].max(axis=0) for top in tops])
-    strips = cv2.copyMakeBorder(strips, 0, 0, margin + 1, margin + 1, cv2.BORDER_CONSTANT)
-    marked = cv2.dilate(strips, np.ones((1, 2 * margin + 1), np.uint8)) > 0
+    strips = np.stack([mask[rows].max(axis=0) for rows in bands(mask.shape[0], height * k)])
+    reach = margin * k
+    strips = cv2.copyMakeBorder(strips, 0, 0, reach + 1, reach + 1, cv2.BORDER_CONSTANT)
+    marked = cv2.dilate(strips, np.ones((1, 2 * reach + 1), np.uint8)) > 0
     strip, column = np.nonzero(marked[:, 1:] != marked[:, :-1])
-    ribbon, found = [], 0
+    pieces, found = [], 0
     for number, left, right in zip(
-        strip[::2].tolist(), column[::2].tolist(), column[1::2].tolist(), strict=True
+        strip[::2].tolist(), (column[::2] // k).tolist(), (-(-column[1::2] // k)).tolist(), strict=True
     ):
-        top = tops[number]
-        ribbon.append((slice(top, top + height + 2 * margin), slice(left, right)))
+        pieces.append((number * height, left, right))
         found += right - left
         if found >= length:
-            yield ribbon
-            ribbon, found = [], 0
-    if ribbon:
-        yield ribbon
-
-
-def grown(area: tuple[slice, slice], margin: int) -> tuple[slice, slice]:
-    """``area`` with ``margin`` more pixels on every side, in a picture that was bordered by as many."""
-    rows, columns = area
-    return slice(rows.start, rows.stop + 2 * margin), slice(columns.start, columns.stop + 2 * margin)
+            yield Ribbon(pieces, height, margin)
+            pieces, found = [], 0
+    if pieces:
+        yield Ribbon(pieces, height, margin)
 
 
 def block_means(image: NDArray[Any], k: int) -> NDArray[Any]:
@@ -120,13 +149,3 @@ def _shrunk(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
         image, width, height = cv2.resize(image, half, interpolation=cv2.INTER_AREA), width / 2, height / 2
     small: NDArray[Any] = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return small
-
-
-def enlarged(patch: NDArray[Any], k: int) -> NDArray[Any]:
-    """``patch`` (h, w[, c]) with a border of one pixel, k times larger and without it: blocks back to their pixels."""
-    if k == 1:
-        return patch[1:-1, 1:-1]
-    height, width = patch.shape[:2]
-    large = cv2.resize(patch, (width * k, height * k), interpolation=cv2.INTER_LINEAR)
-    inner: NDArray[Any] = large[k:-k, k:-k]
-    return inner

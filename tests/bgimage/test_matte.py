@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bgimage import matte
 from bgimage.codec import photo_from
-from bgimage.tiles import block_means, boxes, enlarged, ribbons, squares
+from bgimage.tiles import block_means, ribbons, squares
 
 RED, GREEN = np.array((254.0, 0, 0)), np.array((0, 255.0, 0))
 
@@ -38,47 +38,47 @@ def test_squares_cover_every_pixel_once(height, width, side):
     assert (count == 1).all()
 
 
-@given(st.integers(1, 80), st.integers(1, 80), st.integers(1, 40), st.floats(0, 1), st.integers(0, 99))
-def test_boxes_hold_every_marked_pixel_once(height, width, side, share, seed):
-    mask = (np.random.default_rng(seed).random((height, width)) < share**4).astype(np.uint8)
-    count = np.zeros((height, width), np.int32)
-    for area in boxes(mask, side):
-        assert mask[area].any(0)[[0, -1]].all()  # no wider than what is marked
-        assert mask[area].any(1)[[0, -1]].all()
-        count[area] += 1
-    assert (count[mask > 0] == 1).all()
-    assert count.max() <= 1
-
-
 @given(
     st.integers(1, 99),
     st.integers(1, 80),
     st.integers(1, 40),
     st.integers(1, 9),
+    st.integers(1, 5),
     st.floats(0, 1),
     st.integers(0, 99),
 )
-def test_ribbons_hold_every_marked_pixel_once_within_their_margins(height, width, strip, margin, share, seed):
-    mask = (np.random.default_rng(seed).random((height, width)) < share**4).astype(np.uint8)
-    count = np.zeros((height + strip + 2 * margin, width + 2 * margin), np.int32)
-    inner = np.s_[margin:-margin, margin:-margin]
-    for ribbon in ribbons(mask, strip, margin, length=20):
-        for rows, columns in ribbon:
-            assert rows.stop - rows.start == strip + 2 * margin
-            assert 0 <= columns.start < columns.stop <= count.shape[1]
-            count[rows, columns][inner] += 1
-    assert (count[margin : margin + height, margin : margin + width][mask > 0] == 1).all()
-    assert count.max(initial=0) <= 1
+def test_ribbons_hold_every_marked_pixel_and_its_surroundings(height, width, strip, margin, k, share, seed):
+    rng = np.random.default_rng(seed)
+    mask = (rng.random((height, width)) < share**4).astype(np.uint8)
+    picture = rng.integers(0, 256, (*mask.shape, 3), np.uint8)
+    held = np.zeros_like(picture)
+    for ribbon in ribbons(mask, strip, margin, length=20, k=k):
+        assert all(right - left > 2 * margin for _, left, right in ribbon.pieces)
+        ribbon.put(ribbon.taken(picture, 0, k), held, 0, k)
+    np.testing.assert_array_equal(held[mask > 0], picture[mask > 0])
+    assert mask.any() or not held.any()
+    # with their margins, and in a picture that has a border, they hold the surroundings, too
+    around = margin * k
+    bordered = np.pad(picture, ((around, around), (around, around), (0, 0)))
+    held = np.zeros_like(bordered)
+    for ribbon in ribbons(mask, strip, margin, length=20, k=k):
+        ribbon.put(ribbon.taken(bordered, margin, k), held, margin, k)
+    near = cv2.dilate(np.pad(mask, around), np.ones((2 * around + 1, 2 * around + 1), np.uint8)) > 0
+    np.testing.assert_array_equal(held[near], bordered[near])
 
 
-@given(st.integers(1, 6), st.floats(-1, 1), st.floats(-1, 1))
-def test_a_slope_stays_a_slope_when_it_is_enlarged(k, across, down):
-    y, x = np.mgrid[:9, :7].astype(np.float32)
-    large = enlarged(across * x + down * y, k)
-    assert large.shape == (7 * k, 5 * k)
-    y, x = np.mgrid[: 7 * k, : 5 * k]
-    place_x, place_y = (x + 0.5) / k - 0.5 + 1, (y + 0.5) / k - 0.5 + 1
-    np.testing.assert_allclose(large, across * place_x + down * place_y, atol=1e-3)
+@given(st.integers(1, 6), st.integers(1, 3), st.floats(-1, 1), st.floats(-1, 1), st.integers(0, 99))
+def test_a_slope_stays_a_slope_when_a_ribbon_is_enlarged(k, margin, across, down, seed):
+    mask = (np.random.default_rng(seed).random((21, 17)) < 0.1).astype(np.uint8)
+    y, x = np.mgrid[-margin : 21 + 7 + margin, -margin : 17 + margin].astype(np.float32)
+    small = across * x + down * y
+    y, x = ((np.mgrid[: 21 * k, : 17 * k] + 0.5) / k - 0.5).astype(np.float32)
+    exact, found = across * x + down * y, np.full(y.shape, np.nan, np.float32)
+    for ribbon in ribbons(mask, 8, margin):
+        large = ribbon.enlarged(small, margin, k)
+        ribbon.put(large[(margin - 1) * k : len(large) - (margin - 1) * k], found, 0, k)
+    marked = np.repeat(np.repeat(mask, k, 0), k, 1) > 0
+    np.testing.assert_allclose(found[marked], exact[marked], atol=1e-3)
 
 
 @pytest.mark.parametrize("edges", ["none", "fast"])
