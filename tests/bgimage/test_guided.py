@@ -68,3 +68,22 @@ def test_models_applied_to_a_photo_are_their_sum_over_its_colours(dtype):
     exact = (slopes * (pixels / np.iinfo(dtype).max)).sum(2) + offsets
     found = matte.applied((slopes / matte.GREY.ravel(), offsets), pixels)
     np.testing.assert_allclose(found, exact, atol=1e-5)
+
+
+def test_fits_stay_finite_where_planes_mix_at_the_border_of_a_ribbon():
+    means = np.zeros((matte.PRODUCTS, 1, 3), np.float32)
+    means[4] = -matte.EPSILON * np.array([0.5, 1, 2])  # the squares' mean is less than the mean's square
+    means[7] = 1
+    with np.errstate(all="raise", under="ignore"):
+        assert np.isfinite(matte._fits(means)).all()
+
+
+@pytest.mark.parametrize("size_hw", [(101, 150), (60, 75), (50, 66), (31, 40), (120, 90)])
+def test_a_guide_is_shrunk_about_as_by_area(size_hw):
+    """By all factors, those that take the short way among them; a ramp shows any shift of the pixels' centres."""
+    y, x = np.mgrid[:101, :150].astype(np.float32)
+    wave = 128 + 100 * np.sin(x / 9) * np.cos(y / 7) + (x - 75) / 4
+    image = np.repeat(np.rint(wave).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    area = cv2.resize(image, size_hw[::-1], interpolation=cv2.INTER_AREA)
+    found = matte._shrunk(image, size_hw[::-1])
+    assert np.abs(found.astype(int) - area).mean() < 1
