@@ -34,7 +34,7 @@ test: .venv/.test
 
 bench: .venv/.test
 	$(BIN)/python -m bgbench install
-	$(BIN)/python -m bgbench run --set cpu
+	$(BIN)/python -m bgbench run
 	$(BIN)/python -m bgbench report
 
 lint: .venv/.test

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -50,34 +50,38 @@ def install(cache: Cache = command.CACHE) -> None:
 
 @app.command()
 def run(
-    set: Annotated[str, typer.Option(help="cpu or gpu")] = "cpu",
     only: Only = None,
     effort: Annotated[
         float, typer.Option(help="share of the full durations and repetitions; a smoke test passes 0.1")
     ] = 1.0,
-    variant: Annotated[str | None, typer.Option(help="of the server: cpu, onnx-gpu, trt")] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="of the server: cpu, onnx-gpu, trt; default: what the machine has")
+    ] = None,
     model: Annotated[str, typer.Option(help="a network that bgexport add put into the repository")] = "",
     cache: Cache = command.CACHE,
     out: Annotated[
-        Path | None, typer.Option(help="result file; default: results/DEVICE-SET[-MODEL].json")
+        Path | None, typer.Option(help="result file; default: results/DEVICE-VARIANT[-MODEL].json")
     ] = None,
 ) -> None:
-    """Measure, and write one result file."""
-    from bgbench.measure.scenarios import OF_OUR_NETWORK, SETS, WITHOUT_SERVER, Bench
+    """Measure network, server and client, and write one result file."""
+    from bgbench.measure.scenarios import SCENARIOS, WITHOUT_SERVER, Bench
+    from bgserver.settings import default_variant
 
-    theirs = [one for one in SETS[_known(set, SETS)] if not model or one.__name__ not in OF_OUR_NETWORK]
-    scenarios = [one for one in theirs if not only or one.__name__ in only]
+    variant = variant or default_variant()
+    # the first call is that of the network that came with the package
+    all_of_them = [one for one in SCENARIOS if not (model and one.__name__ == "first_call")]
+    scenarios = [one for one in all_of_them if not only or one.__name__ in only]
     if not scenarios:
-        known = ", ".join(one.__name__ for one in theirs)
-        raise ToolMissing(f"no scenario called {' or '.join(only or [])}; set {set} has {known}")
+        known = ", ".join(one.__name__ for one in all_of_them)
+        raise ToolMissing(f"no scenario called {' or '.join(only or [])}; there are {known}")
     with Bench(cache, variant=variant, effort=effort, model=model) as bench:
-        result = _started(set, bench.network)
+        result = _started(variant, bench.network)
         result.environment |= {"effort": effort, "model": model}
-        if {"in_flight", "served_network", "gpu_ensemble"} & {one.__name__ for one in scenarios}:
+        if {"in_flight", "served_network"} & {one.__name__ for one in scenarios}:
             bench.perf  # noqa: B018  report a missing tool before minutes of measuring
         if any(one.__name__ not in WITHOUT_SERVER for one in scenarios):
             result.environment["server"] = bench.served.describe()
-        name = "-".join(filter(None, (result.environment["device"], set, model)))
+        name = "-".join(filter(None, (result.environment["device"], variant, model)))
         target = out or command.RESULTS / f"{name}.json"
         _collect(result, target, ((one.__name__, one(bench)) for one in scenarios))
     print(target)
@@ -341,12 +345,6 @@ def conclude(result: Result, target: Path, wrong: Sequence[str]) -> None:
     print(target)
     if wrong:
         raise SystemExit("\n".join(wrong))
-
-
-def _known(name: str, sets: dict[str, Any]) -> str:
-    if name not in sets:
-        raise ToolMissing(f"no set {name!r}; use one of {', '.join(sets)}")
-    return name
 
 
 def _started(set: str, network: Path) -> Result:

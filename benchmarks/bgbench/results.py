@@ -106,7 +106,7 @@ class Result:
     """One run."""
 
     set: str
-    """cpu, gpu or rivals."""
+    """What was measured: a variant of the server (cpu, onnx-gpu, trt), rivals, chaos, ..."""
     started: str
     """UTC, ISO 8601."""
     environment: dict[str, Any]

@@ -3,9 +3,7 @@ import pytest
 from bgbench.cli import main
 
 
-def test_an_unknown_set_or_scenario_is_answered_with_the_known_ones(capsys):
-    assert main(["run", "--set", "tpu"]) == 1
-    assert "use one of cpu, gpu" in capsys.readouterr().err
+def test_an_unknown_scenario_is_answered_with_the_known_ones(capsys):
     assert main(["run", "--only", "everything"]) == 1
     assert "bare_network" in capsys.readouterr().err
 
@@ -38,16 +36,6 @@ def test_two_files_are_compared(tmp_path, capsys):
     assert "faster 2.50 times" in capsys.readouterr().out
 
 
-def test_the_gpu_set_refuses_a_machine_without_a_gpu(tmp_path, capsys):
-    torch = pytest.importorskip("torch")
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
-    out = tmp_path / "r.json"
-    assert main(["run", "--set", "gpu", "--only", "gpu_networks", "--out", str(out)]) == 1
-    assert "needs a CUDA build of PyTorch and an NVIDIA GPU" in capsys.readouterr().err
-    assert not out.exists()
-
-
 def test_a_scenario_that_fails_is_told_and_the_others_are_measured(tmp_path, monkeypatch, capsys):
     from bgbench.errors import ToolFailed
     from bgbench.measure import scenarios
@@ -65,7 +53,7 @@ def test_a_scenario_that_fails_is_told_and_the_others_are_measured(tmp_path, mon
     network = tmp_path / "none.onnx"
     monkeypatch.setattr(scenarios.Bench, "network", network)
     monkeypatch.setattr(scenarios.Bench, "served", type("Served", (), {"describe": lambda self: {}})())
-    monkeypatch.setitem(scenarios.SETS, "cpu", (broken, whole))
+    monkeypatch.setattr(scenarios, "SCENARIOS", (broken, whole))
     out = tmp_path / "r.json"
     assert main(["run", "--out", str(out)]) == 1
     assert "broken failed: the tool broke" in capsys.readouterr().err

@@ -56,17 +56,6 @@ def test_a_network_whose_sizes_depend_on_the_photo_has_no_floor():
         floors.count(model)
 
 
-def test_half_precision_halves_the_bytes_and_a_batch_multiplies_the_operations():
-    single, half, batch = (
-        floors.count(network()),
-        floors.count(network(), bytes_per_value=2),
-        floors.count(network(), batch=8),
-    )
-    assert 2 * half.bytes(fused=True) == single.bytes(fused=True)
-    assert batch.flops == 8 * single.flops
-    assert batch.bytes(fused=False) < 8 * single.bytes(fused=False)  # the weights are read once
-
-
 def test_the_floor_takes_the_longer_of_arithmetic_and_bytes_of_each_node():
     nodes = (
         floors.Node("busy", "Conv", 2_000_000_000, 10, 10),

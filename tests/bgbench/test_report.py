@@ -245,24 +245,6 @@ def test_the_same_results_give_the_same_report_and_plots(tmp_path):
         ).read_bytes()
 
 
-def test_variants_of_the_server_are_told_apart_and_one_that_did_not_run_says_why(tmp_path):
-    def of(case, variant):
-        return dataclasses.replace(case, setting={**case.setting, "variant": variant})
-
-    gone = Case(
-        scenario="ensemble",
-        setting={"variant": "trt", "megapixels": 1, "in flight": 1},
-        tool="perf_analyzer",
-        series={},
-        notes=["not measured: no TensorRT plan"],
-    )
-    served = [of(case, "onnx-gpu") for case in (user("client", 390.0), *map(ensemble, (1, 2)))]
-    text = reported(tmp_path, parts(), *served, gone)
-    assert text.index("### Variant `onnx-gpu`") < text.index("### One user") < text.index("### Variant `trt`")
-    assert "not measured: no TensorRT plan" in text
-    assert (tmp_path / "plots" / "some-cpu-2-cores-onnx-gpu-breakdown.png").exists()
-
-
 def test_an_empty_folder_has_nothing_to_report(tmp_path):
     with pytest.raises(BrokenResult, match="python -m bgbench run"):
         write(tmp_path, tmp_path / "RESULTS.md", Prices(0.05, 4.0))

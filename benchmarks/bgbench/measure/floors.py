@@ -36,6 +36,8 @@ PER_OUTPUT = {
     "Clip": 2,
 }
 """FLOPs for each value of the output, where it is not a matter of weights; a bilinear value takes 7."""
+VALUE_BYTES = 4
+"""Of an activation or a weight in FP32."""
 UNKNOWN = -1
 """Size of a dimension that does not follow from the graph."""
 MEMORY_BYTES, CACHE_BYTES = 256 << 20, 4 << 20
@@ -57,7 +59,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Cost:
-    """A whole network at one batch size."""
+    """A whole network."""
 
     nodes: tuple[Node, ...]
     parameters: int
@@ -105,11 +107,8 @@ class Peaks:
         return node.flops / (1e9 * self.gflops), moved / (1e9 * speed)
 
 
-def count(model: Path | Any, *, batch: int = 1, bytes_per_value: int = 4) -> Cost:
-    """Operations and bytes of an ONNX file (or a loaded model) at a batch size.
-
-    Args:
-        bytes_per_value: of activations and weights: 4 for FP32, 2 for FP16 and BF16.
+def count(model: Path | Any) -> Cost:
+    """Operations and bytes of an ONNX file (or a loaded model) in FP32, for one photo.
 
     Raises:
         Unreadable: a tensor's size does not follow from the graph.
@@ -118,7 +117,7 @@ def count(model: Path | Any, *, batch: int = 1, bytes_per_value: int = 4) -> Cos
 
     loaded = model if isinstance(model, onnx.ModelProto) else onnx.load(model)
     graph = loaded.graph
-    shapes = _shapes(loaded, batch)
+    shapes = _shapes(loaded)
     weights = {one.name: math.prod(one.dims) for one in graph.initializer}
     used: set[str] = set()
     nodes = []
@@ -128,11 +127,11 @@ def count(model: Path | Any, *, batch: int = 1, bytes_per_value: int = 4) -> Cos
             raise Unreadable(f"no floor: the size of {unknown[0]} in the network is known only when it runs")
         sizes = {name: weights.get(name) or math.prod(shapes[name]) for name in {*inputs, *outputs}}
         # a scale or a shape that a node reads is no traffic to speak of, but weights of convolutions are
-        moved = bytes_per_value * sum(sizes[name] for name in (*inputs, *outputs))
+        moved = VALUE_BYTES * sum(sizes[name] for name in (*inputs, *outputs))
         fused = moved if node.op_type in HEAVY else 0
         used.update(name for name in inputs if name in weights)
         nodes.append(Node(node.name, node.op_type, _flops(node, sizes, shapes), moved, fused))
-    ends = bytes_per_value * sum(
+    ends = VALUE_BYTES * sum(
         math.prod(shapes[one.name]) for one in (*graph.input, *graph.output) if one.name in shapes
     )
     nodes.append(Node("input and output", "Memory", 0, 0, ends))
@@ -157,8 +156,8 @@ def _flops(node: Any, sizes: dict[str, int], shapes: dict[str, tuple[int, ...]])
     return out * PER_OUTPUT.get(node.op_type, 0)
 
 
-def _shapes(loaded: Any, batch: int) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor, with ``batch`` in place of a symbolic first dimension."""
+def _shapes(loaded: Any) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor, with 1 in place of a symbolic first dimension."""
     import onnx
 
     model = onnx.ModelProto()
@@ -167,7 +166,7 @@ def _shapes(loaded: Any, batch: int) -> dict[str, tuple[int, ...]]:
     for one in (*model.graph.input, *model.graph.output):
         for place, dim in enumerate(one.type.tensor_type.shape.dim):
             if not dim.HasField("dim_value") or place == 0:
-                dim.dim_value = batch
+                dim.dim_value = 1
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     shapes = {one.name: tuple(one.dims) for one in loaded.graph.initializer}
     for one in (*inferred.input, *inferred.output, *inferred.value_info):

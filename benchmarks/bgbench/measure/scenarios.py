@@ -1,4 +1,4 @@
-"""What is measured. A scenario is a generator of cases; ``SETS`` says which belong together.
+"""What is measured. A scenario is a generator of cases; ``SCENARIOS`` lists them in their order.
 
 Every scenario takes a ``Bench`` and yields each case as soon as it is measured, so that a run that is stopped keeps
 what it has.
@@ -28,7 +28,6 @@ from bgbench.environment import watching
 from bgbench.errors import ToolFailed
 from bgbench.load import arrivals as load
 from bgbench.measure import floors
-from bgbench.measure.gpu import gpu_ensemble, gpu_networks
 from bgbench.measure.perf import PerfAnalyzer, write_photos
 from bgbench.results import Case, Series
 from bgbench.serving import ModelTimes, RunningServer, serving
@@ -605,29 +604,16 @@ def _cores() -> int:
     return len(sched_getaffinity(0))
 
 
-Scenario = Callable[[Bench], Iterator[Case]]
-SETS: dict[str, Sequence[Scenario]] = {
-    "cpu": (
-        machine_floor,
-        parts,
-        one_user,
-        transports,
-        in_flight,
-        bare_network,
-        served_network,
-        many_users,
-        first_call,
-    ),
-    "gpu": (
-        machine_floor,
-        gpu_networks,
-        bare_network,
-        parts,
-        gpu_ensemble,
-        first_call,
-    ),
-}
-WITHOUT_SERVER = ("machine_floor", "bare_network", "parts", "first_call", "gpu_networks", "gpu_ensemble")
+SCENARIOS: Sequence[Callable[[Bench], Iterator[Case]]] = (
+    machine_floor,
+    parts,
+    one_user,
+    transports,
+    in_flight,
+    bare_network,
+    served_network,
+    many_users,
+    first_call,
+)
+WITHOUT_SERVER = ("machine_floor", "bare_network", "parts", "first_call")
 """Scenarios that need no server, or start their own."""
-OF_OUR_NETWORK = ("first_call", "gpu_networks")
-"""Scenarios that know no other network."""

@@ -98,8 +98,7 @@ def load_curve(result: Result, path: Path) -> Path | None:
 
 def breakdown(result: Result, path: Path) -> Path | None:
     """Where a request's time goes inside the server, by requests in flight."""
-    measured = (case for case in result.of("ensemble") if "latency" in case.series)
-    cases = sorted(measured, key=lambda case: case.setting["in flight"])
+    cases = sorted(result.of("ensemble"), key=lambda case: case.setting["in flight"])
     if not cases:
         return None
     figure, (axis,) = _figure("Inside the server: one 1-megapixel photo, by requests in flight")
