@@ -71,7 +71,7 @@ class PlanEngine:
             dtype = np.dtype(trt.nptype(engine.get_tensor_dtype(name)))
             kind = {"uint8": "UINT8", "float32": "FP32", "float16": "FP16", "int32": "INT32"}[dtype.name]
             is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
-            (self.inputs if is_input else self.outputs)[name] = strict.Tensor(f"TYPE_{kind}", shape)
+            (self.inputs if is_input else self.outputs)[name] = strict.TensorSpec(f"TYPE_{kind}", shape)
             size = dtype.itemsize * int(np.prod([largest, *shape[1:]]))
             self.buffers[name], self.dtypes[name] = _cuda(runtime.cudaMalloc(size)), dtype
             self.context.set_tensor_address(name, self.buffers[name])
