@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from inspect import Parameter, Signature
 from itertools import pairwise
 from typing import Annotated, Any, get_type_hints
@@ -24,22 +24,30 @@ def variable(name: str) -> str:
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """A command for typer that hands its first parameter the settings, read from options and environment.
+    """A command for typer whose first parameter is the settings, read from options and environment.
 
     A variable that is empty counts as absent.
     """
-    options = list(_options())
-    others = [
-        each.replace(kind=Parameter.KEYWORD_ONLY)
-        for each in list(inspect.signature(command, eval_str=True).parameters.values())[1:]
-    ]
+
+    def settings(**chosen: Any) -> Settings:
+        return Settings(**{name: value for name, value in chosen.items() if value not in (None, "")})
+
+    return with_options(command, _options(), settings)
+
+
+def with_options(
+    command: Callable[..., None], options: Iterable[Parameter], made: Callable[..., Any]
+) -> Callable[..., None]:
+    """A command for typer that has ``options`` beside its own; its first parameter is what ``made`` makes of them."""
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+    shared = list(options)
 
     def run(**given: Any) -> None:
-        chosen = {option.name: given.pop(option.name) for option in options}
-        command(Settings(**{name: v for name, v in chosen.items() if v not in (None, "")}), **given)
+        command(made(**{option.name: given.pop(option.name) for option in shared}), **given)
 
     run.__name__, run.__doc__ = command.__name__, command.__doc__
-    run.__signature__ = Signature([*options, *others])  # type: ignore[attr-defined]
+    all_of_them = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in (*own, *shared)]
+    run.__signature__ = Signature(all_of_them)  # type: ignore[attr-defined]
     return run
 
 

@@ -7,25 +7,31 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from bgclient._files import remove_parts
-from bgclient.cli import _server_options as server
 from bgclient.cli._plan import SUFFIX_OF, Job, Plan, folder_jobs, is_url, plan
 from bgclient.cli._run import JobRunner, RunSummary, run_many, watch
+from bgclient.cli._server_options import PANEL, with_client
 from bgclient.cli._talk import Ending, Status, say
 from bgclient.client import Client
 from bgclient.errors import OptionError, TargetError
+from bgclient.fetch import Fetcher
 from bgclient.results import format_of
 
-_PICTURE = "Picture"
-_FILES = "Files"
+_picture: Callable[..., Any] = partial(typer.Option, rich_help_panel="Picture")
+_file: Callable[..., Any] = partial(typer.Option, rich_help_panel="Files")
+_server: Callable[..., Any] = partial(typer.Option, rich_help_panel=PANEL)
 
 
+@with_client
 def cut(
+    connect: Callable[..., Client],
     paths: Annotated[
         list[str],
         typer.Argument(
@@ -35,149 +41,69 @@ def cut(
             show_default=False,
         ),
     ],
-    only_mask: Annotated[
-        bool,
-        typer.Option("--only-mask", "-om", help="The matte as a grey picture.", rich_help_panel=_PICTURE),
-    ] = False,
-    inverse: Annotated[
-        bool, typer.Option("--inverse", help="Everything but the people.", rich_help_panel=_PICTURE)
-    ] = False,
+    only_mask: Annotated[bool, _picture("--only-mask", "-om", help="The matte as a grey picture.")] = False,
+    inverse: Annotated[bool, _picture("--inverse", help="Everything but the people.")] = False,
     bgcolor: Annotated[
-        str | None,
-        typer.Option("--bgcolor", "-bgc", help='"white", "#ff8800", "255,136,0".', rich_help_panel=_PICTURE),
+        str | None, _picture("--bgcolor", "-bgc", help='"white", "#ff8800", "255,136,0".')
     ] = None,
     background_image: Annotated[
-        Path | None,
-        typer.Option(
-            "--background-image", "-bi", help="A picture behind the people.", rich_help_panel=_PICTURE
-        ),
+        Path | None, _picture("--background-image", "-bi", help="A picture behind the people.")
     ] = None,
     blur: Annotated[
-        float | None,
-        typer.Option(
-            "--blur", help="Blur the photo's own background: radius in pixels.", rich_help_panel=_PICTURE
-        ),
+        float | None, _picture("--blur", help="Blur the photo's own background: radius in pixels.")
     ] = None,
     people: Annotated[
-        str,
-        typer.Option(
-            "--people", help="subjects, all, main, a point x,y or a box l,t,r,b.", rich_help_panel=_PICTURE
-        ),
+        str, _picture("--people", help="subjects, all, main, a point x,y or a box l,t,r,b.")
     ] = "subjects",
     keep: Annotated[
         list[str] | None,
-        typer.Option(
+        _picture(
             "--keep",
             help="What belongs to the cut-out: x,y, a box l,t,r,b, JSON of marks, or a file with it. May be repeated.",
-            rich_help_panel=_PICTURE,
         ),
     ] = None,
     remove: Annotated[
-        list[str] | None,
-        typer.Option("--remove", help="What does not belong to it; as --keep.", rich_help_panel=_PICTURE),
+        list[str] | None, _picture("--remove", help="What does not belong to it; as --keep.")
     ] = None,
-    edges: Annotated[
-        str, typer.Option("--edges", help="none or fast (along the photo's edges).", rich_help_panel=_PICTURE)
-    ] = "fast",
-    crop: Annotated[
-        bool, typer.Option("--crop", help="Crop to the people.", rich_help_panel=_PICTURE)
-    ] = False,
-    margin: Annotated[
-        str,
-        typer.Option("--margin", help='Around a crop: "20px", "5%", as in CSS.', rich_help_panel=_PICTURE),
-    ] = "0",
-    canvas: Annotated[
-        str | None, typer.Option("--canvas", help="WIDTHxHEIGHT of the result.", rich_help_panel=_PICTURE)
-    ] = None,
+    edges: Annotated[str, _picture("--edges", help="none or fast (along the photo's edges).")] = "fast",
+    crop: Annotated[bool, _picture("--crop", help="Crop to the people.")] = False,
+    margin: Annotated[str, _picture("--margin", help='Around a crop: "20px", "5%", as in CSS.')] = "0",
+    canvas: Annotated[str | None, _picture("--canvas", help="WIDTHxHEIGHT of the result.")] = None,
     scale: Annotated[
-        float | None,
-        typer.Option("--scale", help="0.1 to 1: the people's share of the frame.", rich_help_panel=_PICTURE),
+        float | None, _picture("--scale", help="0.1 to 1: the people's share of the frame.")
     ] = None,
     position: Annotated[
-        str,
-        typer.Option("--position", help="original, center, or x,y from 0 to 1.", rich_help_panel=_PICTURE),
+        str, _picture("--position", help="original, center, or x,y from 0 to 1.")
     ] = "original",
-    shadow: Annotated[
-        float, typer.Option("--shadow", help="0 to 1: a soft shadow.", rich_help_panel=_PICTURE)
-    ] = 0.0,
-    require_person: Annotated[
-        bool, typer.Option("--require-person", help="Fail if no person is found.", rich_help_panel=_PICTURE)
-    ] = False,
+    shadow: Annotated[float, _picture("--shadow", help="0 to 1: a soft shadow.")] = 0.0,
+    require_person: Annotated[bool, _picture("--require-person", help="Fail if no person is found.")] = False,
     at_least: Annotated[
         float,
-        typer.Option(
-            "--at-least",
-            help="0 to 1: look again where the expected IoU is below it, then fail.",
-            rich_help_panel=_PICTURE,
-        ),
+        _picture("--at-least", help="0 to 1: look again where the expected IoU is below it, then fail."),
     ] = 0.0,
     format: Annotated[
         str | None,
-        typer.Option(
-            "--format",
-            "-f",
-            help=f"{', '.join(SUFFIX_OF)}; without: as TARGET ends, else png.",
-            rich_help_panel=_FILES,
-        ),
+        _file("--format", "-f", help=f"{', '.join(SUFFIX_OF)}; without: as TARGET ends, else png."),
     ] = None,
-    quality: Annotated[
-        int | None,
-        typer.Option("--quality", "-q", help="1 to 100, for jpeg, webp, avif.", rich_help_panel=_FILES),
-    ] = None,
-    max_pixels: Annotated[
-        int | None, typer.Option("--max-pixels", help="Largest result, in pixels.", rich_help_panel=_FILES)
-    ] = None,
-    srgb: Annotated[
-        bool,
-        typer.Option(
-            "--srgb", help="Convert to sRGB instead of keeping the profile.", rich_help_panel=_FILES
-        ),
-    ] = False,
-    drop_gps: Annotated[
-        bool, typer.Option("--drop-gps", help="Drop the place from EXIF.", rich_help_panel=_FILES)
-    ] = False,
-    drop_metadata: Annotated[
-        bool, typer.Option("--drop-metadata", help="Drop EXIF and resolution.", rich_help_panel=_FILES)
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite what is there.", rich_help_panel=_FILES)
-    ] = False,
-    watch_folder: Annotated[
-        bool,
-        typer.Option("--watch", help="Stay, and cut what comes into the folder.", rich_help_panel=_FILES),
-    ] = False,
-    jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=1, help="Photos at a time.", rich_help_panel=_FILES)
-    ] = 4,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="A JSON line on stdout for each photo.", rich_help_panel=_FILES)
-    ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="Only failures on stderr.", rich_help_panel=_FILES)
-    ] = False,
+    quality: Annotated[int | None, _file("--quality", "-q", help="1 to 100, for jpeg, webp, avif.")] = None,
+    max_pixels: Annotated[int | None, _file("--max-pixels", help="Largest result, in pixels.")] = None,
+    srgb: Annotated[bool, _file("--srgb", help="Convert to sRGB instead of keeping the profile.")] = False,
+    drop_gps: Annotated[bool, _file("--drop-gps", help="Drop the place from EXIF.")] = False,
+    drop_metadata: Annotated[bool, _file("--drop-metadata", help="Drop EXIF and resolution.")] = False,
+    force: Annotated[bool, _file("--force", help="Overwrite what is there.")] = False,
+    watch_folder: Annotated[bool, _file("--watch", help="Stay, and cut what comes into the folder.")] = False,
+    jobs: Annotated[int, _file("--jobs", "-j", min=1, help="Photos at a time.")] = 4,
+    as_json: Annotated[bool, _file("--json", help="A JSON line on stdout for each photo.")] = False,
+    quiet: Annotated[bool, _file("--quiet", help="Only failures on stderr.")] = False,
     allow_urls: Annotated[
-        bool,
-        typer.Option(
-            "--allow-urls", help="SOURCE may be a URL of the public internet.", rich_help_panel=_FILES
-        ),
+        bool, _file("--allow-urls", help="SOURCE may be a URL of the public internet.")
     ] = False,
     where: Annotated[
         str,
-        typer.Option(
-            "--where",
-            help="client: send what the network sees, finish here. server: send the whole photo.",
-            rich_help_panel=server.PANEL,
+        _server(
+            "--where", help="client: send what the network sees, finish here. server: send the whole photo."
         ),
     ] = "client",
-    url: server.Url = None,
-    engine: server.Engine = None,
-    model: server.Model = None,
-    timeout: server.Timeout = 30.0,
-    token: server.Token = None,
-    header: server.Headers = None,
-    ca_file: server.CaFile = None,
-    cert_file: server.CertFile = None,
-    key_file: server.KeyFile = None,
 ) -> None:
     """Cut the people out of photos.
 
@@ -216,18 +142,7 @@ def cut(
     if not allow_urls and any(is_url(job.source) for job in planned.jobs):
         raise Ending(Status.USAGE, "URLs are fetched only with --allow-urls, and from public addresses")
     _make_folder(planned, force=force)
-    with server.client_of(
-        url,
-        engine=engine,
-        model=model,
-        timeout_s=timeout,
-        token=token,
-        headers=header,
-        ca_file=ca_file,
-        cert_file=cert_file,
-        key_file=key_file,
-        fetcher=_fetcher() if allow_urls else None,
-    ) as client:
+    with connect(fetcher=Fetcher() if allow_urls else None) as client:
         runner = JobRunner(client, where, options, force=force, skip=planned.many)  # type: ignore[arg-type]
         if watch_folder:
             _watch(client, runner, planned, format, jobs=jobs, as_json=as_json)
@@ -359,12 +274,6 @@ def _is_opaque(path: Path) -> bool:
             return not image.has_transparency_data
     except (OSError, SyntaxError, ValueError):
         return False
-
-
-def _fetcher() -> Any:
-    from bgclient.fetch import Fetcher
-
-    return Fetcher()
 
 
 def _one(runner: JobRunner, planned: Plan, *, as_json: bool, quiet: bool) -> None:

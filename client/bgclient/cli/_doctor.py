@@ -16,9 +16,9 @@ from typing import Annotated
 
 import typer
 
-from bgclient.cli import _server_options as server
 from bgclient.cli._info import lines
-from bgclient.cli._talk import Status, say, status_of
+from bgclient.cli._server_options import with_client
+from bgclient.cli._talk import Status, status_of
 from bgclient.client import Client
 from bgclient.errors import BgError
 
@@ -55,34 +55,14 @@ class Finding:
     """How the command ends where this is wrong."""
 
 
+@with_client
 def doctor(
+    connect: Callable[..., Client],
     as_json: Annotated[bool, typer.Option("--json", help="As JSON lines.")] = False,
-    url: server.Url = None,
-    engine: server.Engine = None,
-    model: server.Model = None,
-    timeout: server.Timeout = 30.0,
-    token: server.Token = None,
-    header: server.Headers = None,
-    ca_file: server.CaFile = None,
-    cert_file: server.CertFile = None,
-    key_file: server.KeyFile = None,
 ) -> None:
     """Look at what is installed, the server, the GPU and the limits, and cut a test photo with timings."""
-    client = server.client_of(
-        url,
-        engine=engine,
-        model=model,
-        timeout_s=timeout,
-        token=token,
-        headers=header,
-        ca_file=ca_file,
-        cert_file=cert_file,
-        key_file=key_file,
-    )
-    if (engine or os.environ.get("BGCLIENT_ENGINE")) == "triton":
-        say("starting a tritonserver of this process ...")
     worst: Status | None = None
-    with client:
+    with connect() as client:
         looks: tuple[Callable[[], Iterator[Finding]], ...] = (
             _installed,
             _gpu,
@@ -191,10 +171,9 @@ def _servers(client: Client) -> Iterator[Finding]:
 
 def _canary(client: Client) -> Iterator[Finding]:
     """A test photo both ways, twice: the first cut also opens the connection and reads the contract."""
-    import numpy as np
+    from bgserver import canary
 
-    y, x = np.mgrid[:480, :640]
-    photo = np.stack([x * 255 // 639, y * 255 // 479, (x + y) * 255 // 1118], axis=2).astype(np.uint8)
+    photo = canary.photo((480, 640))
     for where in ("client", "server"):
         try:
             client.cut(photo, where=where)

@@ -4,41 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
 
 from bgclient._served import ServerInfo
-from bgclient.cli import _server_options as server
+from bgclient.cli._server_options import with_client
 from bgclient.cli._talk import status_of
+from bgclient.client import Client
 
 _EITHER = "ONNX Runtime or OpenVINO (its log says which)"
 """What the pip-installed server's onnxruntime backend runs; its configuration does not tell."""
 
 
+@with_client
 def info(
+    connect: Callable[..., Client],
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-    url: server.Url = None,
-    engine: server.Engine = None,
-    model: server.Model = None,
-    token: server.Token = None,
-    header: server.Headers = None,
-    ca_file: server.CaFile = None,
-    cert_file: server.CertFile = None,
-    key_file: server.KeyFile = None,
 ) -> None:
     """Say what the servers serve: version, network, what runs it and on which device."""
-    with server.client_of(
-        url,
-        engine=engine,
-        model=model,
-        token=token,
-        headers=header,
-        ca_file=ca_file,
-        cert_file=cert_file,
-        key_file=key_file,
-    ) as client:
+    with connect() as client:
         infos = client.info()
     if as_json:
         print(

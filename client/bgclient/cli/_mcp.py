@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bgclient.cli import _server_options as server
-from bgclient.cli._talk import Ending, Status, say
+from bgclient.cli._server_options import with_client
+from bgclient.cli._talk import Status, needing, say
+from bgclient.client import Client
 
 
+@with_client
 def mcp(
+    connect: Callable[..., Client],
     folder: Annotated[
         list[Path] | None,
         typer.Option(
@@ -22,34 +26,11 @@ def mcp(
             help="May be read and written, with all that is in it; may be repeated. Without: the current folder.",
         ),
     ] = None,
-    url: server.Url = None,
-    engine: server.Engine = None,
-    model: server.Model = None,
-    timeout: server.Timeout = 30.0,
-    token: server.Token = None,
-    header: server.Headers = None,
-    ca_file: server.CaFile = None,
-    cert_file: server.CertFile = None,
-    key_file: server.KeyFile = None,
 ) -> None:
     """Give programs that speak the Model Context Protocol the tools cut, matte and check, on stdin and stdout."""
-    try:
+    with needing("the MCP server", "mcp"):
         from bgclient.mcp import server_of
-    except ImportError as error:
-        raise Ending(
-            Status.NOT_INSTALLED, f"the MCP server is not installed ({error}); pip install 'bgclient[mcp]'"
-        ) from error
-    with server.client_of(
-        url,
-        engine=engine,
-        model=model,
-        timeout_s=timeout,
-        token=token,
-        headers=header,
-        ca_file=ca_file,
-        cert_file=cert_file,
-        key_file=key_file,
-    ) as client:
+    with connect() as client:
 
         def stop(*_: Any) -> None:
             client.close()

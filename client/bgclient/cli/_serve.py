@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bgclient.cli._talk import Ending, Status, say
+from bgclient.cli._talk import say
 from bgserver.options import with_settings
 from bgserver.settings import Settings
 
@@ -21,12 +21,7 @@ def serve(
     log: Annotated[Path | None, typer.Option("--log", help="File for the server's log.")] = None,
 ) -> None:
     """Start a Triton server with our models, watch it, restart it when it breaks; Ctrl-C ends it."""
-    try:
-        from bgserver import Server
-    except ImportError as error:
-        raise Ending(
-            Status.NOT_INSTALLED, f"the server is not installed ({error}); pip install 'bgclient[server]'"
-        ) from error
+    from bgserver import Server
 
     server = Server(settings, log=log, on_event=_tell)
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -9,85 +12,76 @@ import typer
 from bgclient.cli._talk import Ending, Status
 from bgclient.client import Client
 from bgclient.transports import TLS
+from bgserver.options import with_options
 
 PANEL = "Server"
 
+_option: Callable[..., Any] = partial(typer.Option, rich_help_panel=PANEL)
+
 Url = Annotated[
     str | None,
-    typer.Option(
+    _option(
         "--url",
         "-u",
         help="host:port (gRPC) or http://host:port; several by commas. Without: BGCLIENT_URL, else this process.",
-        rich_help_panel=PANEL,
     ),
 ]
-Engine = Annotated[
+_Engine = Annotated[
     str | None,
-    typer.Option(
+    _option(
         "--engine",
         help="What runs the network here: onnxruntime, openvino, openvino-bf16, cuda, coreml, directml, or triton. "
         "Without: BGCLIENT_ENGINE, else onnxruntime.",
-        rich_help_panel=PANEL,
     ),
 ]
-Model = Annotated[
+_Model = Annotated[
     str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        help="Another network of the server: its ensembles matte_MODEL and cutout_MODEL.",
-        rich_help_panel=PANEL,
+    _option(
+        "--model", "-m", help="Another network of the server: its ensembles matte_MODEL and cutout_MODEL."
     ),
 ]
-Timeout = Annotated[float, typer.Option("--timeout", help="Seconds for each photo.", rich_help_panel=PANEL)]
-Token = Annotated[
-    str | None,
-    typer.Option("--token", envvar="BGCLIENT_TOKEN", help="Sent as bearer token.", rich_help_panel=PANEL),
-]
-Headers = Annotated[
-    list[str] | None,
-    typer.Option("--header", help='"Name: value", sent with every request.', rich_help_panel=PANEL),
-]
-CaFile = Annotated[
-    str | None, typer.Option("--ca-file", help="PEM of the authorities to trust.", rich_help_panel=PANEL)
-]
-CertFile = Annotated[
-    str | None, typer.Option("--cert-file", help="PEM of this client's certificate.", rich_help_panel=PANEL)
-]
-KeyFile = Annotated[str | None, typer.Option("--key-file", help="PEM of its key.", rich_help_panel=PANEL)]
+_Timeout = Annotated[float, _option("--timeout", help="Seconds for each photo.")]
+_Token = Annotated[str | None, _option("--token", envvar="BGCLIENT_TOKEN", help="Sent as bearer token.")]
+_Header = Annotated[list[str] | None, _option("--header", help='"Name: value", sent with every request.')]
+_CaFile = Annotated[str | None, _option("--ca-file", help="PEM of the authorities to trust.")]
+_CertFile = Annotated[str | None, _option("--cert-file", help="PEM of this client's certificate.")]
+_KeyFile = Annotated[str | None, _option("--key-file", help="PEM of its key.")]
 
 
-def client_of(
-    url: str | None,
-    *,
-    engine: str | None = None,
-    model: str | None = None,
-    timeout_s: float = 30.0,
-    token: str | None = None,
-    headers: list[str] | None = None,
-    ca_file: str | None = None,
-    cert_file: str | None = None,
-    key_file: str | None = None,
-    **settings: Any,
+def with_client(command: Callable[..., None]) -> Callable[..., None]:
+    """A command for typer with these options. Its first parameter makes the client that they describe.
+
+    That function takes the client's other settings, such as ``fetcher``.
+    """
+    options = [
+        each for each in inspect.signature(_client, eval_str=True).parameters.values() if each.name != "more"
+    ]
+    return with_options(command, options, lambda **described: partial(_client, **described))
+
+
+def _client(
+    url: Url = None,
+    engine: _Engine = None,
+    model: _Model = None,
+    timeout: _Timeout = 30.0,
+    token: _Token = None,
+    header: _Header = None,
+    ca_file: _CaFile = None,
+    cert_file: _CertFile = None,
+    key_file: _KeyFile = None,
+    **more: Any,
 ) -> Client:
     """The client that the options describe; a wrong one ends the command with status 2."""
-    named = {}
-    for header in headers or []:
-        name, colon, value = header.partition(":")
+    headers = {}
+    for text in header or []:
+        name, colon, value = text.partition(":")
         if not colon:
-            raise Ending(Status.USAGE, f'--header {header!r}: write "Name: value"')
-        named[name.strip()] = value.strip()
+            raise Ending(Status.USAGE, f'--header {text!r}: write "Name: value"')
+        headers[name.strip()] = value.strip()
     try:
         tls = TLS(ca_file=ca_file, cert_file=cert_file, key_file=key_file)
         return Client(
-            url,
-            engine=engine,
-            model=model,
-            timeout_s=timeout_s,
-            token=token,
-            headers=named,
-            tls=tls,
-            **settings,
+            url, engine=engine, model=model, timeout_s=timeout, token=token, headers=headers, tls=tls, **more
         )
     except ValueError as error:
         raise Ending(Status.USAGE, str(error)) from error

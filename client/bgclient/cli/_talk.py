@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from types import FrameType
 from typing import Any
@@ -33,6 +34,17 @@ class Ending(Exception):
     def __init__(self, status: Status, sentence: str = "") -> None:
         super().__init__(sentence)
         self.status = status
+
+
+@contextmanager
+def needing(what: str, extra: str) -> Iterator[None]:
+    """Around the imports of a part that an ``extra`` installs; without it, the command ends with status 4."""
+    try:
+        yield
+    except ImportError as error:
+        raise Ending(
+            Status.NOT_INSTALLED, f"{what} is not installed ({error}); pip install 'bgclient[{extra}]'"
+        ) from error
 
 
 # click's base class of wrong usage; newer typer carries its own click.

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from bgclient.cli import _server_options as server
-from bgclient.cli._talk import Ending, Status, say
+from bgclient.cli._talk import Ending, Status, needing, say
 
 
 def web(
@@ -43,12 +43,8 @@ def web(
 
     Keys, origins, limits and the rest come from the environment: BGCLIENT_WEB_API_KEYS, BGCLIENT_WEB_CORS_ORIGINS, ...
     """
-    try:
+    with needing("the web app", "web"):
         from bgclient.web import Settings, check_free, serve
-    except ImportError as error:
-        raise Ending(
-            Status.NOT_INSTALLED, f"the web app is not installed ({error}); pip install 'bgclient[web]'"
-        ) from error
     if export:
         _export(context, export)
         return
