@@ -13,45 +13,18 @@ from bgbench.measure import perf
 CAPTURED = Path(__file__).with_name("captured")
 
 
-def test_a_concurrency_table_becomes_milliseconds():
-    (point,) = perf.parse_csv((CAPTURED / "concurrency.csv").read_text())
-    assert point.level == 2
-    assert point.throughput == pytest.approx(1.96852)
-    assert point.latency_ms == pytest.approx(
-        {"p50": 1040.278, "p90": 1174.547, "p95": 1174.547, "p99": 1174.547, "avg": 912.61}
-    )
-    assert point.server_ms["server compute infer"] == pytest.approx(564.031)
-    assert sum(point.server_ms.values()) == pytest.approx(point.latency_ms["avg"], rel=0.01)
-
-
-def test_a_request_rate_table_has_the_rate_as_its_level():
-    (point,) = perf.parse_csv((CAPTURED / "request_rate.csv").read_text())
-    assert point.level == 2
-    assert point.throughput > 0
-    assert point.latency_ms["p95"] >= point.latency_ms["p50"]
-
-
-@pytest.mark.parametrize(
-    "text", ["Concurrency,Latency\n1,2\n", "Concurrency,Inferences/Second\n1,2\n", "a\nb\n"]
-)
-def test_another_table_is_refused(text):
-    with pytest.raises(Unreadable):
-        perf.parse_csv(text)
-
-
 def test_the_export_s_requests_are_read_between_the_raw_bytes_of_photos():
     content = (CAPTURED / "profile_export.json").read_bytes()
     with pytest.raises(
         UnicodeDecodeError
     ):  # JPEG bytes lie in it as they are: no JSON parser reads this file
         content.decode()
-    (found,) = perf.parse_export(content)
-    assert (found.mode, found.level) == ("concurrency", 2.0)
+    found = perf.parse_export(content)
     assert len(found.latencies_ms) == 6
-    # the same requests, as the tool itself summed them up
-    (point,) = perf.parse_csv((CAPTURED / "concurrency.csv").read_text())
-    assert sum(found.latencies_ms) / 6 == pytest.approx(point.latency_ms["avg"], rel=0.01)
-    assert max(found.latencies_ms) == pytest.approx(point.latency_ms["p99"], rel=0.001)
+    # the same requests, as the tool itself summed them up: mean and 99th percentile in ms, inferences a second
+    assert sum(found.latencies_ms) / 6 == pytest.approx(912.61, rel=0.01)
+    assert max(found.latencies_ms) == pytest.approx(1174.547, rel=0.001)
+    assert 6 / found.window_s == pytest.approx(1.96852, rel=1e-5)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xd8\xff", b'{"experiments":[]}'])
@@ -72,17 +45,17 @@ def tool(tmp_path, body):
     binary = tmp_path / "perf_analyzer"
     binary.write_text(
         f'#!/bin/sh\nprintf "%s\\n" "$@" > "{tmp_path}/arguments"\n'
-        'while [ $# -gt 0 ]; do case "$1" in -f) table="$2";; --profile-export-file) export="$2";; esac; shift; done\n'
+        'while [ $# -gt 0 ]; do case "$1" in --profile-export-file) export="$2";; esac; shift; done\n'
         f"{body}\n"
     )
     binary.chmod(0o755)
     return perf.PerfAnalyzer(binary)
 
 
-COPY = f'cp "{CAPTURED}/concurrency.csv" "$table"; cp "{CAPTURED}/profile_export.json" "$export"'
+COPY = f'cp "{CAPTURED}/profile_export.json" "$export"'
 
 
-def test_a_measurement_brings_points_requests_and_the_command(tmp_path):
+def test_a_measurement_brings_requests_and_the_command(tmp_path):
     measured = tool(tmp_path, COPY).measure(
         "cutout",
         "localhost:8001",
@@ -91,8 +64,7 @@ def test_a_measurement_brings_points_requests_and_the_command(tmp_path):
         count=6,
         headers={"key": "secret"},
     )
-    assert measured.points[0].level == 2
-    assert len(measured.requests[0].latencies_ms) == 6
+    assert len(measured.requests.latencies_ms) == 6
     assert measured.notes == []
     arguments = (tmp_path / "arguments").read_text().splitlines()
     assert arguments[arguments.index("--concurrency-range") + 1] == "2"
@@ -106,22 +78,21 @@ def test_a_measurement_brings_points_requests_and_the_command(tmp_path):
     assert not any("secret" in word for word in measured.command)
 
 
-def test_a_rate_is_poisson_and_shared_memory_gets_its_room(tmp_path):
+def test_shared_memory_gets_its_room(tmp_path):
     tool(tmp_path, COPY).measure(
-        "net", "http://localhost:8000", protocol="http", rate=2.5, shared_memory_bytes=4096
+        "net", "http://localhost:8000", protocol="http", concurrency=1, shared_memory_bytes=4096
     )
     arguments = " ".join((tmp_path / "arguments").read_text().splitlines())
-    assert "--request-rate-range 2.5 --request-distribution poisson" in arguments
     assert "--shared-memory system --output-shared-memory-size 4096" in arguments
     assert "-u localhost:8000 -i http" in arguments
     assert "--input-data random" in arguments
 
 
-def test_an_unstable_point_is_said_and_has_no_row(tmp_path):
+def test_an_unstable_load_is_said_and_has_no_figures(tmp_path):
     measured = tool(tmp_path, 'echo "Failed to obtain stable measurement."; exit 2').measure(
         "net", "x", concurrency=1
     )
-    assert measured.points == []
+    assert measured.requests is None
     assert measured.notes[0].startswith("unstable: perf_analyzer saw no three windows")
 
 
@@ -136,11 +107,6 @@ def test_failed_requests_are_an_error_with_the_tool_s_last_words(tmp_path):
     failing = tool(tmp_path, 'echo "error: failed to get model metadata" >&2; exit 99')
     with pytest.raises(ToolFailed, match="ended with 99: error: failed to get model metadata"):
         failing.measure("nosuch", "x", concurrency=1)
-
-
-def test_load_is_either_a_concurrency_or_a_rate(tmp_path):
-    with pytest.raises(ValueError, match="either"):
-        tool(tmp_path, COPY).measure("net", "x", concurrency=1, rate=2.0)
 
 
 def test_a_missing_tool_says_how_to_install_it(tmp_path, monkeypatch):

@@ -7,9 +7,7 @@ it misses on a plain Debian, libb64 and the CUDA runtime, are those that the nvi
 from __future__ import annotations
 
 import base64
-import csv
 import importlib.util
-import io
 import json
 import os
 import re
@@ -33,7 +31,8 @@ STABILITY_PERCENT = 25
 """How far the last three windows may lie apart, for perf_analyzer to call a point stable; the machines are shared."""
 UNSTABLE = (2, 3)
 """Exit statuses: no three windows agree; not one request came back within a window."""
-US_MS = 1e-3
+TRIALS = 5
+"""Windows, until a point counts as unstable."""
 
 
 def photo_entry(name: str, photo: bytes) -> dict[str, object]:
@@ -49,116 +48,36 @@ def write_photos(path: Path, photos: Sequence[bytes], name: str = "photo") -> Pa
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
-    """One load level of perf_analyzer's CSV, milliseconds throughout."""
-
-    level: float
-    """Requests in flight, or requests a second."""
-    throughput: float
-    """Inferences a second: photos, also where a request holds several."""
-    latency_ms: dict[str, float]
-    """p50, p90, p95, p99, and avg where it is written."""
-    server_ms: dict[str, float]
-    """Means a request: client send, network, server queue, server compute input / infer / output, client receive."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Requests:
-    """One load level of perf_analyzer's profile export: every request by itself."""
+    """Every request of a profile export by itself."""
 
-    mode: str
-    """"concurrency" or "request_rate"."""
-    level: float
     latencies_ms: list[float]
     """From send to answer, in the order of sending."""
     warm_up_ms: list[float]
     """The same for requests sent before the window that counts."""
+    window_s: float
+    """Length of that window."""
 
 
-def parse_csv(text: str) -> list[Point]:
-    """The rows of ``-f FILE``. ``Unreadable`` where a column that is needed is missing."""
-    points = []
-    for row in csv.DictReader(io.StringIO(text)):
-        level = row.get("Concurrency") or row.get("Request Rate")
-        try:
-            # the unit is in the header only in newer versions; it is microseconds in all
-            latency = {
-                key.split()[0]: float(row[key]) * US_MS for key in row if re.match(r"(p\d+|Avg) latency", key)
-            }
-            points.append(
-                Point(
-                    level=float(level or "nan"),
-                    throughput=float(row["Inferences/Second"]),
-                    latency_ms={name.lower(): value for name, value in latency.items()},
-                    server_ms={
-                        name: float(row[column]) * US_MS
-                        for name, column in _COLUMNS.items()
-                        if row.get(column)
-                    },
-                )
-            )
-        except (KeyError, ValueError) as error:
-            raise Unreadable(
-                f"perf_analyzer's CSV has no usable {error}; its header is {list(row)}"
-            ) from error
-        if not points[-1].latency_ms or level is None:
-            raise Unreadable(
-                f"perf_analyzer's CSV has no load level or no latencies; its header is {list(row)}"
-            )
-    return points
-
-
-_COLUMNS = {
-    "client send": "Client Send",
-    "network": "Network+Server Send/Recv",
-    "server queue": "Server Queue",
-    "server compute input": "Server Compute Input",
-    "server compute infer": "Server Compute Infer",
-    "server compute output": "Server Compute Output",
-    "client receive": "Client Recv",
-}
-
-
-def parse_export(content: bytes) -> list[Requests]:
-    """The experiments of ``--profile-export-file``. ``Unreadable`` where it is none.
+def parse_export(content: bytes) -> Requests:
+    """The requests of a ``--profile-export-file``. ``Unreadable`` where it is none.
 
     perf_analyzer writes the tensors' bytes between the times, unescaped, so the file is not JSON: the times are picked
     out by the keys around them.
     """
-    found: list[Requests] = []
-    sent: list[int] = []
-    done: list[int] = []
-    level: tuple[str, float] | None = None
-    for match in _EXPORTED.finditer(content):
-        mode, value, timestamp, responses, boundaries = match.groups()
-        if mode is not None:
-            level, sent, done = (mode.decode(), float(value)), [], []
-        elif timestamp is not None:
-            sent.append(int(timestamp))
-        elif responses is not None:
-            done.append(int(responses.split(b",")[-1]))
-        elif boundaries and level is not None and len(sent) == len(done):
-            start, *_, end = map(int, boundaries.split(b","))
-            times = sorted(zip(sent, done, strict=True))
-            found.append(
-                Requests(
-                    mode=level[0],
-                    level=level[1],
-                    latencies_ms=[1e-6 * (b - a) for a, b in times if start <= a and b <= end],
-                    warm_up_ms=[1e-6 * (b - a) for a, b in times if a < start],
-                )
-            )
-    if not found:
+    sent = [int(one) for one in re.findall(rb'"timestamp":(\d+),"request_inputs"', content)]
+    answered = re.findall(rb'"response_timestamps":\[([\d,]+)\]', content)
+    boundaries = re.findall(rb'"window_boundaries":\[([\d,]+)\]', content)
+    if not boundaries or len(sent) != len(answered):
         raise Unreadable(f"{len(content)} bytes that are not a profile export of perf_analyzer")
-    return found
-
-
-_EXPORTED = re.compile(
-    rb'"experiment":\{"mode":"(\w+)","value":([\d.]+)\}'
-    rb'|"timestamp":(\d+),"request_inputs"'
-    rb'|"response_timestamps":\[([\d,]+)\]'
-    rb'|"window_boundaries":\[([\d,]+)\]'
-)
+    done = [int(one.split(b",")[-1]) for one in answered]
+    start, *_, end = map(int, boundaries[-1].split(b","))
+    times = sorted(zip(sent, done, strict=True))
+    return Requests(
+        latencies_ms=[1e-6 * (b - a) for a, b in times if start <= a and b <= end],
+        warm_up_ms=[1e-6 * (b - a) for a, b in times if a < start],
+        window_s=1e-9 * (end - start),
+    )
 
 
 @dataclass(kw_only=True)
@@ -166,11 +85,9 @@ class Measured:
     """What one call of perf_analyzer found."""
 
     command: list[str]
-    points: list[Point]
-    requests: list[Requests]
+    requests: Requests | None
+    """None: it gave no figures at all."""
     notes: list[str] = field(default_factory=list)
-    output: str = ""
-    """Its standard output, for the log."""
 
 
 class PerfAnalyzer:
@@ -241,63 +158,45 @@ class PerfAnalyzer:
         model: str,
         url: str,
         *,
+        concurrency: int,
         protocol: str = "grpc",
         data: Path | None = None,
         batch: int = 1,
-        concurrency: int | None = None,
-        rate: float | None = None,
         window_ms: int = 2000,
-        trials: int = 5,
         count: int | None = None,
         shared_memory_bytes: int | None = None,
         headers: Mapping[str, str] | None = None,
-        export: bool = True,
     ) -> Measured:
         """Put one load on one model.
 
         Args:
+            concurrency: requests in flight (closed loop).
             data: an ``--input-data`` file; None: random tensors of the model's shapes.
-            concurrency: requests in flight (closed loop), or
-            rate: requests a second in Poisson intervals.
-            window_ms, trials: three windows in a row must agree, within so many.
+            window_ms: three windows in a row must agree, within ``TRIALS``.
             count: instead of windows, exactly so many requests, without a judgement on stability.
             shared_memory_bytes: pass tensors through system shared memory, with so much room for an output.
             headers: open the server's counters and its shared memory; not published with the command.
-            export: also take every single request's latency; not for large photos, whose bytes are written too.
 
         Raises:
             ToolFailed: no measurement at all, or failed requests.
         """
-        if (concurrency is None) == (rate is None):
-            raise ValueError("give either concurrency or rate")
         with tempfile.TemporaryDirectory() as folder:
-            table, profile = Path(folder) / "points.csv", Path(folder) / "profile.json"
+            profile = Path(folder) / "profile.json"
             arguments = ["-m", model, "-u", url.removeprefix("http://"), "-i", protocol, "-b", str(batch)]
-            arguments += ["--input-data", str(data) if data else "random", "-f", str(table), "--verbose-csv"]
-            if concurrency is not None:
-                arguments += ["--concurrency-range", str(concurrency)]
-            else:
-                arguments += ["--request-rate-range", f"{rate:g}", "--request-distribution", "poisson"]
+            arguments += ["--input-data", str(data) if data else "random"]
+            arguments += ["--concurrency-range", str(concurrency), "--profile-export-file", str(profile)]
             if count is not None:
                 arguments += ["--request-count", str(count)]
             else:
-                arguments += ["-p", str(window_ms), "-r", str(trials), "-s", str(STABILITY_PERCENT)]
+                arguments += ["-p", str(window_ms), "-r", str(TRIALS), "-s", str(STABILITY_PERCENT)]
             if shared_memory_bytes is not None:
-                arguments += [
-                    "--shared-memory",
-                    "system",
-                    "--output-shared-memory-size",
-                    str(shared_memory_bytes),
-                ]
-            if export:
-                arguments += ["--profile-export-file", str(profile)]
+                arguments += ["--shared-memory", "system"]
+                arguments += ["--output-shared-memory-size", str(shared_memory_bytes)]
             opened = [word for item in (headers or {}).items() for word in ("-H", ":".join(item))]
             done = self._run([*arguments, *opened])
             measured = Measured(
                 command=["perf_analyzer", *(_shown(word, Path(folder)) for word in arguments)],
-                points=parse_csv(table.read_text()) if table.exists() else [],
-                requests=parse_export(profile.read_bytes()) if export and profile.exists() else [],
-                output=done.stdout,
+                requests=parse_export(profile.read_bytes()) if profile.exists() else None,
             )
         if done.returncode in UNSTABLE:
             measured.notes.append(

@@ -553,23 +553,15 @@ def _perf_case(bench: Bench, scenario: str, setting: dict[str, Any], model: str,
     before = bench.served.statistics()
     with watching() as watch:
         measured = bench.perf.measure(model, window_ms=window_ms, **load)
-        if (
-            not measured.points
-        ):  # then perf_analyzer gives no figures at all: count requests instead, and keep its word
+        if measured.notes:  # unstable: there are no figures then; count requests instead, and keep its word
             counted = bench.perf.measure(model, count=max(10, 4 * load["concurrency"]), **load)
             measured = dataclasses.replace(counted, notes=measured.notes)
     stages = bench.served.statistics().since(before)
-    latencies = [value for level in measured.requests for value in level.latencies_ms]
-    series = {
-        "latency": Series(
-            unit="ms",
-            values=latencies,
-            warm_up=[value for level in measured.requests for value in level.warm_up_ms],
-        )
-    }
-    for point in measured.points:
-        series |= one("throughput photos/s", point.throughput)
-        series |= {name: Series(unit="ms", values=[value]) for name, value in point.server_ms.items()}
+    series = {}
+    if sent := measured.requests:
+        series["latency"] = Series(unit="ms", values=sent.latencies_ms, warm_up=sent.warm_up_ms)
+        photos = load.get("batch", 1) * len(sent.latencies_ms)
+        series |= one("throughput photos/s", photos / sent.window_s)
     return Case(
         scenario=scenario,
         setting=setting,
