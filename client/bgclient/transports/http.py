@@ -58,42 +58,6 @@ def _context(tls: TLS) -> ssl.SSLContext:
         return context
 
 
-class _Servers:
-    """The addresses, each asked first in turn; one that did not answer lately is asked last."""
-
-    def __init__(self, endpoints: tuple[Endpoint, ...], credentials: Credentials) -> None:
-        self._endpoints = endpoints
-        self._headers = {
-            "Accept": "*/*",
-            "Accept-Encoding": "identity",
-            "User-Agent": "bgclient",
-            **credentials.headers,
-        }
-        self._calls = 0
-        self._failed_at: dict[Endpoint, float] = {}
-
-    def in_turn(self) -> list[Endpoint]:
-        self._calls += 1  # a turn that two threads take alike does no harm
-        first = self._calls % len(self._endpoints)
-        turned = [*self._endpoints[first:], *self._endpoints[:first]]
-        since = time.monotonic() - _ASIDE_S
-        return sorted(turned, key=lambda endpoint: self._failed_at.get(endpoint, since) > since)
-
-    def failed(self, endpoint: Endpoint) -> None:
-        self._failed_at[endpoint] = time.monotonic()
-
-    def url(self, endpoint: Endpoint, path: str) -> str:
-        return f"{'https' if endpoint.tls else 'http'}://{endpoint.address}/{path}"
-
-    def asked(self, endpoint: Endpoint, headers: Mapping[str, str], timeout_s: float) -> dict[str, Any]:
-        """Headers and extensions of a request."""
-        host = urlsplit(f"//{endpoint.address}").netloc
-        timeouts = dict.fromkeys(("read", "write", "pool"), timeout_s) | {
-            "connect": min(_CONNECT_S, timeout_s)
-        }
-        return {"headers": {"Host": host, **self._headers, **headers}, "extensions": {"timeout": timeouts}}
-
-
 class _Received:
     """The body of an answer as it comes, never more of it than is allowed."""
 
@@ -151,17 +115,33 @@ def _typed(endpoint: Endpoint) -> Iterator[None]:
         raise ServerUnavailable(f"no Triton at {described((endpoint,))} ({error})") from error
 
 
-class HttpTransport(_Servers):
+class HttpTransport:
     """A connection pool for each server, for threads."""
 
     def __init__(self, endpoints: tuple[Endpoint, ...], credentials: Credentials) -> None:
-        super().__init__(endpoints, credentials)
+        self._endpoints = endpoints
+        self._headers = {
+            "Accept": "*/*",
+            "Accept-Encoding": "identity",
+            "User-Agent": "bgclient",
+            **credentials.headers,
+        }
+        self._calls = 0
+        self._failed_at: dict[Endpoint, float] = {}
         self._pools: dict[Endpoint, Any] = {}
         for endpoint in endpoints:
             settings = _settings(endpoint, credentials)
             kind = httpcore.HTTPProxy if "proxy_url" in settings else httpcore.ConnectionPool
             backend = cast("httpcore.NetworkBackend", _DeadlineBackend())
             self._pools[endpoint] = kind(**settings, network_backend=backend)
+
+    def _in_turn(self) -> list[Endpoint]:
+        """The addresses, each asked first in turn; one that did not answer lately is asked last."""
+        self._calls += 1  # a turn that two threads take alike does no harm
+        first = self._calls % len(self._endpoints)
+        turned = [*self._endpoints[first:], *self._endpoints[:first]]
+        since = time.monotonic() - _ASIDE_S
+        return sorted(turned, key=lambda endpoint: self._failed_at.get(endpoint, since) > since)
 
     def infer(self, request: Request, timeout_s: float, cancel: Cancel) -> Answer:
         """Run one inference. Ctrl-C, ``cancel`` and the deadline close the connection, which the server notices."""
@@ -187,26 +167,36 @@ class HttpTransport(_Servers):
     ) -> _Received:
         """The answer of the first server that gives one."""
         until = time.monotonic() + timeout_s
-        *others, last = self.in_turn()
-        for endpoint in (*others, last):
+        servers = self._in_turn()
+        while True:
+            endpoint = servers.pop(0)
+            host = urlsplit(f"//{endpoint.address}").netloc
+            url = f"{'https' if endpoint.tls else 'http'}://{endpoint.address}/{path}"
+            left_s = max(0.001, until - time.monotonic())
+            timeouts = dict.fromkeys(("read", "write", "pool"), left_s) | {"connect": min(_CONNECT_S, left_s)}
             token = _waiting.set((until, cancel))
             try:
-                with _typed(endpoint):
-                    asked = self.asked(endpoint, headers, max(0.001, until - time.monotonic()))
-                    url = self.url(endpoint, path)
-                    with self._pools[endpoint].stream(verb, url, content=body or None, **asked) as response:
-                        received = _Received(response, endpoint, limit)
-                        for chunk in response.iter_stream():
-                            received.add(chunk)
+                with (
+                    _typed(endpoint),
+                    self._pools[endpoint].stream(
+                        verb,
+                        url,
+                        headers={"Host": host, **self._headers, **headers},
+                        content=body or None,
+                        extensions={"timeout": timeouts},
+                    ) as response,
+                ):
+                    received = _Received(response, endpoint, limit)
+                    for chunk in response.iter_stream():
+                        received.add(chunk)
                 return received
             except ServerUnavailable:
                 cancel.check()
-                self.failed(endpoint)
-                if endpoint is last:
+                self._failed_at[endpoint] = time.monotonic()
+                if not servers:
                     raise
             finally:
                 _waiting.reset(token)
-        raise AssertionError("unreachable: the loop ends by return or raise")
 
     def close(self) -> None:
         """Close the pools."""
