@@ -37,7 +37,7 @@ def starting() -> Future[str]:
     A forked child uses its parent's server and leaves it running.
 
     Raises:
-        NoServer: two servers gave up. The future's: the extra ``server`` is not installed.
+        NoServer: two servers gave up. The future's: it was stopped while it started.
         BgError: of the future: what ``bgserver`` says when it cannot start.
     """
     global _start, _owner
@@ -74,14 +74,8 @@ def engines() -> list[str]:
 def _started(stops: int) -> str:
     """Its address, unless ``stop`` is called meanwhile."""
     global _beginner, _server, _replaced
-    try:
-        from bgserver import Server
-    except ImportError as error:
-        raise NoServer(
-            f"no server can be started here ({error}); "
-            "set BGCLIENT_URL=host:8001, or pip install 'bgclient[server]', or run the network in this process: "
-            "pip install 'bgclient[local]', engine='onnxruntime'"
-        ) from error
+    from bgserver import Server
+
     with _lock:
         wanted, former, server = stops == _stops, _server, Server()
         if wanted:

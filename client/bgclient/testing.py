@@ -130,28 +130,20 @@ class FakeServer:
             if self._errors:
                 raise self._errors.popleft()
         if request.model == "fake_network":
-            image = np.frombuffer(request.inputs[0].data, np.uint8)
             if request.inputs[0].shape != (1, 3, *self.contract.size_hw):
                 raise NetworkChanged(f"unexpected shape for input {self.contract.input_tensor!r}")
-            return self._alpha(request, self.network(image.reshape(3, *self.contract.size_hw)))
+            image = np.frombuffer(request.inputs[0].data, np.uint8).reshape(3, *self.contract.size_hw)
+            alpha, name = self.network(image), self.contract.output_tensor
+            return Answer(request.model, {name: Tensor(name, "FP32", (1, 1, *alpha.shape), alpha.tobytes())})
+        if request.model.partition("_")[0] != "cutout":
+            raise ModelMissing(f"there is no model {request.model!r} here")
         given = {tensor.name: tensor.items()[0] for tensor in request.inputs}
         small = decode(given["photo"], at_least=decode_side(self.contract))
         alpha = self.network(network_input(small, self.contract))
-        match request.model.partition("_")[0]:
-            case "matte":
-                return self._alpha(request, alpha)
-            case "cutout":
-                options = Options.from_json(given.get("options", b""))
-                made = finish(decode(given["photo"]), alpha, self.contract, options)
-                tensors = {"cutout": made.encode(), "facts": made.facts()}
-                return Answer(
-                    request.model, {name: Tensor.of_bytes(name, [data]) for name, data in tensors.items()}
-                )
-        raise ModelMissing(f"there is no model {request.model!r} here")
-
-    def _alpha(self, request: Request, alpha: NDArray[np.float32]) -> Answer:
-        name = self.contract.output_tensor
-        return Answer(request.model, {name: Tensor(name, "FP32", (1, 1, *alpha.shape), alpha.tobytes())})
+        options = Options.from_json(given.get("options", b""))
+        made = finish(decode(given["photo"]), alpha, self.contract, options)
+        tensors = {"cutout": made.encode(), "facts": made.facts()}
+        return Answer(request.model, {name: Tensor.of_bytes(name, [data]) for name, data in tensors.items()})
 
     def _said(self, endpoints: tuple[Endpoint, ...], query: Query) -> dict[str, Any]:
         address = self._reached(endpoints)
