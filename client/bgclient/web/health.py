@@ -6,16 +6,13 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
-
-import numpy as np
 
 from bgclient.client import AsyncClient
 from bgclient.errors import BgError
 from bgclient.options import Where
 from bgclient.web.metrics import Metrics
-from bgimage.encode import encode
+from bgserver import canary
 
 _log = logging.getLogger("bgclient.web")
 
@@ -69,16 +66,8 @@ class Canary:
         began = time.perf_counter()
         error = None
         try:
-            await self._client.cut(_photo(), where=self._where, timeout_s=self._timeout_s, edges="none")
+            await self._client.cut(canary.photo(), where=self._where, timeout_s=self._timeout_s, edges="none")
         except BgError as raised:
             _log.warning("canary failed: %s", raised, extra={"fields": {"code": raised.code}})
             error = raised.code
         return Health(error is None, (time.perf_counter() - began) * 1e3, error)
-
-
-@cache
-def _photo() -> bytes:
-    """A PNG of grey gradients."""
-    y, x = np.mgrid[:48, :64]
-    grey = (4 * np.minimum(x, y)).astype(np.uint8)
-    return encode(np.dstack([grey, grey, grey]), "png")
