@@ -45,14 +45,6 @@ class Builder(StrEnum):
     TENSORRT_RTX = "tensorrt-rtx"
 
 
-class Compatibility(StrEnum):
-    """Which other GPUs may run a plan."""
-
-    NONE = "none"
-    SAME_COMPUTE_CAPABILITY = "same_compute_capability"
-    AMPERE_PLUS = "ampere_plus"
-
-
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 
 CheckpointPath = Annotated[
@@ -206,14 +198,7 @@ def plan(
     builder: Annotated[
         Builder, typer.Option(help="auto: TensorRT's Python API, else trtexec")
     ] = Builder.AUTO,
-    version_compatible: Annotated[bool, typer.Option(help="load in later TensorRTs too")] = False,
-    hardware_compatibility: Annotated[
-        Compatibility, typer.Option(help="other GPUs that may run it")
-    ] = Compatibility.NONE,
     timing_cache: Annotated[Path | None, typer.Option(help="kernel timings, read and written")] = None,
-    image_digest: Annotated[
-        str, typer.Option(help="of the container image, for the record", envvar="BGCLIENT_IMAGE_DIGEST")
-    ] = "",
     if_needed: Annotated[bool, typer.Option(help="keep a plan that fits this machine and network")] = False,
 ) -> None:
     """Build a TensorRT plan for this machine's GPU, batch sizes from serving.toml."""
@@ -230,14 +215,9 @@ def plan(
         else:
             print(f"{out}: fits this machine")
             return
-    options = PlanOptions(
-        batches=Serving.read().profile,
-        version_compatible=version_compatible,
-        hardware_compatibility=hardware_compatibility.value,
-        timing_cache=timing_cache,
-    )
+    options = PlanOptions(batches=Serving.read().profile, timing_cache=timing_cache)
     chosen = installed_builder() if builder == Builder.AUTO else builder.value
-    record = write_plan(model, out, options, builder=chosen, image_digest=image_digest)
+    record = write_plan(model, out, options, builder=chosen)
     print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, {record.precision}, {chosen} {record.tensorrt_version}")
 
 
