@@ -68,11 +68,9 @@ def run(
     from bgserver.settings import default_variant
 
     variant = variant or default_variant()
-    # the first call is that of the network that came with the package
-    all_of_them = [one for one in SCENARIOS if not (model and one.__name__ == "first_call")]
-    scenarios = [one for one in all_of_them if not only or one.__name__ in only]
+    scenarios = [one for one in SCENARIOS if not only or one.__name__ in only]
     if not scenarios:
-        known = ", ".join(one.__name__ for one in all_of_them)
+        known = ", ".join(one.__name__ for one in SCENARIOS)
         raise ToolMissing(f"no scenario called {' or '.join(only or [])}; there are {known}")
     with Bench(cache, variant=variant, effort=effort, model=model) as bench:
         result = _started(variant, bench.network)

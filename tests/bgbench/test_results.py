@@ -27,7 +27,7 @@ def result(*cases):
 
 
 def test_what_is_written_is_read_again(tmp_path):
-    written = result(case(), case(scenario="first call", series={}))
+    written = result(case(), case(scenario="floor", series={}))
     written.write(tmp_path / "r.json")
     assert Result.read(tmp_path / "r.json") == written
 

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -25,7 +22,6 @@ from numpy.typing import NDArray
 
 from bgbench import command, photos
 from bgbench.environment import watching
-from bgbench.errors import ToolFailed
 from bgbench.load import arrivals as load
 from bgbench.measure import floors
 from bgbench.measure.perf import PerfAnalyzer, write_photos
@@ -418,40 +414,6 @@ def _one_by_one(
     )
 
 
-def first_call(bench: Bench) -> Iterator[Case]:
-    """From starting Python to the first cut-out, with a server of its own, and the call after that."""
-    photo = bench.cache / "photos" / "1mp-0.jpg"
-    bench.photos(1, 1)
-    bench.rest()
-    program = (
-        "import json, sys, time; began = time.perf_counter(); import bgclient; imported = time.perf_counter();"
-        "bgclient.cut(sys.argv[1]); first = time.perf_counter();"
-        "bgclient.cut(sys.argv[1]); second = time.perf_counter();"
-        "print(json.dumps([imported - began, first - imported, second - first]))"
-    )
-    with watching() as watch:
-        started = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-c", program, str(photo)], capture_output=True, text=True, check=False
-        )
-        whole = time.perf_counter() - started
-    if done.returncode:
-        raise ToolFailed(f"the first call ended with {done.returncode}: {done.stderr[-500:].strip()}")
-    imported, first, second = json.loads(done.stdout)
-    yield Case(
-        scenario="first call",
-        setting={"megapixels": 1},
-        tool="timer",
-        series={
-            **one("import s", imported),
-            **one("first cut, server start included s", first),
-            **one("second cut s", second),
-            **one("whole process, server's end included s", whole),
-        },
-        others=watch.others,
-    )
-
-
 # --- many users --------------------------------------------------------------------------------------------------
 
 
@@ -605,7 +567,6 @@ SCENARIOS: Sequence[Callable[[Bench], Iterator[Case]]] = (
     bare_network,
     served_network,
     many_users,
-    first_call,
 )
-WITHOUT_SERVER = ("machine_floor", "bare_network", "parts", "first_call")
-"""Scenarios that need no server, or start their own."""
+WITHOUT_SERVER = ("machine_floor", "bare_network", "parts")
+"""Scenarios that need no server."""

@@ -175,7 +175,6 @@ def _measured(result: Result, drawn: _Drawn, prices: Prices) -> list[str]:
         _network(result),
         _floors(result),
         _transports(result),
-        _first(result),
     ]
 
 
@@ -433,14 +432,6 @@ def _floors(result: Result) -> str:
             "Winograd's convolutions need fewer operations than are counted."
         )
     return _table("Floors: what the machine allows, one photo, FP32", rows, note)
-
-
-def _first(result: Result) -> str:
-    rows = _rows(
-        result.of("first call"),
-        lambda case: {f"{name}, s": f"{case.value(name):.2f}" for name in case.series},
-    )
-    return _table("First call", rows)
 
 
 # --- rivals ------------------------------------------------------------------------------------------------------
