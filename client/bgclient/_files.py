@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from bgclient._pids import runs
 from bgclient.errors import TargetError
 
 _STALE_S = 3600.0  # no write takes as long
@@ -104,7 +103,7 @@ def remove_parts(folder: Path) -> None:
     """
     for path in folder.glob(".bgclient-*.part"):
         match = _PART.fullmatch(path.name)
-        dead = match is not None and match[1] == _here() and not runs(int(match[2]))
+        dead = match is not None and match[1] == _here() and not _runs(int(match[2]))
         try:
             if dead or time.time() - path.lstat().st_mtime > _STALE_S:
                 path.unlink()
@@ -120,3 +119,16 @@ def _here() -> str:
     except OSError:
         space = ""
     return f"{zlib.crc32(f'{platform.node()} {space}'.encode()):08x}"
+
+
+def _runs(pid: int) -> bool:
+    """True while a process of that number exists on this machine; also where that is unknown."""
+    if os.name == "nt":  # there, signal 0 is Ctrl-C
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -140,10 +140,7 @@ class _Pairs:
         """A pair is whole."""
         if self._name in _NAMES:
             assert self._name is not None
-            try:
-                self.fields[self._name] = (self._data + self._rest).decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise _malformed(f"{self._name} is not UTF-8 text") from error
+            self.fields[self._name] = _text(self._name, self._data + self._rest)
         self._start()
 
 
@@ -219,6 +216,13 @@ def _plain(name: str, value: Any) -> str:
     raise invalid(name, "send text, a number or a boolean")
 
 
+def _text(name: str, data: bytearray) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _malformed(f"{name} is not UTF-8 text") from error
+
+
 def _capped(name: str, value: str, caps: Caps) -> str:
     if len(value) > caps.field(name):
         raise _field_too_large(name, caps)
@@ -285,13 +289,7 @@ class _Parts:
     def part_end(self) -> None:
         if self._name is None:
             return
-        if self._name in FILES:
-            self.fields[self._name] = bytes(self._data)
-        else:
-            try:
-                self.fields[self._name] = self._data.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise _malformed(f"{self._name} is not UTF-8 text") from error
+        self.fields[self._name] = bytes(self._data) if self._name in FILES else _text(self._name, self._data)
         self._data = bytearray()
 
     def end(self) -> None:
