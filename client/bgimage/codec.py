@@ -350,7 +350,7 @@ def _jpeg(data: bytes, format: str, limits: Limits) -> _Header:
     def read(at_least: int | None) -> tuple[Pixels, Pixels | None, int]:
         pixels = _decode_jpeg(parts.bare, image.mode, size_hw, at_least, limits)
         if image.mode == "L":
-            pixels = _grey(np.ascontiguousarray(pixels[..., 0]), icc)
+            pixels = colour.grey_as_rgb(np.ascontiguousarray(pixels[..., 0]), icc)
         return pixels, None, turned
 
     icc = image.info.get("icc_profile")
@@ -382,13 +382,13 @@ def _png(data: bytes, format: str, limits: Limits) -> _Header:
                     None,
                 )
             else:
-                pixels, alpha = _arrays(loaded)
+                pixels, alpha = colour.rgb_of(loaded)
         if parts.key is not None:
             full = np.iinfo(pixels.dtype).max
             key = np.array(parts.key) * (full // ((1 << parts.depth) - 1))
             alpha = np.where((pixels == key).all(-1), 0, full).astype(pixels.dtype)
         if parts.colour_type in (0, 4):
-            pixels = _grey(np.ascontiguousarray(pixels[..., 0]), icc)
+            pixels = colour.grey_as_rgb(np.ascontiguousarray(pixels[..., 0]), icc)
         return pixels, alpha, turned
 
     return _Header(format, (image.height, image.width), turned, read, icc, parts.exif, parts.dpi)
@@ -455,7 +455,7 @@ def _other(data: bytes, format: str, limits: Limits) -> _Header:
         frame = image.tile[0][1] if format == "gif" and image.tile else None
         if format == "webp" and image.mode == "RGB":
             frame = _webp_frame(data)
-        pixels, alpha = _arrays(image)
+        pixels, alpha = colour.rgb_of(image)
         if frame and frame != (0, 0, *image.size):  # outside its first frame an animation is transparent
             inside = np.zeros(pixels.shape[:2], np.uint8)
             left, top, right, bottom = frame
@@ -603,43 +603,6 @@ def _decode_deep(data: bytes) -> tuple[Pixels, Pixels | None]:
     return cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGB), np.ascontiguousarray(decoded[..., 3])
 
 
-def _grey(levels: Pixels, icc: bytes | None) -> Pixels:
-    """Grey (H, W) as RGB, in sRGB where a grey profile says what the levels mean."""
-    curve = colour.grey_curve(icc)
-    return np.repeat((levels if curve is None else colour.grey_in_srgb(levels, curve))[..., None], 3, axis=2)
-
-
-def _arrays(image: Any) -> tuple[Pixels, Pixels | None]:
-    """RGB and alpha of any Pillow image."""
-    icc = image.info.get("icc_profile")
-    if image.mode.startswith("I"):
-        grey = np.asarray(image)
-        grey = grey if grey.dtype == np.uint16 else np.clip(grey, 0, 65535)
-        return _grey(grey.astype(np.uint16), icc), None
-    if image.mode == "F":
-        raise UnknownFormat(
-            "floating-point pixels have no agreed range; save the photo with 8 or 16 bits a channel"
-        )
-    if image.mode in ("CMYK", "LAB"):
-        return np.asarray(
-            colour.cmyk_to_srgb(image) if image.mode == "CMYK" else colour.lab_to_srgb(image)
-        ), None
-    if image.has_transparency_data:
-        rgba = np.asarray(_in_mode(image, "RGBA"))
-        pixels = (
-            _grey(rgba[..., 0], icc) if image.mode in ("L", "LA") else np.ascontiguousarray(rgba[..., :3])
-        )
-        return pixels, np.ascontiguousarray(rgba[..., 3])
-    if image.mode in ("1", "L"):
-        return _grey(np.asarray(image.convert("L")), icc), None
-    return np.asarray(_in_mode(image, "RGB")), None
-
-
-def _in_mode(image: Any, mode: str) -> Any:
-    """``image`` itself where it has that mode: Pillow would copy it."""
-    return image if image.mode == mode else image.convert(mode)
-
-
 def _upright(array: Pixels, orientation: int) -> Pixels:
     """``array`` (H, W[, 3]) turned and mirrored as EXIF orientation 1..8 says (Exif 2.32, tag 0x0112)."""
     if orientation == 1:
@@ -685,7 +648,7 @@ def _of_pillow(source: Image.Image) -> Photo:
         )
     try:
         source.load()  # a TIFF is turned upright by that, and no longer says that it was turned
-        pixels, alpha = _arrays(source)
+        pixels, alpha = colour.rgb_of(source)
     except BgError:
         raise
     except Exception as error:

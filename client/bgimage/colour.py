@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bgimage._cv import cv2
+from bgimage.errors import UnknownFormat
 
 SRGB_PRIMARIES = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
 """x, y of white, red, green and blue."""
@@ -190,6 +191,40 @@ def grey_curve(profile: bytes | None) -> NDArray[np.float64] | None:
     except (struct.error, StopIteration, ValueError, IndexError, ZeroDivisionError):
         pass  # a damaged profile: show the numbers as they are
     return None
+
+
+def grey_as_rgb(levels: NDArray[Any], icc: bytes | None) -> NDArray[Any]:
+    """Grey (H, W) as RGB (H, W, 3), in sRGB where a grey profile says what the levels mean."""
+    curve = grey_curve(icc)
+    return np.repeat((levels if curve is None else grey_in_srgb(levels, curve))[..., None], 3, axis=2)
+
+
+def rgb_of(image: Any) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """RGB (H, W, 3) and alpha (H, W) of any Pillow image, uint8 or uint16; alpha None where it is opaque."""
+    icc = image.info.get("icc_profile")
+    if image.mode.startswith("I"):
+        levels = np.asarray(image)
+        levels = levels if levels.dtype == np.uint16 else np.clip(levels, 0, 65535)
+        return grey_as_rgb(levels.astype(np.uint16), icc), None
+    if image.mode == "F":
+        raise UnknownFormat(
+            "floating-point pixels have no agreed range; save the photo with 8 or 16 bits a channel"
+        )
+    if image.mode in ("CMYK", "LAB"):
+        return np.asarray(cmyk_to_srgb(image) if image.mode == "CMYK" else lab_to_srgb(image)), None
+    if image.has_transparency_data:
+        rgba = np.asarray(_in_mode(image, "RGBA"))
+        grey = image.mode in ("L", "LA")
+        pixels = grey_as_rgb(rgba[..., 0], icc) if grey else np.ascontiguousarray(rgba[..., :3])
+        return pixels, np.ascontiguousarray(rgba[..., 3])
+    if image.mode in ("1", "L"):
+        return grey_as_rgb(np.asarray(image.convert("L")), icc), None
+    return np.asarray(_in_mode(image, "RGB")), None
+
+
+def _in_mode(image: Any, mode: str) -> Any:
+    """``image`` itself where it has that mode: Pillow would copy it."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def cmyk_to_srgb(image: Any) -> Image.Image:

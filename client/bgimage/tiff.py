@@ -129,7 +129,8 @@ class Layout:
             except (SyntaxError, KeyError):  # a layout that Pillow does not know
                 image = None
             if image is not None and image.mode in _MODES:
-                return *self._of_pillow(image), 1  # it turns the picture itself
+                image.load()  # it turns the picture itself
+                return *colour.rgb_of(image), 1
         levels = self._levels(data, opened)
         base = _CHANNELS[self.photometric]
         depth = np.iinfo(levels.dtype).max
@@ -145,25 +146,10 @@ class Layout:
             alpha = eight_bits(alpha)
         return rgb, alpha, self.orientation
 
-    def _of_pillow(self, image: Any) -> tuple[NDArray[Any], NDArray[Any] | None]:
-        image.load()
-        if image.mode in ("CMYK", "LAB"):
-            return np.asarray(
-                colour.cmyk_to_srgb(image) if image.mode == "CMYK" else colour.lab_to_srgb(image)
-            ), None
-        if image.mode in ("LA", "PA", "RGBA", "RGBa"):
-            rgba = np.asarray(image.convert("RGBA"))
-            return self._rgb(rgba[..., :1] if image.mode == "LA" else rgba[..., :3]), rgba[..., 3].copy()
-        if image.mode in ("1", "L"):
-            return self._rgb(np.asarray(image.convert("L"))[..., None]), None
-        return np.asarray(image.convert("RGB")), None
-
     def _rgb(self, colours: NDArray[Any]) -> NDArray[Any]:
         """RGB of grey (H, W, 1), RGB, CMYK or L*a*b* samples."""
         if colours.shape[2] == 1:
-            curve = colour.grey_curve(self.icc)
-            grey = colours if curve is None else colour.grey_in_srgb(colours, curve)
-            return np.repeat(grey, 3, axis=2)
+            return colour.grey_as_rgb(colours[..., 0], self.icc)
         if self.photometric == 8:  # a and b are signed; Pillow keeps them 128 higher
             lab = colours
             if colours.dtype == np.uint16:

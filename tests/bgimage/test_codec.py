@@ -336,7 +336,7 @@ def test_heic_without_its_extra_says_what_to_install(monkeypatch):
 
 def test_a_photo_that_decodes_to_another_size_than_its_header_says_is_broken(saved, corners, monkeypatch):
     # the fuzzer made a HEIC that did: the limits were then checked against the wrong size
-    monkeypatch.setattr(codec, "_arrays", lambda image: (np.zeros((24, 64, 3), np.uint8), None))
+    monkeypatch.setattr(codec.colour, "rgb_of", lambda image: (np.zeros((24, 64, 3), np.uint8), None))
     with pytest.raises(BrokenPhoto, match="save the photo again"):
         decode(saved(corners, "PNG"))
 
