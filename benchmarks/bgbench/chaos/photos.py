@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from bgbench.photos import photo
 from bgimage.codec import decode
 from bgimage.errors import BgError
+from bgserver import canary
 
 SIZES_HW = {"tiny": (150, 200), "small": (548, 730), "medium": (866, 1155), "large": (1500, 2000)}
 """0.03, 0.4, 1 and 3 megapixels."""
@@ -64,16 +65,10 @@ def _refusal(data: bytes) -> str:
 
 
 def _bomb() -> bytes:
-    """A PNG that announces 900 megapixels."""
-    chunks = [
-        (b"IHDR", struct.pack(">2I5B", 30_000, 30_000, 8, 2, 0, 0, 0)),
-        (b"IDAT", zlib.compress(bytes(1000))),
-    ]
-    framed = (
-        struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d))
-        for n, d in [*chunks, (b"IEND", b"")]
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+    """A PNG whose header announces 900 megapixels."""
+    png = canary.photo()
+    header = b"IHDR" + struct.pack(">2I", 30_000, 30_000) + png[24:29]
+    return png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:]
 
 
 @dataclass(frozen=True)
