@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -144,6 +144,16 @@ def _ms(work: Callable[[], object]) -> float:
     return 1e3 * (time.perf_counter() - started)
 
 
+def joined(rounds: Iterable[Series]) -> Series:
+    """Series of one quantity as one."""
+    several = list(rounds)
+    return Series(
+        unit=several[0].unit,
+        values=[value for series in several for value in series.values],
+        warm_up=[value for series in several for value in series.warm_up],
+    )
+
+
 def one(name: str, value: float) -> dict[str, Series]:
     """A series of a single value whose unit is the last word of its name."""
     title, _, unit = name.rpartition(" ")
@@ -200,52 +210,48 @@ def bare_network(bench: Bench) -> Iterator[Case]:
     with watching() as watch:
         for _ in range(ROUNDS):
             for engine, batch in turns:
-                images = _images(bench, batch)
-                taken[engine.name, batch].append(
-                    bench.timed(partial(engine.run, {"image": images}, ["alpha"]), max(4, 12 // batch))
-                )
+                taken[engine.name, batch].append(_alone(bench, engine, batch))
     for (name, batch), rounds in taken.items():
-        values = [value for series in rounds for value in series.values]
-        warm_up = [value for series in rounds for value in series.warm_up]
+        latency = joined(rounds)
+        rates = [1e3 * batch / value for value in latency.values]
         yield Case(
             scenario="network, bare",
             setting={"engine": name, "batch": batch},
             tool="timer",
-            series={
-                "latency": Series(unit="ms", values=values, warm_up=warm_up),
-                "throughput": Series(unit="photos/s", values=[1e3 * batch / value for value in values]),
-            },
+            series={"latency": latency, "throughput": Series(unit="photos/s", values=rates)},
             others=watch.others,
         )
 
 
+def _alone(bench: Bench, engine: engines.Engine, batch: int) -> Series:
+    """The engine in this process, without a server."""
+    work = partial(engine.run, {"image": _images(bench, batch)}, ["alpha"])
+    return bench.timed(work, max(4, 12 // batch))
+
+
 def _beside(bench: Bench, engine: engines.Engine | None, batches: set[int]) -> dict[str, Series]:
-    """The engine alone in this process, while the server rests; nothing where only the server has it."""
+    """The engine alone, while the server rests; nothing where only the server has it."""
     if engine is None:
         return {}
-    return {
-        f"bare, batch {batch}": bench.timed(
-            partial(engine.run, {"image": _images(bench, batch)}, ["alpha"]), max(4, 12 // batch)
-        )
-        for batch in sorted(batches.intersection(bench.batches))
-    }
+    known = sorted(batches.intersection(bench.batches))
+    return {f"bare, batch {batch}": _alone(bench, engine, batch) for batch in known}
 
 
 def bare_engines(network: Path) -> list[engines.Engine]:
     """What can run the network on this machine; an engine that is not installed is left out."""
-    found = [engines.onnxruntime_engine(network, threads=_cores())]
+    found = [engines.onnxruntime_engine(network, threads=engines.cores())]
     with suppress(EngineMissing):
-        found.append(engines.openvino_engine(network, threads=_cores()))
+        found.append(engines.openvino_engine(network, threads=engines.cores()))
     with suppress(EngineMissing):
-        found.append(engines.onnxruntime_engine(network, threads=_cores(), accelerator="cuda"))
+        found.append(engines.onnxruntime_engine(network, threads=engines.cores(), accelerator="cuda"))
     return found
 
 
 def served_network(bench: Bench) -> Iterator[Case]:
     """The network behind the server, asked by perf_analyzer: transports, batch sizes, requests in flight.
 
-    Beside each, before it and after it, the same engine without the server: on a machine that is shared, a minute later
-    is another machine. Several requests in flight may become one batch of as many.
+    The same engine is timed without the server before and after each: a shared machine may be slower a minute later.
+    Several requests in flight may become one batch of as many.
     """
     side_h, side_w = bench.contract.size_hw
     memory = 4 * side_h * side_w * 8
@@ -274,14 +280,7 @@ def served_network(bench: Bench) -> Iterator[Case]:
                 shared_memory_bytes=memory if "memory" in transport else None,
             )
             after = _beside(bench, engine, batches)
-        bare = {
-            name: Series(
-                unit="ms",
-                values=taken.values + after[name].values,
-                warm_up=taken.warm_up + after[name].warm_up,
-            )
-            for name, taken in before.items()
-        }
+        bare = {name: joined((taken, after[name])) for name, taken in before.items()}
         yield dataclasses.replace(case, series={**case.series, **bare}, others=watch.others)
 
 
@@ -344,7 +343,7 @@ def _finished(photo: codec.Photo, alpha: NDArray[np.float32], contract: Contract
 def one_user(bench: Bench) -> Iterator[Case]:
     """One photo after the other, JPEG bytes to PNG bytes: thin client and server path at 1, 12 and 48 megapixels.
 
-    As shipped, and without what makes edges and colours better. Beside each photo its parts, in this process.
+    Once as shipped, and once without the work on edges and colours. The parts of each photo are timed in this process.
     """
     engine = min(bare_engines(bench.network), key=engines.seconds)
     with Client(bench.served.url, model=bench.model or None, timeout_s=120) as client:
@@ -443,50 +442,26 @@ async def _sweep(bench: Bench, where: str) -> list[Case]:
                     call, data, load.at_rate(pattern, rate), max_waiting=40, patience_s=30
                 )
             stages = bench.served.statistics().since(before)
-            if run.latencies_ms:
-                cases.append(
-                    _load_case(
-                        "many users",
-                        {"where": where, "share of capacity": share},
-                        rate,
-                        run,
-                        stages,
-                        watch.others,
-                    )
-                )
-    return _with_knee(cases)
-
-
-def _load_case(
-    scenario: str,
-    setting: dict[str, Any],
-    rate: float,
-    run: load.Run,
-    stages: dict[str, ModelTimes],
-    others: float | None,
-) -> Case:
-    return Case(
-        scenario=scenario,
-        setting={"megapixels": 1, **setting},
-        tool="open loop",
-        series={
-            **one("arrivals photos/s", rate),
-            **one("throughput photos/s", run.throughput),
-            "latency": Series(unit="ms", values=run.latencies_ms),
-            "generator's lateness": Series(unit="ms", values=run.lateness_ms),
-            **_stages(stages),
-        },
-        others=others,
-        notes=run.notes,
-    )
-
-
-def _with_knee(cases: list[Case]) -> list[Case]:
-    """Mark the point with the best throughput for its latency."""
-    if cases:
+            if not run.latencies_ms:
+                continue
+            case = Case(
+                scenario="many users",
+                setting={"megapixels": 1, "where": where, "share of capacity": share},
+                tool="open loop",
+                series={
+                    **one("arrivals photos/s", rate),
+                    **one("throughput photos/s", run.throughput),
+                    "latency": Series(unit="ms", values=run.latencies_ms),
+                    "generator's lateness": Series(unit="ms", values=run.lateness_ms),
+                    **_stages(stages),
+                },
+                others=watch.others,
+                notes=run.notes,
+            )
+            cases.append(case)
+    if cases:  # mark the point with the best throughput for its latency
         means = [case.series["latency"].summary.mean for case in cases]
-        at = knee([case.value("throughput") for case in cases], means)
-        cases[at].setting["knee"] = True
+        cases[knee([case.value("throughput") for case in cases], means)].setting["knee"] = True
     return cases
 
 
@@ -550,12 +525,6 @@ def _images(bench: Bench, batch: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     contract = bench.contract
     seen = [geometry.network_input(codec.decode(data), contract) for data in bench.photos(1)]
     return np.stack([seen[number % len(seen)] for number in range(batch)])
-
-
-def _cores() -> int:
-    from os import sched_getaffinity
-
-    return len(sched_getaffinity(0))
 
 
 SCENARIOS: Sequence[Callable[[Bench], Iterator[Case]]] = (
