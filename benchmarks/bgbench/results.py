@@ -124,7 +124,7 @@ class Result:
                 yield case
 
     def differs(self, earlier: Result) -> str | None:
-        """Why cases of ``earlier`` do not belong beside these: what was measured is not the same; None: it is."""
+        """Why cases of ``earlier`` cannot be kept with these (another machine, network or commit); None: they can."""
         for fact in ("device", "network", "commit"):
             if earlier.environment.get(fact) != self.environment.get(fact):
                 return f"another {fact}"

@@ -95,7 +95,7 @@ class Frame:
         """The frame that crop, margin, canvas, scale, position and max_pixels ask for.
 
         Args:
-            box: of the people, photo pixels; None (nobody): the whole photo stands for it.
+            box: of the people, photo pixels; None (no person): the whole photo.
             size_hw: of the photo.
         """
         height, width = size_hw

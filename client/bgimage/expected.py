@@ -24,7 +24,7 @@ CURVE = Path(__file__).with_name("expected_iou.json")
 
 
 def soft_iou(alpha: Floats) -> float:
-    """Alpha inside the 0.5 contour, over the area inside and the alpha outside; 0 where nobody is.
+    """Alpha inside the 0.5 contour, over the area inside and the alpha outside; 0 without a person.
 
     Args:
         alpha: float32 (h, w) in [0, 1], the network's answer for the people that are meant.
@@ -38,7 +38,7 @@ def soft_iou(alpha: Floats) -> float:
 
 
 def expected_iou(alpha: Floats) -> float:
-    """The IoU that photos with such an answer had on average, 0..1; 0.0 where nobody was found."""
+    """The IoU that photos with such an answer had on average, 0..1; 0.0 where no person was found."""
     soft = soft_iou(alpha)
     curve = _curve()
     return float(np.interp(soft, curve["soft_iou"], curve["iou"])) if soft else 0.0

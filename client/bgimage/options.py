@@ -39,7 +39,7 @@ def _shown(value: Any) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to finish a cut-out. Every field is checked; ``OptionError`` names field, value and mend."""
+    """How to finish a cut-out. Every field is checked; ``OptionError`` names the field, its value and what to use."""
 
     output: str = "cutout"
     """"cutout" (the people), "matte" (their alpha as a grey picture) or "inverse" (everything but them)."""
@@ -84,10 +84,10 @@ class Options:
     shadow: float = 0.0
     """Strength of a soft shadow under the people, 0 (none) to 1."""
     require_person: bool = False
-    """Raise ``NoPersonFound`` when nobody is found."""
+    """Raise ``NoPersonFound`` when no person is found."""
     at_least: float = 0.0
-    """0..1: where the expected IoU is below it, a client looks again, closer (``bgimage.closer``), and ``Doubtful`` is
-    raised where that does not reach it either, and so where nobody is found."""
+    """0..1: where the expected IoU is below it, a client looks again, closer (``bgimage.closer``). ``Doubtful`` is
+    raised where that does not help, or no person is found."""
     keep_metadata: bool = True
     """Keep EXIF and resolution. (The colour profile belongs to the colours and always stays.)"""
     drop_gps: bool = False

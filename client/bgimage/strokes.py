@@ -1,4 +1,4 @@
-"""Keep and remove: marks that somebody draws on a photo, and the parts they touch decided again.
+"""Keep and remove: marks that are drawn on a photo decide the parts they touch again.
 
 A mark speaks for what it covers, and for what hangs together with it by colour: the geodesic distance (Bai and Sapiro
 2007; swept as by Weber et al. 2008) adds up the changes of colour on the way from the mark. A part is taken as far as
@@ -110,9 +110,9 @@ def _numbers(field: str, value: Any, lengths: tuple[int, ...]) -> tuple[float, .
     return tuple(int(number) if float(number).is_integer() else float(number) for number in value)
 
 
-def _refused(field: str, value: Any, mend: str) -> OptionError:
+def _refused(field: str, value: Any, advice: str) -> OptionError:
     text = repr(value)
-    return OptionError(f"{field}={text if len(text) <= 100 else text[:100] + '...'}: {mend}")
+    return OptionError(f"{field}={text if len(text) <= 100 else text[:100] + '...'}: {advice}")
 
 
 def drawn(field: str, marks: Sequence[Mark], size_hw: tuple[int, int], shape: tuple[int, int]) -> Mask:
@@ -161,7 +161,7 @@ def distances(seeds: Mask, colours: Floats, inside: Mask) -> Floats:
     Args:
         seeds: bool (n, h, w), a map each.
         colours: float32 (h, w, 3) in 0..1. A step costs their difference and ``STEP`` a pixel.
-        inside: bool (h, w), what now belongs to somebody.
+        inside: bool (h, w), what now belongs to a person.
     """
     diagonal = STEP * np.float32(math.sqrt(2))
 
@@ -260,5 +260,5 @@ def chosen(alpha: Floats, photo: Photo, options: Options) -> Floats:
     guide = cv2.resize(photo.middle, shape[::-1], interpolation=cv2.INTER_AREA)
     marked = redecided(alpha, guide, keep, remove)
     result = people.chosen(people.cleaned(marked) if options.clean else marked, options.people, size_hw)
-    # whom somebody marked stays, passer-by or not
+    # a marked person stays, passer-by or not
     return np.where(_touching(marked > people.INSIDE, keep & ~remove), marked, result)

@@ -1,7 +1,7 @@
 """A photo that is sent through the whole server, because Triton answers "ready" with hung Python models behind it, and
 2.51 with dead ones.
 
-``python -m bgserver canary`` is the probe for containers. Standard library only: whoever asks a server needs no more.
+``python -m bgserver canary`` is the probe for containers. It needs the standard library only.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Only the files of the wheel are used, never its Python API. Its Python backend was built with pybind11 2.10,
 which reads arrays of numpy 2 with strides of zero (python_backend pull request 384 mended that later): every
 pixel would equal the first, and a BYTES tensor ends the process. So the server's models, and nothing else,
-get a numpy 1 of their own, in a folder beside the wheel's libraries.
+get a numpy 1 of their own, in a folder next to the wheel's libraries.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _numpy_is_new() -> bool:
 
 
 def unavailable() -> str | None:
-    """Why the wheel cannot be had on this machine, and what works instead; None where it can."""
+    """Why this machine cannot install the wheel, and what works instead; None where it can."""
     libc, libc_version = platform.libc_ver()
     has_libc = libc == "glibc" and tuple(map(int, libc_version.split("."))) >= _GLIBC
     on = sys.platform == "linux" and platform.machine() == "x86_64" and has_libc
@@ -87,7 +87,7 @@ def find_tritonserver() -> Installation:
     """The system's tritonserver where there is one, else the wheel's.
 
     Raises:
-        ServerMissing: neither is there; where the wheel cannot be had, it says what works instead.
+        ServerMissing: neither is there; where the wheel cannot be installed, it says what works instead.
         WrongPython: the wheel is there, but cannot run models under this Python.
     """
     if SYSTEM_TRITON.is_file():
@@ -123,7 +123,7 @@ def install() -> Installation:
     Without dependencies: the wheel's metadata would pull this environment's numpy down to 1.
 
     Raises:
-        ServerMissing: it cannot be had here, or pip could not install it; its own words are on stderr.
+        ServerMissing: it cannot run here, or pip could not install it; pip's own words are on stderr.
     """
     try:
         return find_tritonserver()

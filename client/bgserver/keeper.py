@@ -100,7 +100,7 @@ def tell(event: str, **facts: object) -> None:
 class Ports:
     """Addresses that stay ours from before the server's start until after its end.
 
-    A socket is bound with SO_REUSEPORT and never listens; the server, told to share, binds beside it. So a
+    A socket is bound with SO_REUSEPORT and never listens; the server shares it. So a
     free port that was found stays free until the server is there, and a restart gets the same one. (Triton
     cannot share its metrics port: that one is only tried.)
     """

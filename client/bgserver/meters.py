@@ -1,4 +1,4 @@
-"""What the serving models count beside Triton's own numbers; nothing tells one photo or one caller from another."""
+"""What the serving models count in addition to Triton's metrics; no label identifies a photo or a caller."""
 
 from __future__ import annotations
 

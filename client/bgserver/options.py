@@ -38,7 +38,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 def with_options(
     command: Callable[..., None], options: Iterable[Parameter], made: Callable[..., Any]
 ) -> Callable[..., None]:
-    """A command for typer that has ``options`` beside its own; its first parameter is what ``made`` makes of them."""
+    """A command for typer with ``options`` and its own; its first parameter is what ``made`` makes of ``options``."""
     _, *own = inspect.signature(command, eval_str=True).parameters.values()
     shared = list(options)
 

@@ -1,4 +1,4 @@
-"""Does a TensorRT plan fit this machine? What ``python -m bgexport plan`` writes beside it, and who may load it.
+"""Does a TensorRT plan fit this machine? The record that ``python -m bgexport plan`` writes with it says so.
 
 A plan is machine code: of one network, one TensorRT, one kind of GPU. Loaded elsewhere it fails late or answers
 wrongly, so it is refused first, with a sentence. ``python -m bgserver.plans model.plan`` is the check that a
@@ -31,7 +31,7 @@ REBUILD = "build it here with python -m bgexport plan"
 
 @dataclass(frozen=True, kw_only=True)
 class PlanRecord:
-    """The JSON beside a plan: what it was made of, by what, and for what."""
+    """The JSON next to a plan: its sources, its builder, and the machine it is for."""
 
     plan_sha256: str
     onnx_sha256: str

@@ -4,8 +4,8 @@ Triton starts its Python models through a shell line and without the environment
 it is told lies under one path without spaces, the working directory (first on the models' ``sys.path``) links
 the packages they need, and the environment itself is found through ``PATH``.
 
-The name of the folder is the prefix of the server's regions in /dev/shm. Whoever holds the lock in it is
-alive; what a killed one left behind is removed by the next server that starts.
+The name of the folder is the prefix of the server's regions in /dev/shm. A server holds a lock in it
+while it lives. The next server that starts removes what a killed one left behind.
 """
 
 from __future__ import annotations

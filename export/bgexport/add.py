@@ -1,4 +1,4 @@
-"""Somebody else's matting network in this harness: its ONNX file wrapped until it is a network like ours.
+"""Any matting network in this harness: its ONNX file is wrapped so that it has the interface of ours.
 
     image, uint8 RGB ── channels, range, mean, std ──► their network ── activation, channel, size ──► alpha in [0, 1]
 

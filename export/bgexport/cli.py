@@ -267,7 +267,7 @@ def add(
     models: Models = MODELS,
     photos: Annotated[Path, typer.Option(help="folder of photos to compare on")] = ROOT / "examples",
 ) -> None:
-    """Put somebody else's network into the repository, with ensembles cutout_NAME and matte_NAME around it."""
+    """Put another matting network into the repository, with the ensembles cutout_NAME and matte_NAME."""
     from bgexport.add import Theirs, add
     from bgexport.repository import Serving
 

@@ -85,7 +85,7 @@ def _result(folder: Path, sha256: str) -> dict[str, Any]:
 def write(folder: Path, committed: Committed, *, document: Path, licence: Path) -> list[Path]:
     """Write the hub's files to ``folder``, which may exist, and give their paths.
 
-    document: ``docs/model-card.md``, whose ``SECTIONS`` become the card's. licence: the text beside the card.
+    document: ``docs/model-card.md``, whose ``SECTIONS`` become the card's. licence: the text that goes with the card.
     """
     from safetensors.torch import save_file
 

@@ -99,7 +99,7 @@ def adversarial(contract: Contract, people: Sequence[NetworkInput] = ()) -> list
         "gradient": grey(columns * 255 // (width - 1)),
     }
     for picture in people:
-        # half of the photo leaves the frame, so that whoever stands in the middle is cut by the border
+        # half of the photo leaves the frame: the border cuts a person in the middle
         made[f"{picture.name}, cut by the left border"] = np.roll(picture.image, -width // 2, axis=2)
         made[f"{picture.name}, cut by the lower border"] = np.roll(picture.image, height // 2, axis=1)
     return [NetworkInput(name, np.ascontiguousarray(image)) for name, image in made.items()]

@@ -58,7 +58,7 @@ def normalisation(model: onnx.ModelProto) -> list[str]:
 def fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """``model`` with FP16 weights and activations; input, output, normalisation and ``ISLANDS`` as they were.
 
-    Casts stand where the precision changes and nowhere else, so every tensor has one type that nobody infers.
+    A cast stands only where the precision changes, so the type of every tensor is explicit.
     """
     graph = model.graph
     wide = set(normalisation(model)) | {node.name for node in graph.node if node.op_type in ISLANDS}

@@ -43,7 +43,7 @@ HEADER = (
 
 @dataclass(frozen=True)
 class Names:
-    """What the models of one network are called. In a shared server they stand beside other people's."""
+    """What the models of one network are called. A shared server may hold other models too."""
 
     network: str = ""
     """Empty: the network of this project. Others are asked for by it (``Client(model="modnet")``)."""
@@ -94,7 +94,7 @@ class Instances:
     postprocess: int
 
     def __post_init__(self) -> None:
-        """Refuse a count that serves nobody."""
+        """Refuse a count below one."""
         for name, count in vars(self).items():
             if count < 1:
                 raise ValueError(f"instances of {name}: {count}; use 1 or more")
@@ -422,5 +422,5 @@ def _parameters(contract: Contract) -> dict[str, pb.ModelParameter]:
 
 
 def _text(config: pb.ModelConfig) -> str:
-    config.version_policy.latest.num_versions = 1  # a newer network is put beside the older one, as folder 2
+    config.version_policy.latest.num_versions = 1  # a newer network becomes folder 2
     return text_format.MessageToString(config, use_short_repeated_primitives=True)

@@ -1,4 +1,4 @@
-"""What somebody gets who installs ``bgclient[local]``: its size, and the first cut-out of a fresh process.
+"""What an installation of ``bgclient[local]`` takes: its size, and the first cut-out of a fresh process.
 
     python -m bgbench fresh --rival                        this Python, with pip, and rembg's size
     python -m bgbench fresh --add --uv                     the same with uv

@@ -58,7 +58,7 @@ class Plan:
     unreadable: list[OSError] = field(default_factory=list)
     """Folders that could not be looked into."""
     left_out: int = 0
-    """Cut-outs that lie beside their photos, and are not cut again."""
+    """Cut-outs in the folder of their photos; they are not cut again."""
 
 
 def is_url(text: str) -> bool:
@@ -161,7 +161,7 @@ def _into(sources: list[str], into: Path, suffix: str) -> Plan:
 
 def _photos(folder: Path, without: Path, planned: Plan | None) -> Iterator[Path]:
     """Photos under ``folder``, sorted; hidden files and folders, links to folders and ``without`` are left out, and
-    cut-outs that lie beside their photos (me-cut.png beside me.jpg, trip-cut/ beside trip/).
+    cut-outs in the folder of their photos (me-cut.png next to me.jpg, trip-cut/ next to trip/).
     """
     skipped = _real(without)
     unreadable = planned.unreadable.append if planned else None
@@ -191,7 +191,7 @@ def _is_photo(name: str) -> bool:
 
 
 def _names(photos: list[Path], suffix: str) -> list[Path]:
-    """Each photo's name with the new suffix; a.jpg beside a.png become a.jpg.png and a.png.png."""
+    """Each photo's name with the new suffix; a.jpg and a.png become a.jpg.png and a.png.png."""
     names = [path.with_suffix(suffix) for path in photos]
     while True:  # a longer name may be the short one of another photo: a.jpg.png of a.jpg, and of a.jpg.png
         taken = Counter(str(name).casefold() for name in names)

@@ -128,7 +128,7 @@ class RunSummary:
     """How a run went."""
 
     cut: int = 0
-    nobody: int = 0
+    empty: int = 0
     """Of those that were cut: photos in which no person was found."""
     skipped: int = 0
     doubtful: list[tuple[float, str]] = dataclasses.field(default_factory=list)
@@ -147,7 +147,7 @@ class RunSummary:
         else:
             self.cut += 1
             assert done.cutout is not None
-            self.nobody += done.cutout.box is None
+            self.empty += done.cutout.box is None
             if done.cutout.box is not None and done.cutout.expected_iou < LOOK:
                 self.doubtful.append((done.cutout.expected_iou, done.job.source))
 
@@ -227,8 +227,8 @@ def _tell(summary: RunSummary, planned: Plan, seconds: float, command: str, *, q
     total = len(planned.jobs) + len(planned.unreadable)
     if not quiet:
         parts = [f"{summary.cut} cut"]
-        if summary.nobody:
-            parts.append(f"no people found in {summary.nobody} of them")
+        if summary.empty:
+            parts.append(f"no people found in {summary.empty} of them")
         if summary.skipped:
             parts.append(f"{summary.skipped} were there already (--force cuts them again)")
         if planned.left_out:

@@ -52,7 +52,7 @@ VENDOR = Path(__file__).parent / "static" / "vendor"
 
 
 class AssetError(Exception):
-    """The files cannot be had."""
+    """The files cannot be fetched."""
 
 
 def fetch_runtime(folder: Path = VENDOR) -> list[Path]:

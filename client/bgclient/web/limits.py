@@ -17,8 +17,8 @@ from bgclient.web.errors import Refusal, busy
 class Gate:
     """Lets ``size`` through at a time; others wait ``wait_s`` for their turn, then are refused.
 
-    Nobody takes it whole: a caller inside gets another place while at least as many are free as it has already, and
-    of those who wait each caller has its turn before one has its second.
+    No caller gets all places: a caller gets another one while at least as many are free as it has already. Each waiting
+    caller gets its first turn before any gets a second.
 
     ``waited`` is called with the seconds that each of them waited, whether its turn came or not.
     """

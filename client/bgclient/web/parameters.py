@@ -217,7 +217,7 @@ class Wanted(BaseModel):
     )
     people: Annotated[Literal["subjects", "all", "main"], _AnyCase] = Field(
         "subjects",
-        description="Whom to keep: subjects (without passers-by), all, or main for the main person alone. (Not "
+        description="The people to keep: subjects (without passers-by), all, or main for the main person alone. (Not "
         "remove.bg's.)",
     )
     keep: _Marks = Field(
@@ -378,6 +378,6 @@ def read(fields: Fields) -> Wanted:
     return wanted
 
 
-def invalid(name: str, mend: str) -> Refusal:
+def invalid(name: str, advice: str) -> Refusal:
     """A parameter that is not what it has to be."""
-    return Refusal(400, f"invalid_{name}", f"Invalid {name} parameter given", f"{name}: {mend}")
+    return Refusal(400, f"invalid_{name}", f"Invalid {name} parameter given", f"{name}: {advice}")
