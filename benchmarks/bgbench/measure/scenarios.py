@@ -164,18 +164,14 @@ def one(name: str, value: float) -> dict[str, Series]:
 
 
 def machine_floor(bench: Bench) -> Iterator[Case]:
-    """The machine's peaks, the network's operations and bytes, the floor that follows, and the distance to it."""
+    """The machine's peak, and the operations and the time of networks: how far from the peak do they run?"""
     with watching() as watch:
-        peaks = floors.peaks()
+        peak = floors.peak_gflops()
     yield Case(
         scenario="machine peaks",
         setting={},
         tool="timer",
-        series={
-            **one("FP32 matrix product GFLOP/s", peaks.gflops),
-            **one("memory copy GB/s", peaks.memory_gbs),
-            **one("cache copy GB/s", peaks.cache_gbs),
-        },
+        series=one("FP32 matrix product GFLOP/s", peak),
         others=watch.others,
     )
     models = {"served network": bench.network, **{name: bench.exported(name) for name in COMPARED}}
@@ -184,19 +180,14 @@ def machine_floor(bench: Bench) -> Iterator[Case]:
         engine = min(bare_engines(path), key=engines.seconds)
         image = _images(bench, 1)
         with watching() as watch:
-            series = bench.timed(partial(engine.run, {"image": image}, ["alpha"]), 10, warm_up=2)
+            latency = bench.timed(partial(engine.run, {"image": image}, ["alpha"]), 10, warm_up=2)
         yield Case(
             scenario="floor",
             setting={"network": name, "batch": 1, "device": engine.name},
             tool="timer",
             series={
-                "latency": series,
-                **one("floor, fused ms", 1e3 * peaks.floor_s(cost, fused=True)),
-                **one("bound by memory ratio", peaks.memory_share(cost)),
-                **one("floor, as written ms", 1e3 * peaks.floor_s(cost, fused=False)),
+                "latency": latency,
                 **one("operations GFLOP", cost.flops / 1e9),
-                **one("traffic, fused MB", cost.bytes(fused=True) / 1e6),
-                **one("traffic, as written MB", cost.bytes(fused=False) / 1e6),
                 **one("parameters, millions count", cost.parameters / 1e6),
             },
             others=watch.others,

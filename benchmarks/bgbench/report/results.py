@@ -407,31 +407,28 @@ def _overhead(case: Case) -> str:
 
 def _floors(result: Result) -> str:
     peaks = next(result.of("machine peaks"), None)
-    rows = _rows(
-        result.of("floor"),
-        lambda case: {
+    if peaks is None:
+        return ""
+    gflops = peaks.value("FP32 matrix product")
+
+    def cells(case: Case) -> dict[str, str]:
+        floor_ms = 1e3 * case.value("operations") / gflops
+        return {
             "network": case.setting["network"],
             "parameters, M": f"{case.value('parameters, millions'):.2f}",
             "GFLOP": f"{case.value('operations'):.2f}",
-            "MB moved, fused / as written": _both(case, "traffic", 0),
-            "floor ms, fused / as written": _both(case, "floor", 1),
-            "memory-bound": f"{case.value('bound by memory'):.0%}",
+            "floor ms": f"{floor_ms:.1f}",
             "fastest engine": case.setting["device"].partition(",")[0],
             "ms": _ms(case.series["latency"]),
-            "ms / floor": f"{case.value('latency') / case.value('floor, fused'):.1f}",
-        },
+            "ms / floor": f"{case.value('latency') / floor_ms:.1f}",
+        }
+
+    note = (
+        "The floor is the network's arithmetic at the peak of the same run, an FP32 matrix product: "
+        f"{gflops:.0f} GFLOP/s{' †' if peaks.doubts else ''}. A network can be faster than its floor: Winograd's "
+        "convolutions need fewer operations than are counted."
     )
-    note = ""
-    if peaks:
-        note = (
-            "The floor is the sum over the graph's nodes of the longer of arithmetic and traffic, at the peaks of the "
-            f"same run: {peaks.value('FP32 matrix product'):.0f} GFLOP/s, "
-            f"{peaks.value('memory copy'):.1f} GB/s from memory, "
-            f"{peaks.value('cache copy'):.1f} GB/s within the last-level cache{' †' if peaks.doubts else ''}. "
-            "Fused: only convolutions, products and resizing touch memory. A network can be faster than its floor: "
-            "Winograd's convolutions need fewer operations than are counted."
-        )
-    return _table("Floors: what the machine allows, one photo, FP32", rows, note)
+    return _table("Floors: what the machine allows, one photo, FP32", _rows(result.of("floor"), cells), note)
 
 
 # --- rivals ------------------------------------------------------------------------------------------------------
@@ -572,10 +569,6 @@ def _mean(series: Series) -> str:
 
 def _value(case: Case, name: str, digits: int) -> str:
     return f"{case.value(name):.{digits}f}" if name in case.series else "-"
-
-
-def _both(case: Case, name: str, digits: int) -> str:
-    return " / ".join(f"{case.value(f'{name}, {how}'):.{digits}f}" for how in ("fused", "as written"))
 
 
 def _path(case: Case) -> str:
