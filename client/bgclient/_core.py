@@ -23,7 +23,7 @@ from bgclient._session import Session
 from bgclient.errors import CallCancelled, DeadlineExceeded, ModelMissing, TransportError
 from bgclient.fetch import Fetcher
 from bgclient.sources import PhotoLike, load
-from bgclient.telemetry import Hooks, NoHooks
+from bgclient.telemetry import Hooks
 from bgclient.transports import TLS, Connector, Credentials, Network, Transport
 from bgimage.once import cached_property
 
@@ -72,7 +72,7 @@ class BaseClient:
         self._credentials = Credentials({**(headers or {}), **bearer}, tls)
         self._given_limits = limits
         self._fetcher = fetcher
-        self._hooks = hooks or NoHooks()
+        self._hooks = hooks or Hooks()
         self._connector = connector or Network()
         self._begin()
         _clients.add(self)

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any
 
 from bgclient.errors import BgError
 
@@ -42,44 +42,26 @@ def id_of_this_call() -> str:
     return _given.get() or uuid.uuid4().hex
 
 
-class Span(Protocol):
-    """Something that lasts."""
+class Span:
+    """Something that lasts; this one is recorded nowhere."""
 
     def set(self, **attributes: Attribute) -> None:
         """Say more about it."""
-        ...
 
 
-class Hooks(Protocol):
-    """Called for every call ("bgclient.cut") and every request in it ("bgclient.ask")."""
+class Hooks:
+    """Called for every call ("bgclient.cut") and every request in it ("bgclient.ask"). These do nothing."""
 
     def span(self, name: str, **attributes: Attribute) -> AbstractContextManager[Span]:
         """Around the work; an exception that passes belongs to it."""
-        ...
+        return nullcontext(Span())
 
     def headers(self) -> Mapping[str, str]:
         """To send with a request, so that the server's trace continues this one."""
-        ...
-
-
-class _Nothing:
-    def set(self, **attributes: Attribute) -> None:
-        """Do nothing."""
-
-
-class NoHooks:
-    """The default: do nothing."""
-
-    def span(self, name: str, **attributes: Attribute) -> AbstractContextManager[Span]:
-        """Nothing."""
-        return nullcontext(_Nothing())
-
-    def headers(self) -> Mapping[str, str]:
-        """None."""
         return {}
 
 
-class _OpenTelemetrySpan:
+class _OpenTelemetrySpan(Span):
     def __init__(self, span: Any) -> None:
         self._span = span
 
@@ -87,7 +69,7 @@ class _OpenTelemetrySpan:
         self._span.set_attributes({f"bgclient.{name}": value for name, value in attributes.items()})
 
 
-class OpenTelemetryHooks:
+class OpenTelemetryHooks(Hooks):
     """Spans and the ``traceparent`` header through the OpenTelemetry API (extra ``otel``).
 
     ``Client(hooks=OpenTelemetryHooks())`` uses the global tracer provider; photos, paths and texts are never
