@@ -90,13 +90,13 @@ def cores() -> int:
 _IMPORTS: dict[str, Callable[[], Any]] = {"onnxruntime": runtimes.onnxruntime, "openvino": runtimes.openvino}
 
 
-def require(module: str, engine: str, package: str) -> Any:
-    """The module called ``module``. ``EngineMissing`` says what to install for the engine that was asked for."""
-    if importlib.util.find_spec(module) is None:
+def _required(package: str) -> Any:
+    """ONNX Runtime or OpenVINO. ``EngineMissing`` where it is not installed."""
+    if importlib.util.find_spec(package) is None:
         raise EngineMissing(
-            f"engine {engine} was asked for and {module} is not installed; pip install {package}"
+            f"engine {package} was asked for and {package} is not installed; pip install {package}"
         )
-    return _IMPORTS[module]() if module in _IMPORTS else importlib.import_module(module)
+    return _IMPORTS[package]()
 
 
 def onnxruntime_engine(
@@ -107,7 +107,7 @@ def onnxruntime_engine(
     Raises:
         EngineMissing: not installed, or without that provider, or the provider does not start.
     """
-    ort = require("onnxruntime", "onnxruntime", "onnxruntime")
+    ort = _required("onnxruntime")
     providers: list[Any] = ["CPUExecutionProvider"]
     provider, package = _PROVIDERS[accelerator] if accelerator else (providers[0], "")
     if provider not in ort.get_available_providers():
@@ -151,7 +151,7 @@ def onnxruntime_engine(
 
 def _has_cuda() -> bool:
     """The ONNX Runtime that is installed can compute on NVIDIA GPUs."""
-    ort = require("onnxruntime", "onnxruntime", "onnxruntime")
+    ort = _required("onnxruntime")
     return "CUDAExecutionProvider" in ort.get_available_providers()
 
 
@@ -165,7 +165,7 @@ def openvino_engine(model: Path, *, threads: int, bf16: bool = False) -> Engine:
         raise EngineMissing(
             "engine openvino-bf16 was asked for and this CPU has neither AVX512-BF16 nor AMX; use openvino"
         )
-    ov = require("openvino", "openvino", "openvino")
+    ov = _required("openvino")
     precision = "BF16" if bf16 else "FP32"
     settings = {
         "PERFORMANCE_HINT": "LATENCY",

@@ -84,6 +84,11 @@ class Server:
                 f"engine {self.settings.engine} was asked for, and the system's tritonserver "
                 "runs networks in backends of its own; leave engine out"
             )
+        if self.settings.variant == "trt" and found.wheel is not None:
+            raise EngineMissing(
+                "variant trt needs the TensorRT backend of NVIDIA's tritonserver image, which the pip-installed server "
+                "lacks; use that image, or variant onnx-gpu"
+            )
         self._launch(self.settings)
         threading.Thread(target=self._listen, daemon=True, name="bgserver-events").start()
         try:

@@ -207,6 +207,13 @@ def test_an_engine_for_a_system_tritonserver_is_refused(monkeypatch, tmp_path, t
 
 
 @pytest.mark.server
+def test_a_plan_is_not_served_without_nvidia_s_backend(tiny_repository):
+    server = Server(Settings(variant="trt", repository=tiny_repository, models=("cutout",)))
+    with pytest.raises(errors.EngineMissing, match="use that image, or variant onnx-gpu"):
+        server.start()
+
+
+@pytest.mark.server
 def test_numpy_2_without_a_numpy_1_for_the_models_is_told_how_to_get_one(monkeypatch):
     monkeypatch.setattr(installation, "_numpy_is_new", lambda: True)
     monkeypatch.setattr(installation, "_NUMPY_FOLDER", "nowhere")

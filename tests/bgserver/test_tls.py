@@ -1,4 +1,4 @@
-"""gRPC over TLS, and TensorRT plans that are refused with a sentence."""
+"""gRPC over TLS."""
 
 import shutil
 import subprocess
@@ -6,8 +6,6 @@ import subprocess
 import pytest
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
-
-from bgserver import errors
 
 pytestmark = pytest.mark.server
 
@@ -50,22 +48,3 @@ def test_clients_without_a_certificate_stay_outside_where_one_is_asked_for(tiny,
         pytest.raises(InferenceServerException, match="UNAVAILABLE"),
     ):
         stranger.is_server_live(client_timeout=30)
-
-
-def test_a_plan_on_a_machine_without_a_gpu_is_refused_by_the_tensorrt_backend(tiny, tmp_path):
-    model = tmp_path / "networks" / "net"
-    (model / "1").mkdir(parents=True)
-    (model / "1" / "model.plan").write_bytes(b"a plan")
-    (model / "config.pbtxt").write_text(
-        """
-        platform: "tensorrt_plan"
-        max_batch_size: 8
-        input { name: "image" data_type: TYPE_UINT8 dims: [3, 16, 16] }
-        output { name: "alpha" data_type: TYPE_FP32 dims: [1, 16, 16] }
-        instance_group { count: 1 kind: KIND_CPU }
-        """
-    )
-    with pytest.raises(
-        errors.EngineMissing, match="a TensorRT plan runs on a GPU only; use KIND_GPU, or the variant cpu"
-    ):
-        tiny(repository=model.parent, models=("net",)).start()
