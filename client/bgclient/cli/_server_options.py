@@ -26,26 +26,6 @@ Url = Annotated[
         help="host:port (gRPC) or http://host:port; several by commas. Without: BGCLIENT_URL, else this process.",
     ),
 ]
-_Engine = Annotated[
-    str | None,
-    _option(
-        "--engine",
-        help="What runs the network here: onnxruntime, openvino, openvino-bf16, cuda, coreml, directml, or triton. "
-        "Without: BGCLIENT_ENGINE, else onnxruntime.",
-    ),
-]
-_Model = Annotated[
-    str | None,
-    _option(
-        "--model", "-m", help="Another network of the server: its ensembles matte_MODEL and cutout_MODEL."
-    ),
-]
-_Timeout = Annotated[float, _option("--timeout", help="Seconds for each photo.")]
-_Token = Annotated[str | None, _option("--token", envvar="BGCLIENT_TOKEN", help="Sent as bearer token.")]
-_Header = Annotated[list[str] | None, _option("--header", help='"Name: value", sent with every request.')]
-_CaFile = Annotated[str | None, _option("--ca-file", help="PEM of the authorities to trust.")]
-_CertFile = Annotated[str | None, _option("--cert-file", help="PEM of this client's certificate.")]
-_KeyFile = Annotated[str | None, _option("--key-file", help="PEM of its key.")]
 
 
 def with_client(command: Callable[..., None]) -> Callable[..., None]:
@@ -53,22 +33,36 @@ def with_client(command: Callable[..., None]) -> Callable[..., None]:
 
     That function takes the client's other settings, such as ``fetcher``.
     """
-    options = [
-        each for each in inspect.signature(_client, eval_str=True).parameters.values() if each.name != "more"
-    ]
+    *options, _ = inspect.signature(_client, eval_str=True).parameters.values()
     return with_options(command, options, lambda **described: partial(_client, **described))
 
 
 def _client(
     url: Url = None,
-    engine: _Engine = None,
-    model: _Model = None,
-    timeout: _Timeout = 30.0,
-    token: _Token = None,
-    header: _Header = None,
-    ca_file: _CaFile = None,
-    cert_file: _CertFile = None,
-    key_file: _KeyFile = None,
+    engine: Annotated[
+        str | None,
+        _option(
+            "--engine",
+            help="What runs the network here: onnxruntime, openvino, openvino-bf16, cuda, coreml, directml, or triton. "
+            "Without: BGCLIENT_ENGINE, else onnxruntime.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        _option(
+            "--model", "-m", help="Another network of the server: its ensembles matte_MODEL and cutout_MODEL."
+        ),
+    ] = None,
+    timeout: Annotated[float, _option("--timeout", help="Seconds for each photo.")] = 30.0,
+    token: Annotated[
+        str | None, _option("--token", envvar="BGCLIENT_TOKEN", help="Sent as bearer token.")
+    ] = None,
+    header: Annotated[
+        list[str] | None, _option("--header", help='"Name: value", sent with every request.')
+    ] = None,
+    ca_file: Annotated[str | None, _option("--ca-file", help="PEM of the authorities to trust.")] = None,
+    cert_file: Annotated[str | None, _option("--cert-file", help="PEM of this client's certificate.")] = None,
+    key_file: Annotated[str | None, _option("--key-file", help="PEM of its key.")] = None,
     **more: Any,
 ) -> Client:
     """The client that the options describe; a wrong one ends the command with status 2."""
