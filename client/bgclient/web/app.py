@@ -57,20 +57,8 @@ _PATIENCE_S = 10.0
 _log = logging.getLogger("bgclient.web")
 
 _EXPOSED = (
-    "X-Request-Id",
-    "X-Type",
-    "X-Width",
-    "X-Height",
-    "X-Foreground-Top",
-    "X-Foreground-Left",
-    "X-Foreground-Width",
-    "X-Foreground-Height",
-    "X-Credits-Charged",
-    "X-Expected-IoU",
-    "X-RateLimit-Limit",
-    "X-RateLimit-Remaining",
-    "X-RateLimit-Reset",
-    "Retry-After",
+    *("X-Request-Id", *openapi.RESULT_HEADERS, "Retry-After"),
+    *(f"X-RateLimit-{what}" for what in ("Limit", "Remaining", "Reset")),
 )
 """Headers that pages of ``cors_origins`` may read."""
 

@@ -58,6 +58,27 @@ RESULT_SCHEMA: dict[str, Any] = {
     },
 }
 
+_WHOLE = {"type": "integer", "minimum": 0}
+
+RESULT_HEADERS: dict[str, dict[str, Any]] = {
+    name: {"description": about, "schema": schema}
+    for name, about, schema in (
+        ("X-Type", "What was found; absent with type_level=none.", {"type": "string"}),
+        ("X-Width", "Width of the result, pixels.", _WHOLE),
+        ("X-Height", "Height of the result, pixels.", _WHOLE),
+        *(
+            (f"X-Foreground-{side}", "The people in the result, pixels.", _WHOLE)
+            for side in ("Top", "Left", "Width", "Height")
+        ),
+        ("X-Credits-Charged", "Always 0.", _WHOLE),
+        (
+            "X-Expected-IoU",
+            "How good cut-outs with such an answer of the network were on average, as intersection over union.",
+            _SHARE,
+        ),
+    )
+}
+
 SECURITY_SCHEMES = {"ApiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key"}}
 
 
@@ -69,33 +90,16 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def removebg_responses() -> dict[int | str, dict[str, Any]]:
     """Everything that ``POST /v1.0/removebg`` may answer."""
-    whole = {"type": "integer", "minimum": 0}
-    headers = {
-        "X-Type": ("What was found; absent with type_level=none.", {"type": "string"}),
-        "X-Width": ("Width of the result, pixels.", whole),
-        "X-Height": ("Height of the result, pixels.", whole),
-        **{f"X-Foreground-{side}": ("The people in the result, pixels.", whole) for side in _SIDES},
-        "X-Credits-Charged": ("Always 0.", whole),
-        "X-Expected-IoU": (
-            "How good cut-outs with such an answer of the network were on average, as intersection over union.",
-            _SHARE,
-        ),
-    }
     picture = {"schema": {"type": "string", "format": "binary"}}
     found = {
         "description": "The result: a picture, or JSON for `Accept: application/json`",
-        "headers": {
-            name: {"description": about, "schema": schema} for name, (about, schema) in headers.items()
-        },
+        "headers": RESULT_HEADERS,
         "content": {
             "application/json": {"schema": RESULT_SCHEMA},
             **dict.fromkeys(("image/png", "image/jpeg", "image/webp", "application/zip"), picture),
         },
     }
     return {200: found, **errors(400, 403, 408, 413, 415, 429, 500, 503)}
-
-
-_SIDES = ("Top", "Left", "Width", "Height")
 
 
 def removebg_body() -> dict[str, Any]:
