@@ -1,4 +1,4 @@
-"""``python -m bgbench``: measure, publish, compare."""
+"""``python -m bgbench``: measure and publish."""
 
 from __future__ import annotations
 

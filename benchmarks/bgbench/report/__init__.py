@@ -1,1 +1,1 @@
-"""Tables, plots and comparisons made from result files."""
+"""Tables and plots made from result files."""
