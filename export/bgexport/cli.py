@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -25,24 +24,6 @@ MODELS = ROOT / "model_repository"
 PAGE = ROOT / "client/bgclient/web/static/network.onnx"
 PARITY_PHOTOS = 25
 """Five of each pool with people."""
-
-
-class Precision(StrEnum):
-    """What ``quantize`` makes."""
-
-    FP16 = "fp16"
-    INT8_GPU = "int8-gpu"
-    INT8_CPU = "int8-cpu"
-    FP16_WEIGHTS = "fp16-weights"
-
-
-class Builder(StrEnum):
-    """What ``plan`` builds with."""
-
-    AUTO = "auto"
-    TENSORRT = "tensorrt"
-    TRTEXEC = "trtexec"
-    TENSORRT_RTX = "tensorrt-rtx"
 
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
@@ -115,7 +96,9 @@ def onnx(
 def quantize(
     model: ModelPath,
     out: Annotated[Path, typer.Argument(help="ONNX file to write")],
-    precision: Annotated[Precision, typer.Option(help="what to make")],
+    precision: Annotated[
+        Literal["fp16", "int8-gpu", "int8-cpu", "fp16-weights"], typer.Option(help="what to make")
+    ],
     photos: Annotated[int, typer.Option(help="labelled test photos to compare on")] = 50,
     report: Report = None,
 ) -> None:
@@ -128,13 +111,13 @@ def quantize(
     source = onnx_package.load(model)
     contract = graph.contract_of(source)
     match precision:
-        case Precision.FP16:
+        case "fp16":
             made = precisions.fp16(source)
-        case Precision.FP16_WEIGHTS:
+        case "fp16-weights":
             made = precisions.fp16_weights(source)
         case _:
             calibration = labelled(contract, split="train", count=precisions.CALIBRATION_PHOTOS)
-            made = precisions.int8(source, calibration, target=precision.value.removeprefix("int8-"))
+            made = precisions.int8(source, calibration, target=precision.removeprefix("int8-"))
     graph.check_graph(made, contract)
     onnx_package.save(made, out)
     pictures = labelled(contract, split="test", count=photos)
@@ -196,8 +179,9 @@ def plan(
     model: ModelPath,
     out: Annotated[Path, typer.Argument(help="plan to write; its record goes beside it")],
     builder: Annotated[
-        Builder, typer.Option(help="auto: TensorRT's Python API, else trtexec")
-    ] = Builder.AUTO,
+        Literal["auto", "tensorrt", "trtexec", "tensorrt-rtx"],
+        typer.Option(help="auto: TensorRT's Python API, else trtexec"),
+    ] = "auto",
     timing_cache: Annotated[Path | None, typer.Option(help="kernel timings, read and written")] = None,
     if_needed: Annotated[bool, typer.Option(help="keep a plan that fits this machine and network")] = False,
 ) -> None:
@@ -216,7 +200,7 @@ def plan(
             print(f"{out}: fits this machine")
             return
     options = PlanOptions(batches=Serving.read().profile, timing_cache=timing_cache)
-    chosen = installed_builder() if builder == Builder.AUTO else builder.value
+    chosen = installed_builder() if builder == "auto" else builder
     record = write_plan(model, out, options, builder=chosen)
     print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, {record.precision}, {chosen} {record.tensorrt_version}")
 
