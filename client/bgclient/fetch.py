@@ -29,23 +29,21 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _NOT_THE_INTERNET = tuple(
-    map(
-        ipaddress.ip_network,
-        (
-            # local NAT64, IPv4-compatible, IPv4-translated, site-local, documentation, segment routing, dummies
-            *(
-                "64:ff9b:1::/48",
-                "::/96",
-                "::ffff:0:0:0/96",
-                "fec0::/10",
-                "3fff::/20",
-                "5f00::/16",
-                "100:0:0:1::/64",
-            ),
-            "192.88.99.0/24",  # relays of 6to4, which are any network's own
-            "192.0.0.0/24",  # protocols; a cloud's metadata answers at 192.0.0.192
-            "168.63.129.16/32",  # Azure's host, which answers its own virtual machines only
+    ipaddress.ip_network(network)
+    for network in (
+        # local NAT64, IPv4-compatible, IPv4-translated, site-local, documentation, segment routing, dummies
+        *(
+            "64:ff9b:1::/48",
+            "::/96",
+            "::ffff:0:0:0/96",
+            "fec0::/10",
+            "3fff::/20",
+            "5f00::/16",
+            "100:0:0:1::/64",
         ),
+        "192.88.99.0/24",  # relays of 6to4, which are any network's own
+        "192.0.0.0/24",  # protocols; a cloud's metadata answers at 192.0.0.192
+        "168.63.129.16/32",  # Azure's host, which answers its own virtual machines only
     )
 )
 """Networks that ``ipaddress`` takes for global."""

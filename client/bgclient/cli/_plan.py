@@ -11,23 +11,11 @@ from pathlib import Path
 from bgclient.cli._talk import Ending, Status
 
 SUFFIXES = frozenset(
-    [
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".pjpeg", ".pjp", ".png", ".apng", ".webp"),
-        *(
-            ".avif",
-            ".avifs",
-            ".heic",
-            ".heics",
-            ".heif",
-            ".heifs",
-            ".hif",
-            ".tif",
-            ".tiff",
-            ".bmp",
-            ".dib",
-            ".gif",
-        ),
-    ]
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".pjpeg", ".pjp"),
+        *(".png", ".apng", ".webp", ".avif", ".avifs", ".bmp", ".dib", ".gif"),
+        *(".heic", ".heics", ".heif", ".heifs", ".hif", ".tif", ".tiff"),
+    )
 )
 """Files of a folder that are taken for photos; a file that is named is always taken."""
 
