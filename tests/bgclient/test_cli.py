@@ -174,7 +174,7 @@ def test_marks_come_from_numbers_json_and_files(bgclient, me, tmp_path):
         (["ME", "--bgcolor", "nocolour"], "background='nocolour'"),
         (["ME", "--bgcolor", "1;2"], "write numbers separated by commas"),
         (["ME", "-om", "-bgc", "white"], "choose one of"),
-        (["ME", "--where", "here"], "--where here"),
+        (["ME", "--where", "here"], "'here' is not one of 'client', 'server'"),
         (["ME", "--url", "localhost"], "the port is missing"),
         (["ME", "--header", "nocolon"], '"Name: value"'),
         (["ME", "--timeout", "0"], "timeout_s"),

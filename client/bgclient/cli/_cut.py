@@ -22,6 +22,7 @@ from bgclient.cli._talk import Ending, Status, say
 from bgclient.client import Client
 from bgclient.errors import OptionError, TargetError
 from bgclient.fetch import Fetcher
+from bgclient.options import Where
 from bgclient.results import format_of
 
 _picture: Callable[..., Any] = partial(typer.Option, rich_help_panel="Picture")
@@ -99,7 +100,7 @@ def cut(
         bool, _file("--allow-urls", help="SOURCE may be a URL of the public internet.")
     ] = False,
     where: Annotated[
-        str,
+        Where,
         _server(
             "--where", help="client: send what the network sees, finish here. server: send the whole photo."
         ),
@@ -135,15 +136,13 @@ def cut(
         drop_gps=drop_gps,
         keep_metadata=not drop_metadata,
     )
-    if where not in ("client", "server"):
-        raise Ending(Status.USAGE, f"--where {where}: use client or server")
     planned = plan(paths, format)
     _check(planned, options, force=force, as_json=as_json, watching=watch_folder)
     if not allow_urls and any(is_url(job.source) for job in planned.jobs):
         raise Ending(Status.USAGE, "URLs are fetched only with --allow-urls, and from public addresses")
     _make_folder(planned, force=force)
     with connect(fetcher=Fetcher() if allow_urls else None) as client:
-        runner = JobRunner(client, where, options, force=force, skip=planned.many)  # type: ignore[arg-type]
+        runner = JobRunner(client, where, options, force=force, skip=planned.many)
         if watch_folder:
             _watch(client, runner, planned, format, jobs=jobs, as_json=as_json)
         elif planned.many:
