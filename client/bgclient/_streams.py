@@ -14,7 +14,7 @@ _PIECE = 64 * 1024
 """Bytes that are written before it looks again."""
 
 
-class BoundedStream:
+class BoundedStream(httpcore.NetworkStream):
     """httpcore's stream; each read and write asks ``left_s`` first.
 
     Args:

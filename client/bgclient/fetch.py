@@ -216,14 +216,7 @@ class _CheckedBackend:
         self._deadline = deadline
         self._network = httpcore.SyncBackend()
 
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Any = None,
-    ) -> Any:
+    def connect_tcp(self, host: str, port: int, **_: Any) -> Any:
         from bgclient._streams import BoundedStream
 
         address = self._fetcher.checked_address(host, port, self._deadline)
@@ -239,9 +232,3 @@ class _CheckedBackend:
         if self._deadline.left_s <= 0:
             raise TimeoutError
         return self._deadline.left_s
-
-    def connect_unix_socket(self, path: str, timeout: float | None = None, socket_options: Any = None) -> Any:
-        raise UrlRefused("unix sockets are not fetched from")
-
-    def sleep(self, seconds: float) -> None:
-        self._network.sleep(seconds)

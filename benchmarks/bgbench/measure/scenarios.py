@@ -71,11 +71,6 @@ class Bench:
         """The server as it is by default, started once."""
         return self._stack.enter_context(serving(self.variant, self.model))
 
-    def rest(self) -> None:
-        """Stop the server, so that what follows has the machine."""
-        self._stack.close()
-        self.__dict__.pop("served", None)
-
     @cached_property
     def perf(self) -> PerfAnalyzer:
         """perf_analyzer, installed."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import httpcore
@@ -132,8 +132,7 @@ class HttpTransport:
         for endpoint in endpoints:
             settings = _settings(endpoint, credentials)
             kind = httpcore.HTTPProxy if "proxy_url" in settings else httpcore.ConnectionPool
-            backend = cast("httpcore.NetworkBackend", _DeadlineBackend())
-            self._pools[endpoint] = kind(**settings, network_backend=backend)
+            self._pools[endpoint] = kind(**settings, network_backend=_DeadlineBackend())
 
     def _in_turn(self) -> list[Endpoint]:
         """The addresses, each asked first in turn; one that did not answer lately is asked last."""
@@ -217,14 +216,8 @@ def _left_s() -> float:
     return left_s
 
 
-class _DeadlineBackend:
+class _DeadlineBackend(httpcore.SyncBackend):
     """httpcore's network, whose streams know the whole call's deadline."""
 
-    def __init__(self) -> None:
-        self._network = httpcore.SyncBackend()
-
     def connect_tcp(self, *given: Any, **named: Any) -> BoundedStream:
-        return BoundedStream(self._network.connect_tcp(*given, **named), _left_s)
-
-    def sleep(self, seconds: float) -> None:
-        self._network.sleep(seconds)
+        return BoundedStream(super().connect_tcp(*given, **named), _left_s)
