@@ -323,7 +323,6 @@ def add(
             parity(
                 alphas(theirs_engine(network, theirs), pictures, batch=1),
                 alphas(run, pictures, batch=1),
-                pictures,
             ),
             TOLERANCES["wrapped"],
             f"{name} wrapped, against the bare file",

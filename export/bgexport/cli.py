@@ -126,9 +126,7 @@ def quantize(
     for name in engines.engines_for(precision):
         found = verify.alphas(engines.cpu_engine(name, out), pictures)
         where = f"{name} {precision}"
-        checks += verify.parity_checks(
-            verify.parity(reference, found, pictures), TOLERANCES[precision], where
-        )
+        checks += verify.parity_checks(verify.parity(reference, found), TOLERANCES[precision], where)
         checks.append(verify.quality_check(reference, found, pictures, where))
     say(checks, report, model=out.name, source=model.name)
     print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, was {model.stat().st_size / 1e6:.2f} MB")

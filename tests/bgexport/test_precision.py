@@ -38,7 +38,7 @@ def test_a_lower_precision_is_valid_stamped_and_close(
     onnx.save(lower, path)
     reference = alphas(cpu_engine("ONNX Runtime", exported), pictures)
     for engine in engines_for(name):
-        found = parity(reference, alphas(cpu_engine(engine, path), pictures), pictures)
+        found = parity(reference, alphas(cpu_engine(engine, path), pictures))
         require(parity_checks(found, TOLERANCES[name], f"{engine} {name}"))
         assert found.max_difference > 1e-5  # it is another arithmetic, not the FP32 graph again
 

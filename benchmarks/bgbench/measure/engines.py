@@ -62,7 +62,7 @@ def measure(
             engines[BF16] = cpu_engine(BF16, path)
         for name, run in engines.items():
             found = alphas(run, pictures)
-            apart = parity(reference, found, pictures)
+            apart = parity(reference, found)
             series = {
                 "size": Series(unit="MB", values=[path.stat().st_size / 1e6]),
                 "mean difference": Series(unit="ratio", values=[apart.mean_difference]),
