@@ -11,6 +11,8 @@ import numpy as np
 STEADY = 0.15
 """Largest allowed difference between the medians of a series' thirds, over the median of all."""
 CONFIDENCE = 0.95
+DRAWS = 1000
+"""Of the bootstrap."""
 FEW = 6
 """Below so many values an interval of the median is their range, and nothing is said about drift."""
 
@@ -47,13 +49,13 @@ def summary(values: Sequence[float]) -> Summary:
     )
 
 
-def median_interval(values: Sequence[float], draws: int = 1000) -> tuple[float, float]:
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
     """Bootstrap interval of the median at ``CONFIDENCE``, the range of ``FEW`` values; the same for the same values."""
     array = np.asarray(values, np.float64)
     if len(array) < FEW:
         return float(array.min()), float(array.max())
     rng = np.random.default_rng(0)
-    medians = np.median(rng.choice(array, (draws, len(array))), axis=1)
+    medians = np.median(rng.choice(array, (DRAWS, len(array))), axis=1)
     low, high = np.percentile(medians, (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)))
     return float(low), float(high)
 

@@ -139,15 +139,11 @@ def check(url: str, models: tuple[str, ...] = ("cutout", "matte"), *, timeout_s:
                 )
 
 
-def served(
-    url: str, models: tuple[str, ...], *, headers: dict[str, str] | None = None, timeout_s: float = 2.0
-) -> int:
+def served(url: str, models: tuple[str, ...], headers: dict[str, str]) -> int:
     """Requests that ``models`` have answered well since they were loaded. ``CanaryFailed``: it does not say."""
     total = 0
     for model in models:
-        status, _, body = request(
-            url, "GET", f"/v2/models/{model}/stats", headers=headers, timeout_s=timeout_s
-        )
+        status, _, body = request(url, "GET", f"/v2/models/{model}/stats", headers=headers, timeout_s=2.0)
         if status != 200:
             raise CanaryFailed(f"statistics of model {model} at {url}: HTTP {status}")
         total += sum(

@@ -552,7 +552,7 @@ class Probe:
         return self._why
 
     def _served(self) -> int:
-        return canary.served(self._url, self._settings.models, headers=self._headers)
+        return canary.served(self._url, self._settings.models, self._headers)
 
     def _ask(self) -> None:
         before, began, worked_s = self._last, time.monotonic(), self._triton.models_cpu_s()

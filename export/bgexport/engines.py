@@ -60,14 +60,14 @@ def torch_engine(net: torch.nn.Module, contract: Contract) -> Run:
     return run
 
 
-def cpu_engine(name: str, model: Path, *, threads: int = THREADS) -> Run:
+def cpu_engine(name: str, model: Path) -> Run:
     """One of ``CPU_ENGINES``, ``BF16`` or the ``EMULATION``, with ``model`` in it."""
     if name == EMULATION:
         return _emulation(model)
     if name == BF16:
-        engine = served.openvino_engine(model, threads=threads, bf16=True)
+        engine = served.openvino_engine(model, threads=THREADS, bf16=True)
     else:
-        engine = CPU_ENGINES[name](model, threads=threads)
+        engine = CPU_ENGINES[name](model, threads=THREADS)
     (feed,), (fetch,) = engine.inputs, engine.outputs
 
     def run(images: NDArray[np.uint8]) -> Alpha:

@@ -35,15 +35,16 @@ TRIALS = 5
 """Windows, until a point counts as unstable."""
 
 
-def photo_entry(name: str, photo: bytes) -> dict[str, object]:
-    """One request's tensor for ``--input-data``; inside the base64, a BYTES element starts with its length, 4 bytes."""
-    framed = struct.pack("<I", len(photo)) + photo
-    return {name: {"content": {"b64": base64.b64encode(framed).decode("ascii")}, "shape": [1]}}
+def write_photos(path: Path, photos: Sequence[bytes]) -> Path:
+    """An ``--input-data`` file of encoded photos, which perf_analyzer sends in turn.
 
-
-def write_photos(path: Path, photos: Sequence[bytes], name: str = "photo") -> Path:
-    """An ``--input-data`` file of encoded photos, which perf_analyzer sends in turn."""
-    path.write_text(json.dumps({"data": [photo_entry(name, photo) for photo in photos]}))
+    Inside the base64, a BYTES element starts with its length, 4 bytes.
+    """
+    framed = [struct.pack("<I", len(photo)) + photo for photo in photos]
+    texts = [base64.b64encode(one).decode("ascii") for one in framed]
+    path.write_text(
+        json.dumps({"data": [{"photo": {"content": {"b64": b64}, "shape": [1]}} for b64 in texts]})
+    )
     return path
 
 

@@ -25,16 +25,16 @@ GROUPS = (
     "no people",
 )
 """Pools, and the slices of them that the tables name."""
+MEGAPIXELS, PHOTOS = 12, 2
+"""Of the speed test."""
 
 
-def speed(
-    rival: Rival, cache: Path, *, megapixels: int = 12, count: int = 2, repeat: int = 3
-) -> Iterator[Case]:
+def speed(rival: Rival, cache: Path, *, repeat: int) -> Iterator[Case]:
     """JPEG bytes to RGBA PNG bytes, and to the matte at the photo's size, one photo at a time."""
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder) / "photos", Path(folder) / "pictures"
         source.mkdir()
-        for number, data in enumerate(photos.jpegs(megapixels, count, cache)):
+        for number, data in enumerate(photos.jpegs(MEGAPIXELS, PHOTOS, cache)):
             (source / f"{number}.jpg").write_bytes(data)
         with watching() as watch:
             environment = Environment(rival, cache)
@@ -44,7 +44,7 @@ def speed(
             scenario="rival speed",
             setting={
                 "rival": rival.name,
-                "megapixels": megapixels,
+                "megapixels": MEGAPIXELS,
                 "versions": timings.about["versions"],
                 "device": timings.about["device"],
             },
@@ -61,15 +61,13 @@ def speed(
         )
 
 
-def quality(
-    rival: Rival, cache: Path, *, data: Path | None = None, split: str = "test", every: int = 1
-) -> Iterator[Case]:
+def quality(rival: Rival, cache: Path, *, data: Path | None, every: int) -> Iterator[Case]:
     """Errors of the rival's mattes on the labelled photos, by the measures of ``bgtrain evaluate``.
 
     Args:
         every: use only every Nth photo of each pool, the same photos for every remover.
     """
-    with Shards(data, split=split) as shards, tempfile.TemporaryDirectory() as folder:
+    with Shards(data, split="test") as shards, tempfile.TemporaryDirectory() as folder:
         rows = defaultdict(list)
         for row in shards.rows:
             rows[row.pool].append(row)
@@ -90,7 +88,7 @@ def quality(
                 setting={
                     "rival": rival.name,
                     "group": group,
-                    "split": split,
+                    "split": "test",
                     "photos": len(chosen),
                     "every": every,
                 },

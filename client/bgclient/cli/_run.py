@@ -30,6 +30,9 @@ LOOK = 0.8
 SHOWN = 20
 """Of those, so that a long run's last lines can be read; the most doubtful come first."""
 
+LOOK_EVERY_S = 1.0
+"""Seconds between two looks into a watched folder."""
+
 
 @dataclass(frozen=True)
 class Done:
@@ -283,7 +286,6 @@ def watch(
     *,
     in_flight: int,
     as_json: bool,
-    every_s: float = 1.0,
 ) -> RunSummary:
     """Cut what lies in a folder and whatever comes into it, until Ctrl-C.
 
@@ -322,7 +324,7 @@ def watch(
                 on_stop=partial(_drop, stop, client),
             ):
                 pass
-            pause.wait(0 if stop.asked else every_s)
+            pause.wait(0 if stop.asked else LOOK_EVERY_S)
     return summary
 
 

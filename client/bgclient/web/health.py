@@ -14,6 +14,10 @@ from bgclient.options import Where
 from bgclient.web.metrics import Metrics
 from bgserver import canary
 
+FRESH_S = 5.0
+"""Seconds for which an answer stands."""
+TIMEOUT_S = 10.0
+
 _log = logging.getLogger("bgclient.web")
 
 
@@ -33,22 +37,12 @@ class Health:
 
 
 class Canary:
-    """Sends a photo the way of all photos, at most once in ``fresh_s`` however often it is asked."""
+    """Sends a photo the way of all photos, at most once in ``FRESH_S`` however often it is asked."""
 
-    def __init__(
-        self,
-        client: AsyncClient,
-        metrics: Metrics,
-        *,
-        where: Where = "server",
-        fresh_s: float = 5.0,
-        timeout_s: float = 10.0,
-    ) -> None:
+    def __init__(self, client: AsyncClient, metrics: Metrics, *, where: Where) -> None:
         self._client = client
         self._where: Where = where
         self._metrics = metrics
-        self._fresh_s = fresh_s
-        self._timeout_s = timeout_s
         self._one_at_a_time = asyncio.Lock()
         self._last: Health | None = None
         self._at = 0.0
@@ -56,7 +50,7 @@ class Canary:
     async def check(self) -> Health:
         """How it is now, or was a moment ago. Does not raise."""
         async with self._one_at_a_time:
-            if self._last is None or time.monotonic() - self._at > self._fresh_s:
+            if self._last is None or time.monotonic() - self._at > FRESH_S:
                 self._last = await self._asked()
                 self._at = time.monotonic()
                 self._metrics.canary.set(self._last.well)
@@ -66,7 +60,7 @@ class Canary:
         began = time.perf_counter()
         error = None
         try:
-            await self._client.cut(canary.photo(), where=self._where, timeout_s=self._timeout_s, edges="none")
+            await self._client.cut(canary.photo(), where=self._where, timeout_s=TIMEOUT_S, edges="none")
         except BgError as raised:
             _log.warning("canary failed: %s", raised, extra={"fields": {"code": raised.code}})
             error = raised.code
