@@ -175,7 +175,7 @@ def inspect(model: ModelPath) -> None:
 @app.command()
 def plan(
     model: ModelPath,
-    out: Annotated[Path, typer.Argument(help="plan to write; its record goes beside it")],
+    out: Annotated[Path, typer.Argument(help="plan to write; its record goes next to it")],
     builder: Annotated[
         Literal["auto", "tensorrt", "trtexec", "tensorrt-rtx"],
         typer.Option(help="auto: TensorRT's Python API, else trtexec"),
@@ -184,19 +184,13 @@ def plan(
     if_needed: Annotated[bool, typer.Option(help="keep a plan that fits this machine and network")] = False,
 ) -> None:
     """Build a TensorRT plan for this machine's GPU, batch sizes from serving.toml."""
-    from bgexport.plan import PlanOptions, installed_builder, write_plan
+    from bgexport.plan import PlanOptions, fits, installed_builder, write_plan
     from bgexport.repository import Serving
-    from bgserver import plans
-    from bgserver.errors import PlanRefused
+    from bgserver.plans import Machine
 
-    if if_needed and out.exists():
-        try:
-            plans.check(out, plans.Machine.here(), onnx=model)
-        except PlanRefused as error:
-            print(f"building again: {error}", file=sys.stderr)
-        else:
-            print(f"{out}: fits this machine")
-            return
+    if if_needed and fits(out, Machine.here(), model):
+        print(f"{out}: fits this machine")
+        return
     options = PlanOptions(batches=Serving.read().profile, timing_cache=timing_cache)
     chosen = installed_builder() if builder == "auto" else builder
     record = write_plan(model, out, options, builder=chosen)

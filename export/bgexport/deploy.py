@@ -24,11 +24,11 @@ import typer
 
 from bgexport.errors import ExportError
 from bgexport.graph import contract_of, sha256_of
+from bgexport.plan import PlanOptions, fits, installed_builder, write_plan
 from bgexport.repository import ONNX_NETWORK, TRT_NETWORK, Serving, write
 from bgimage.errors import BgError
 from bgserver import find_tritonserver, model_repository
-from bgserver.errors import PlanRefused
-from bgserver.plans import Machine, check, record_path
+from bgserver.plans import Machine, record_path
 from bgserver.versions import OLDEST, Version, of
 
 
@@ -65,7 +65,7 @@ def cached_plan(network: Path, cache: Path, machine: Machine, build: Build) -> P
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _fits(plan, machine, network):
+        if not fits(plan, machine, network):
             with tempfile.TemporaryDirectory(dir=cache, prefix=".building-") as temporary:
                 made = Path(temporary) / "made"
                 made.mkdir()
@@ -73,17 +73,6 @@ def cached_plan(network: Path, cache: Path, machine: Machine, build: Build) -> P
                 shutil.rmtree(folder, ignore_errors=True)
                 made.rename(folder)
     return plan
-
-
-def _fits(plan: Path, machine: Machine, network: Path) -> bool:
-    if not plan.exists():
-        return False
-    try:
-        check(plan, machine, onnx=network)
-    except PlanRefused as error:
-        print(f"building again: {error}", file=sys.stderr)
-        return False
-    return True
 
 
 def with_plan(models: Path, plan: Path, repository: Path, *, triton: Version = OLDEST) -> None:
@@ -102,8 +91,6 @@ def with_plan(models: Path, plan: Path, repository: Path, *, triton: Version = O
 
 
 def _build(network: Path, plan: Path) -> None:
-    from bgexport.plan import PlanOptions, installed_builder, write_plan
-
     write_plan(network, plan, PlanOptions(batches=Serving.read().profile), builder=installed_builder())
 
 

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import shutil
 import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ import onnx
 from bgexport.errors import BuildError
 from bgexport.graph import contract_of, metadata, sha256_of
 from bgimage.contract import Contract
+from bgserver import plans
+from bgserver.errors import PlanRefused
 from bgserver.plans import Machine, PlanRecord, record_path
 
 BINDINGS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx_bindings"}
@@ -79,6 +82,18 @@ def write_plan(model: Path, plan: Path, options: PlanOptions, *, builder: str) -
     )
     record_path(plan).write_text(record.to_json())
     return record
+
+
+def fits(plan: Path, machine: Machine, network: Path) -> bool:
+    """True where ``plan`` was built from ``network`` and may be loaded on ``machine``; if not, stderr says why."""
+    if not plan.exists():
+        return False
+    try:
+        plans.check(plan, machine, onnx=network)
+    except PlanRefused as error:
+        print(f"building again: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def bindings(builder: str) -> ModuleType:
