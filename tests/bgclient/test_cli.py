@@ -647,7 +647,8 @@ def test_doctor_advises_no_server_where_none_can_be_had(bgclient, monkeypatch):
 
     monkeypatch.setattr(installation.platform, "machine", lambda: "arm64")
     monkeypatch.setattr(installation, "SYSTEM_TRITON", Path("nowhere"))
-    monkeypatch.setattr(_doctor, "_EXTRAS", {"server": ("not-installed-anywhere",)})
+    monkeypatch.setattr(_doctor, "_packages", lambda extra=None: ["not-installed-anywhere"] if extra else [])
+    monkeypatch.setattr(_doctor, "_EXTRAS", ["server"])
     monkeypatch.setitem(sys.modules, "pytriton", None)
     out = bgclient("doctor").out.decode()
     assert "bgclient[server]" not in out

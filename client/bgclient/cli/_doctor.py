@@ -6,12 +6,13 @@ import dataclasses
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Annotated
 
 import typer
@@ -22,25 +23,7 @@ from bgclient.cli._talk import Status, status_of
 from bgclient.client import Client
 from bgclient.errors import BgError
 
-_NEEDED = (
-    "numpy",
-    "pillow",
-    "opencv-python-headless",
-    "simplejpeg",
-    "tritonclient",
-    "grpcio",
-    "httpcore",
-    "typer",
-    "rich",
-)
-_EXTRAS = {
-    "local": ("onnxruntime",),
-    "server": ("nvidia-pytriton", "onnxruntime"),
-    "web": ("fastapi", "uvicorn", "python-multipart"),
-    "ray": ("ray",),
-    "otel": ("opentelemetry-api",),
-    "heif": ("pillow-heif",),
-}
+_EXTRAS = ("local", "server", "web", "heif", "otel", "mcp", "ray")
 
 
 @dataclass(frozen=True)
@@ -82,7 +65,15 @@ def doctor(
     raise typer.Exit(worst or Status.WELL)
 
 
-def _versions(packages: tuple[str, ...]) -> tuple[list[str], list[str]]:
+def _packages(extra: str | None = None) -> list[str]:
+    """What this package requires: always, or with one of its extras."""
+    mark = "extra ==" if extra is None else f"extra == '{extra}'"
+    stated = [line.replace('"', "'") for line in requires("bgclient") or ()]
+    wanted = (line for line in stated if (mark in line) == (extra is not None))
+    return re.findall(r"^[\w.-]+", "\n".join(wanted), re.MULTILINE)
+
+
+def _versions(packages: list[str]) -> tuple[list[str], list[str]]:
     there, missing = [], []
     for package in packages:
         try:
@@ -98,7 +89,7 @@ def _installed() -> Iterator[Finding]:
         "ok",
         f"{version('bgclient')}, Python {platform.python_version()} on {platform.system()} {platform.machine()}",
     )
-    there, missing = _versions(_NEEDED)
+    there, missing = _versions(_packages())
     if missing:
         text = f"{', '.join(missing)} missing; pip install bgclient"
         yield Finding("needed", "wrong", text, Status.NOT_INSTALLED)
@@ -106,8 +97,8 @@ def _installed() -> Iterator[Finding]:
         yield Finding("needed", "ok", ", ".join(there))
     from bgserver.installation import find_tritonserver, unavailable
 
-    for extra, packages in _EXTRAS.items():
-        there, missing = _versions(packages)
+    for extra in _EXTRAS:
+        there, missing = _versions(_packages(extra))
         if missing and extra == "server" and unavailable():
             continue  # the next look says why
         if missing:
