@@ -1,4 +1,4 @@
-"""On what a benchmark ran, and who else was using the machine."""
+"""The machine that a benchmark ran on, and how much other programs used it meanwhile."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Client(BaseClient):
         token: sent as "authorization: Bearer TOKEN".
         tls: certificates for "grpcs://" and "https://"; the system's authorities by default.
         limits: what a photo may cost here, ``bgimage.codec.Limits``.
-        fetcher: who gets photos from URLs, ``bgclient.fetch.Fetcher``; None: URLs are refused.
+        fetcher: downloads photos from URLs, ``bgclient.fetch.Fetcher``; None: URLs are refused.
         hooks: called for every call, ``bgclient.telemetry``.
         connector: another way to reach servers, such as ``bgclient.testing.FakeServer``.
 

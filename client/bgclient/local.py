@@ -86,7 +86,7 @@ _of_the_parent: list[object] = []
 
 
 def loading(engine: str) -> Future[LocalNetwork]:
-    """What ``network`` gives, once it is loaded; for those who wait no longer than their deadline."""
+    """What ``network`` gives, once it is loaded; for callers with a deadline."""
     with _lock:
         if engine in _networks:
             return done(_networks[engine])

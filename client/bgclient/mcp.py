@@ -69,7 +69,7 @@ class Written(Checked):
 
 
 class Folders:
-    """Folders that may be read and written, with all that is in them. Links count by where they lead."""
+    """Folders that may be read and written, with everything in them. Links are followed before they are compared."""
 
     def __init__(self, folders: Iterable[Path]) -> None:
         """At least one; each exists.
@@ -105,7 +105,7 @@ def server_of(client: Client, folders: Iterable[Path]) -> MCPServer:
     """The server with the tools ``cut``, ``matte`` and ``check``; ``.run()`` speaks on stdin and stdout.
 
     Args:
-        client: who cuts; its limits hold.
+        client: cuts the photos; its limits apply.
         folders: what may be read and written; relative paths begin in the first one.
     """
     allowed = Folders(folders)

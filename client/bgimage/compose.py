@@ -1,7 +1,7 @@
 """What lies under and around the people: colours, pictures, blur, shadow, frame.
 
-Layers are mixed on the encoded values, as browsers, Photoshop and Pillow do: our "on white" is then the picture that
-anybody gets who lays our PNG on white. The blurred background alone is computed in linear light, because it imitates a
+Layers are mixed on the encoded values, as browsers, Photoshop and Pillow do: our "on white" is then the picture
+that our PNG gives on white anywhere. The blurred background alone is computed in linear light, because it imitates a
 lens, and in a lens bright lamps win.
 """
 

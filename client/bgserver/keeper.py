@@ -121,8 +121,8 @@ class Ports:
         except OSError as error:
             bound.close()
             raise PortBusy(
-                f"{what} port {port} on {self.host} cannot be had ({os.strerror(error.errno or 0).lower()}); "
-                "stop who listens there, or choose another (0: any free one)"
+                f"{what} port {port} on {self.host} cannot be used ({os.strerror(error.errno or 0).lower()}); "
+                "stop the program that listens there, or choose another (0: any free one)"
             ) from error
         return bound
 

@@ -1,4 +1,4 @@
-"""A server's connections as the kernel knows them: what is on its way to a client, and who waits for an answer."""
+"""A server's connections as the kernel knows them: bytes on their way to a client, clients that wait for an answer."""
 
 from __future__ import annotations
 

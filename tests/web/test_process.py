@@ -208,7 +208,7 @@ def test_a_port_that_is_taken_is_one_sentence_and_no_log(root):
     assert said.stdout == ""
     assert said.stderr == (
         f"bgclient: web_port_busy: port {port} on 127.0.0.1 is taken; "
-        "stop who listens there, or choose another with --port\n"
+        "stop the program that listens there, or choose another with --port\n"
     )
 
 

@@ -130,7 +130,7 @@ async def open_loop(
 
 
 async def closed_loop(call: Call, photos: Sequence[bytes], *, users: int, duration_s: float) -> Run:
-    """``users`` who each send as soon as they have their answer: what the server can do at most, not what users see."""
+    """``users`` that each send as soon as they have an answer: the most that the server can do, not what users see."""
     run = Run()
     clock = asyncio.get_running_loop().time
     started = clock()

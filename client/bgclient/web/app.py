@@ -49,7 +49,7 @@ _PHASES: dict[Where, tuple[str, ...]] = {"server": ("ask",), "client": ("load", 
 """Of a cut-out, as far as they happen here."""
 
 _LEAST_BYTES_S = 10_000
-"""Bytes a second that a request must bring: a place is not held by who sends one byte now and then."""
+"""Bytes a second that a request must bring: a slow sender must not hold a place."""
 
 _PATIENCE_S = 10.0
 """Seconds before that is asked of it."""
@@ -70,8 +70,8 @@ def create_app(
 
     Args:
         settings: None: from the environment.
-        client: who cuts; None: one for ``settings.url``, opened and closed with the app.
-        fetcher: who gets URLs where ``settings.fetch_urls``; None: one that goes to public addresses only.
+        client: cuts the photos; None: one for ``settings.url``, opened and closed with the app.
+        fetcher: downloads URLs if ``settings.fetch_urls``; None: one that goes to public addresses only.
     """
     settings = settings or Settings.from_environment()
     service = Service(settings, client, fetcher)
@@ -127,7 +127,7 @@ class _Hosts(TrustedHostMiddleware):
 
 
 class Service:
-    """What stands behind the routes: who cuts, who may ask, how much at a time."""
+    """What the routes share: the client, admission of callers, limits."""
 
     def __init__(self, settings: Settings, client: AsyncClient | None, fetcher: Fetcher | None) -> None:
         self.settings = settings

@@ -63,7 +63,7 @@ class Gate:
 
     def _leave(self, caller: str) -> None:
         self.inside -= 1
-        self._held -= Counter({caller: 1})  # forgets who holds none
+        self._held -= Counter({caller: 1})  # forgets callers without a place
         self._call_next()
 
     def _call_next(self) -> None:

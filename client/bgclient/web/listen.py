@@ -26,7 +26,7 @@ def check_free(host: str, port: int) -> None:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise WebPortBusy(
-                f"{place} is taken; stop who listens there, or choose another with --port"
+                f"{place} is taken; stop the program that listens there, or choose another with --port"
             ) from error
         raise CannotListen(
             f"{place}: {error.strerror or error}; choose an address of this machine with --host"
