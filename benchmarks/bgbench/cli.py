@@ -76,7 +76,7 @@ def run(
         result = _started(variant, bench.network)
         result.environment |= {"effort": effort, "model": model}
         if {"in_flight", "served_network"} & {one.__name__ for one in scenarios}:
-            bench.perf  # noqa: B018  report a missing tool before minutes of measuring
+            _ = bench.perf  # reports a missing tool before minutes of measuring
         if any(one.__name__ not in WITHOUT_SERVER for one in scenarios):
             result.environment["server"] = bench.served.describe()
         name = "-".join(filter(None, (result.environment["device"], variant, model)))

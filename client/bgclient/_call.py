@@ -150,7 +150,7 @@ def _decoded(source: bytes | Photo, limits: Limits, options: Options) -> Photo:
 
     photo = decode(source, limits) if isinstance(source, bytes) else source
     if options.colors == "keep" and (options.edges != "none" or options.decontaminate):
-        photo.middle  # noqa: B018  kept once made
+        _ = photo.middle  # kept once made: finishing needs it first
     return photo
 
 
