@@ -13,11 +13,10 @@ from bgserver.installation import TRITON, Installation
 
 Version = tuple[int, int]
 
-SINCE: dict[str, Version] = {
-    "histogram_latencies": (2, 65),  # 26.01, server#8580
-    "max_inflight_requests": (2, 73),  # core#455: 26.09 is the oldest whose configuration was looked at
-}
-"""Names to the first version; the issues are NVIDIA's."""
+HISTOGRAM_LATENCIES: Version = (2, 65)
+"""The first version that has them: 26.01 (NVIDIA's server#8580)."""
+MAX_INFLIGHT_REQUESTS: Version = (2, 73)
+"""26.09 is the oldest whose configuration was looked at (NVIDIA's core#455)."""
 
 
 def parsed(text: str) -> Version:
@@ -30,11 +29,6 @@ def parsed(text: str) -> Version:
 
 OLDEST = parsed(TRITON.partition("==")[2])
 """The pip-installed one; what is not known to be newer is treated as this."""
-
-
-def has(version: Version, ability: str) -> bool:
-    """A server of this version knows the ``ability``, a key of ``SINCE``."""
-    return version >= SINCE[ability]
 
 
 def of(installation: Installation) -> Version:
@@ -56,7 +50,7 @@ def arguments(version: Version, *, trace_url: str | None = None) -> Iterator[str
         version: of the server.
         trace_url: the collector's address for OTLP over HTTP, ``http://host:4318/v1/traces``; None: no traces.
     """
-    if has(version, "histogram_latencies"):
+    if version >= HISTOGRAM_LATENCIES:
         yield "--metrics-config=histogram_latencies=true"
     if trace_url:
         yield "--trace-config=mode=opentelemetry"

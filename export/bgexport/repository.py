@@ -29,7 +29,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from bgexport.errors import OutOfDate
 from bgimage.contract import Contract
-from bgserver.versions import OLDEST, Version, has
+from bgserver.versions import MAX_INFLIGHT_REQUESTS, OLDEST, Version
 
 if TYPE_CHECKING:
     import onnx
@@ -193,7 +193,7 @@ def render(
     for ensemble in (_cutout, _matte):
         for file, network in (("config", names.onnx), ("configs/trt", names.trt))[: 1 + trt]:
             config = ensemble(contract, serving, names, network)
-            if has(triton, "max_inflight_requests"):
+            if triton >= MAX_INFLIGHT_REQUESTS:
                 config.ensemble_scheduling.max_inflight_requests = serving.max_inflight
             files[f"{config.name}/{file}.pbtxt"] = config
     return {path: HEADER + _text(config) for path, config in sorted(files.items())}
