@@ -88,15 +88,8 @@ def _at_middle(photo: Photo, alpha: Floats) -> Floats:
     size = middle.shape[1::-1]
     unsure = _varied(alpha, SURE)
     fitted = linear_models(_shrunk(middle, alpha.shape[::-1]), alpha, unsure, FIRST_EDGE)
-    # Pixel j of the middle has its centre at (j + 1/2) k of the photo.
     k = factor(photo.pixels.shape[:2], MIDDLE)
-    down, across = (k * small / large for small, large in zip(alpha.shape, photo.pixels.shape, strict=False))
-    place = np.array([[across, 0, across / 2 - 0.5], [0, down, down / 2 - 0.5]])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    models = [
-        cv2.warpAffine(one[1:-1, 1:-1], place, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-        for one in fitted
-    ]
+    models = [_placed(one[1:-1, 1:-1], photo.pixels.shape, k) for one in fitted]
     # What the network is sure of all around is left as it is.
     result: Floats
     result, unsure = (
@@ -112,12 +105,26 @@ def _at_middle(photo: Photo, alpha: Floats) -> Floats:
     return result
 
 
+def _placed(field: Floats, size_hw: tuple[int, ...], k: int) -> Floats:
+    """``field`` (h, w[, c]) of a picture of ``size_hw`` at the place of its blocks of k x k pixels.
+
+    The last blocks may be smaller: the factors are those of the picture, and not of the arrays.
+    """
+    height, width = (-(-side // k) for side in size_hw[:2])
+    # OpenCV rounds the size; one pixel at least, and the last ones again where it falls short
+    down, across = (max(side / k, 1) / own for side, own in zip(size_hw[:2], field.shape[:2], strict=True))
+    large = cv2.resize(field, None, fx=across, fy=down, interpolation=cv2.INTER_LINEAR)
+    short = (height - large.shape[0], 0, width - large.shape[1])
+    placed: Floats = cv2.copyMakeBorder(large, 0, *short, cv2.BORDER_REPLICATE)
+    return placed
+
+
 def _shrunk(image: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.uint8]:
     """``image`` at ``size`` (width, height), as INTER_AREA does it or, for factors from 1 to 2, a third of its time."""
-    factor = image.shape[1] / size[0]
+    least, most = sorted(own / side for own, side in zip(image.shape[1::-1], size, strict=True))
     method = cv2.INTER_AREA
-    if 1 < factor <= 2:
-        image, method = cv2.GaussianBlur(image, (3, 3), BLUR * math.sqrt(factor**2 - 1)), cv2.INTER_LINEAR
+    if least > 1 and most <= 2:
+        image, method = cv2.GaussianBlur(image, (3, 3), BLUR * math.sqrt(most**2 - 1)), cv2.INTER_LINEAR
     shrunk: NDArray[np.uint8] = cv2.resize(image, size, interpolation=method)
     return shrunk
 

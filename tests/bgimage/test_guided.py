@@ -78,7 +78,9 @@ def test_fits_stay_finite_where_planes_mix_at_the_border_of_a_ribbon():
         assert np.isfinite(matte._fits(means)).all()
 
 
-@pytest.mark.parametrize("size_hw", [(101, 150), (60, 75), (50, 66), (31, 40), (120, 90)])
+@pytest.mark.parametrize(
+    "size_hw", [(101, 150), (60, 75), (60, 90), (50, 66), (31, 40), (10, 140), (120, 90)]
+)
 def test_a_guide_is_shrunk_about_as_by_area(size_hw):
     """By all factors, those that take the short way among them; a ramp shows any shift of the pixels' centres."""
     y, x = np.mgrid[:101, :150].astype(np.float32)

@@ -83,7 +83,7 @@ def test_a_slope_stays_a_slope_when_a_ribbon_is_enlarged(k, margin, across, down
 
 @pytest.mark.parametrize("edges", ["none", "fast"])
 @pytest.mark.parametrize("level", [0.0, 1.0])
-@pytest.mark.parametrize("size_hw", [(1, 1), (3, 500), (37, 41), (900, 700), (1500, 2100)])
+@pytest.mark.parametrize("size_hw", [(1, 1), (3, 500), (3, 5000), (37, 41), (900, 700), (1500, 2100)])
 def test_a_matte_of_one_value_stays_that_value(edges, level, size_hw):
     noise = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), np.uint8)
     found = matte.refined(photo_from(noise), np.full((24, 32), level, np.float32), edges)
