@@ -1,4 +1,4 @@
-"""``python -m bgbench``: measure and publish."""
+"""``python -m bgbench``: measure, publish, compare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measure, and publish the results."""
+"""Measure, publish results, compare two runs."""
 
 from __future__ import annotations
 
@@ -164,6 +164,20 @@ def report(
 
     print(measured.write(results, out / "RESULTS.md", measured.Prices(core_hour_usd, gpu_hour_usd)))
     print(chaos.write(results, out / "CHAOS.md"))
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="result file")],
+    after: Annotated[Path, typer.Argument(help="result file of the same set")],
+) -> None:
+    """Say what became faster or slower between two runs, and what is within the noise."""
+    from bgbench.report.compare import compare, strangers, table
+
+    old, new = Result.read(before), Result.read(after)
+    if warning := strangers(old, new):
+        print(warning, file=sys.stderr)
+    print(table(compare(old, new)))
 
 
 @app.command()

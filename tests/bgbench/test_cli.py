@@ -13,7 +13,7 @@ def test_a_wrong_option_is_a_usage_error(capsys):
     assert "colour" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["install", "run", "rivals", "report", "stroke"])
+@pytest.mark.parametrize("command", ["install", "run", "rivals", "report", "compare", "stroke"])
 def test_every_command_explains_itself(command, capsys):
     assert main([command, "--help"]) == 0
     assert "Usage" in capsys.readouterr().out
@@ -22,6 +22,18 @@ def test_every_command_explains_itself(command, capsys):
 def test_a_report_without_results_fails_with_a_sentence(tmp_path, capsys):
     assert main(["report", "--results", str(tmp_path), "--out", str(tmp_path / "R.md")]) == 1
     assert "has no result file" in capsys.readouterr().err
+
+
+def test_two_files_are_compared(tmp_path, capsys):
+    from bgbench.results import Case, Result, Series
+
+    for name, value in (("a", 100.0), ("b", 40.0)):
+        case = Case(
+            scenario="s", setting={}, tool="timer", series={"latency": Series(unit="ms", values=[value] * 9)}
+        )
+        Result(set="cpu", started="", environment={}, cases=[case]).write(tmp_path / f"{name}.json")
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
+    assert "faster 2.50 times" in capsys.readouterr().out
 
 
 def test_a_scenario_that_fails_is_told_and_the_others_are_measured(tmp_path, monkeypatch, capsys):

@@ -1,1 +1,1 @@
-"""Tables and plots made from result files."""
+"""Tables, plots and comparisons made from result files."""
