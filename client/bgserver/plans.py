@@ -48,6 +48,12 @@ class PlanRecord:
     """For example 9.0."""
     batches: tuple[int, int, int]
     """Smallest, tuned and largest batch."""
+    version_compatible: bool = False
+    """Loads in later TensorRTs of the same major version."""
+    hardware_compatibility: str = "none"
+    """none (this model of GPU), same_compute_capability, or ampere_plus (8.0 and every later one)."""
+    image_digest: str = ""
+    """Of the container image it was built in; empty outside of one."""
 
     def to_json(self) -> str:
         """Readable, sorted JSON."""
@@ -136,9 +142,11 @@ def _check_tensorrt(record: PlanRecord, machine: Machine) -> None:
         raise PlanForOtherTensorRT(
             f"built by TensorRT {record.tensorrt_version}, and there is no TensorRT here"
         )
-    if there != built:
+    fits = built[:1] == there[:1] and there >= built if record.version_compatible else there == built
+    if not fits:
+        kind = "version-compatible " if record.version_compatible else ""
         raise PlanForOtherTensorRT(
-            f"a plan of TensorRT {record.tensorrt_version} does not load in {machine.tensorrt_version}; {REBUILD}"
+            f"a {kind}plan of TensorRT {record.tensorrt_version} does not load in {machine.tensorrt_version}; {REBUILD}"
         )
 
 
@@ -147,10 +155,16 @@ def _check_gpu(record: PlanRecord, machine: Machine) -> None:
         raise PlanForOtherGpu(
             f"built for {record.gpu or record.compute_capability}, and there is no GPU here"
         )
-    if (record.gpu, record.compute_capability) != (machine.gpu, machine.compute_capability):
+    same_capability = record.compute_capability == machine.compute_capability
+    fits = {
+        "none": same_capability and record.gpu == machine.gpu,
+        "same_compute_capability": same_capability,
+        "ampere_plus": min(_version(record.compute_capability), _version(machine.compute_capability)) >= (8,),
+    }
+    if not fits.get(record.hardware_compatibility, False):
         raise PlanForOtherGpu(
-            f"built for {record.gpu} (compute capability {record.compute_capability}); "
-            f"this is {machine.gpu} ({machine.compute_capability}); {REBUILD}"
+            f"built for {record.gpu} (compute capability {record.compute_capability}, hardware compatibility "
+            f"{record.hardware_compatibility}); this is {machine.gpu} ({machine.compute_capability}); {REBUILD}"
         )
 
 

@@ -180,7 +180,15 @@ def plan(
         Literal["auto", "tensorrt", "trtexec", "tensorrt-rtx"],
         typer.Option(help="auto: TensorRT's Python API, else trtexec"),
     ] = "auto",
+    version_compatible: Annotated[bool, typer.Option(help="load in later TensorRTs too")] = False,
+    hardware_compatibility: Annotated[
+        Literal["none", "same_compute_capability", "ampere_plus"],
+        typer.Option(help="other GPUs that may run it"),
+    ] = "none",
     timing_cache: Annotated[Path | None, typer.Option(help="kernel timings, read and written")] = None,
+    image_digest: Annotated[
+        str, typer.Option(help="of the container image, for the record", envvar="BGCLIENT_IMAGE_DIGEST")
+    ] = "",
     if_needed: Annotated[bool, typer.Option(help="keep a plan that fits this machine and network")] = False,
 ) -> None:
     """Build a TensorRT plan for this machine's GPU, batch sizes from serving.toml."""
@@ -191,9 +199,14 @@ def plan(
     if if_needed and fits(out, Machine.here(), model):
         print(f"{out}: fits this machine")
         return
-    options = PlanOptions(batches=Serving.read().profile, timing_cache=timing_cache)
+    options = PlanOptions(
+        batches=Serving.read().profile,
+        version_compatible=version_compatible,
+        hardware_compatibility=hardware_compatibility,
+        timing_cache=timing_cache,
+    )
     chosen = installed_builder() if builder == "auto" else builder
-    record = write_plan(model, out, options, builder=chosen)
+    record = write_plan(model, out, options, builder=chosen, image_digest=image_digest)
     print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, {record.precision}, {chosen} {record.tensorrt_version}")
 
 

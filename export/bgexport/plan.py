@@ -29,6 +29,9 @@ from bgserver.plans import Machine, PlanRecord, record_path
 
 BINDINGS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx_bindings"}
 """Builder to the Python module that it needs."""
+COMPATIBILITY = ("none", "same_compute_capability", "ampere_plus")
+"""Which other GPUs may run the plan."""
+TRTEXEC_COMPATIBILITY = {"same_compute_capability": "sameComputeCapability", "ampere_plus": "ampere+"}
 RTX_CAPABILITIES = ("SM75", "SM80", "SM86", "SM89", "SM120")
 """What TensorRT-RTX builds for without a GPU in the machine."""
 
@@ -39,10 +42,24 @@ class PlanOptions:
 
     batches: tuple[int, int, int]
     """Smallest, tuned and largest batch; ``Serving.profile``."""
+    version_compatible: bool = False
+    """Load in later TensorRTs of the same major version too (larger; the server must be told to trust it)."""
+    hardware_compatibility: str = "none"
+    """One of ``COMPATIBILITY``; wider is slower."""
     timing_cache: Path | None = None
     """Kernel timings of earlier builds on this GPU: read where it exists, and written."""
     capabilities: tuple[str, ...] = RTX_CAPABILITIES
     """For TensorRT-RTX only."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no builder takes."""
+        if self.hardware_compatibility not in COMPATIBILITY:
+            raise ValueError(
+                f"hardware_compatibility={self.hardware_compatibility!r}: use one of {COMPATIBILITY}"
+            )
+        least, tuned, most = self.batches
+        if not 1 <= least <= tuned <= most:
+            raise ValueError(f"batches={self.batches}: use 1 <= smallest <= tuned <= largest")
 
 
 def installed_builder() -> str:
@@ -57,7 +74,9 @@ def installed_builder() -> str:
     )
 
 
-def write_plan(model: Path, plan: Path, options: PlanOptions, *, builder: str) -> PlanRecord:
+def write_plan(
+    model: Path, plan: Path, options: PlanOptions, *, builder: str, image_digest: str = ""
+) -> PlanRecord:
     """Build ``plan`` from ``model`` and put its record beside it. ``BuildError``: it cannot be."""
     loaded = onnx.load(model)
     stamps, contract = metadata(loaded), contract_of(loaded)
@@ -79,6 +98,9 @@ def write_plan(model: Path, plan: Path, options: PlanOptions, *, builder: str) -
         gpu=machine.gpu,
         compute_capability=machine.compute_capability,
         batches=options.batches,
+        version_compatible=options.version_compatible,
+        hardware_compatibility=options.hardware_compatibility,
+        image_digest=image_digest,
     )
     record_path(plan).write_text(record.to_json())
     return record
@@ -124,6 +146,11 @@ def build(trt: Any, model: bytes, contract: Contract, options: PlanOptions) -> b
     profile.set_shape(contract.input_tensor, *((batch, 3, *contract.size_hw) for batch in options.batches))
     config = builder.create_builder_config()
     config.add_optimization_profile(profile)
+    if options.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if options.hardware_compatibility != "none":
+        level = getattr(trt.HardwareCompatibilityLevel, options.hardware_compatibility.upper())
+        config.hardware_compatibility_level = level
     if hasattr(config, "set_compute_capability"):  # TensorRT-RTX: for cards that need not be in this machine
         config.num_compute_capabilities = len(options.capabilities)
         for place, name in enumerate(options.capabilities):
@@ -177,6 +204,12 @@ def trtexec_command(model: Path, plan: Path, contract: Contract, options: PlanOp
     command = ["trtexec", f"--onnx={model}", f"--saveEngine={plan}", "--stronglyTyped", "--skipInference"]
     for name, batch in zip(("min", "opt", "max"), options.batches, strict=True):
         command.append(f"--{name}Shapes={contract.input_tensor}:{batch}x3x{height}x{width}")
+    if options.version_compatible:
+        command.append("--versionCompatible")
+    if options.hardware_compatibility != "none":
+        command.append(
+            f"--hardwareCompatibilityLevel={TRTEXEC_COMPATIBILITY[options.hardware_compatibility]}"
+        )
     if options.timing_cache:
         command.append(f"--timingCacheFile={options.timing_cache}")
     return command

@@ -86,10 +86,10 @@ def test_a_plan_has_a_record_that_says_what_it_is(
 ) -> None:
     plan, cache = tmp_path / "1" / "model.plan", tmp_path / "timing.cache"
     options = dataclasses.replace(OPTIONS, timing_cache=cache)
-    record = write_plan(exported, plan, options, builder="tensorrt-rtx")
+    record = write_plan(exported, plan, options, builder="tensorrt-rtx", image_digest="sha256:abc")
     assert plans.PlanRecord.read(plan) == record
     assert record.contract_fingerprint == contract.fingerprint
-    assert (record.precision, record.batches) == ("fp32", (1, 2, 4))
+    assert (record.precision, record.batches, record.image_digest) == ("fp32", (1, 2, 4), "sha256:abc")
     assert cache.exists()
     with pytest.raises(plans.PlanForOtherTensorRT, match="TensorRT-RTX"):
         plans.check(plan, plans.Machine(tensorrt_version="10.13.3", gpu="A10", compute_capability="8.6"))
@@ -107,6 +107,8 @@ def fake_trtexec(folder: Path, body: str) -> None:
 def test_trtexec_gets_the_profile_strong_typing_and_every_option(exported: Path, contract: Contract) -> None:
     options = PlanOptions(
         batches=(1, 4, 8),
+        version_compatible=True,
+        hardware_compatibility="ampere_plus",
         timing_cache=Path("timing.cache"),
     )
     assert trtexec_command(Path("m.onnx"), Path("m.plan"), contract, options) == [
@@ -118,6 +120,8 @@ def test_trtexec_gets_the_profile_strong_typing_and_every_option(exported: Path,
         "--minShapes=image:1x3x64x96",
         "--optShapes=image:4x3x64x96",
         "--maxShapes=image:8x3x64x96",
+        "--versionCompatible",
+        "--hardwareCompatibilityLevel=ampere+",
         "--timingCacheFile=timing.cache",
     ]
 
@@ -154,3 +158,14 @@ def test_no_builder_at_all_is_said_with_the_mend(monkeypatch: pytest.MonkeyPatch
         installed_builder()
     with pytest.raises(BuildError, match=r"pip install \"bgclient\[tensorrt-rtx\]\""):
         bindings("tensorrt-rtx")
+
+
+@pytest.mark.parametrize("batches", [(0, 1, 2), (1, 9, 8), (3, 2, 8)])
+def test_a_profile_out_of_order_is_refused(batches: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="smallest <= tuned <= largest"):
+        PlanOptions(batches=batches)
+
+
+def test_an_unknown_hardware_compatibility_is_refused() -> None:
+    with pytest.raises(ValueError, match="'turing'"):
+        PlanOptions(batches=(1, 2, 4), hardware_compatibility="turing")

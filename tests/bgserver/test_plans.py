@@ -49,22 +49,45 @@ def test_a_plan_loads_where_it_was_built_and_is_read_back_as_written(
         ({}, {"tensorrt_version": "10.13.2"}, plans.PlanForOtherTensorRT),
         ({}, {"tensorrt_version": "11.1.0"}, plans.PlanForOtherTensorRT),
         ({}, {"tensorrt_version": ""}, plans.PlanForOtherTensorRT),
+        ({"version_compatible": True}, {"tensorrt_version": "10.16.0"}, None),
+        ({"version_compatible": True}, {"tensorrt_version": "10.9.0"}, plans.PlanForOtherTensorRT),
+        ({"version_compatible": True}, {"tensorrt_version": "11.1.0"}, plans.PlanForOtherTensorRT),
         ({"builder": "tensorrt-rtx"}, {}, plans.PlanForOtherTensorRT),
         ({}, {"gpu": ""}, plans.PlanForOtherGpu),
         ({}, {"gpu": "NVIDIA RTX A6000"}, plans.PlanForOtherGpu),
-        ({}, {"compute_capability": "8.9"}, plans.PlanForOtherGpu),
+        ({"hardware_compatibility": "same_compute_capability"}, {"gpu": "NVIDIA RTX A6000"}, None),
+        (
+            {"hardware_compatibility": "same_compute_capability"},
+            {"compute_capability": "8.9"},
+            plans.PlanForOtherGpu,
+        ),
+        (
+            {"hardware_compatibility": "ampere_plus"},
+            {"gpu": "NVIDIA H100", "compute_capability": "9.0"},
+            None,
+        ),
+        (
+            {"hardware_compatibility": "ampere_plus"},
+            {"gpu": "Tesla T4", "compute_capability": "7.5"},
+            plans.PlanForOtherGpu,
+        ),
+        ({"hardware_compatibility": "whatever"}, {}, plans.PlanForOtherGpu),
     ],
 )
-def test_another_machine_is_refused(
+def test_another_machine_is_refused_unless_the_plan_was_made_compatible(
     record: PlanRecord,
     tmp_path: Path,
     made: dict[str, object],
     machine: dict[str, str],
-    error: type[Exception],
+    error: type[Exception] | None,
 ) -> None:
     plan = written(dataclasses.replace(record, **made), tmp_path)
-    with pytest.raises(error):
-        plans.check(plan, dataclasses.replace(A10, **machine))
+    there = dataclasses.replace(A10, **machine)
+    if error is None:
+        plans.check(plan, there)
+    else:
+        with pytest.raises(error):
+            plans.check(plan, there)
 
 
 def test_the_sentence_says_both_gpus_and_the_mend(record: PlanRecord, tmp_path: Path) -> None:
