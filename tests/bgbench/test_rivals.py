@@ -89,7 +89,7 @@ def test_every_rival_has_an_adapter_and_pinned_packages():
     assert len({rival.name for rival in RIVALS}) == len(RIVALS)
 
 
-@pytest.mark.parametrize("name", ["rembg-default", "rembg-birefnet"])
+@pytest.mark.parametrize("name", ["rembg-default", "rembg-birefnet", "withoutbg", "ben2"])
 def test_removers_whose_weights_no_registry_holds_are_ready_for_who_has_them(name):
     rival = named(name)
     assert rival.elsewhere

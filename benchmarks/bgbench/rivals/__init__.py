@@ -64,8 +64,8 @@ class Rival:
     environment: dict[str, str] = field(default_factory=dict)
     """Variables of the installation and of the program; ``{weights}`` stands for the folder of the weights."""
     elsewhere: bool = False
-    """The package downloads its weights from outside the registries: installed and measured only when it is named
-    (``--only``). It was not run where this project is developed."""
+    """Package or weights come from outside the registries: installed and measured only when it is named (``--only``).
+    Those adapters follow the packages' documentation; where this project is developed, they could not be run."""
     licence: str
     """Of code and weights."""
 
@@ -179,6 +179,24 @@ RIVALS = (
         elsewhere=True,
         licence="see the weights",
     ),
+    Rival(
+        name="withoutbg",
+        title="withoutBG, open weights",
+        adapter="pillow_call.py",
+        packages=("withoutbg==1.4.0",),
+        arguments=("--package", "withoutbg"),
+        elsewhere=True,
+        licence="see the package",
+    ),
+    Rival(
+        name="ben2",
+        title="BEN2",
+        adapter="pillow_call.py",
+        packages=("ben2 @ git+https://github.com/PramaLLC/BEN2.git",),
+        arguments=("--package", "ben2"),
+        elsewhere=True,
+        licence="see the package",
+    ),
 )
 
 
@@ -222,7 +240,8 @@ class Environment:
         self.rival = rival
         self.node = rival.adapter.endswith(".mjs")
         # rivals that need the same packages share them
-        self.folder = (cache / "rivals" / Path(rival.adapter).stem).resolve()
+        shared = rival.name if rival.adapter == "pillow_call.py" else Path(rival.adapter).stem
+        self.folder = (cache / "rivals" / shared).resolve()
         self.weights = self.folder / "weights"
         self._stamp = self.folder / f"{rival.name}.installed"
 
