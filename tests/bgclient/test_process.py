@@ -267,14 +267,6 @@ def test_bgclient_url_goes_before_the_embedded_server_of_the_environment(counted
     assert counted == []
 
 
-def test_a_missing_server_part_is_said_with_both_ways_out(monkeypatch):
-    monkeypatch.delenv("BGCLIENT_URL", raising=False)
-    monkeypatch.setattr(embedded, "_server", None)
-    monkeypatch.setitem(sys.modules, "bgserver", None)
-    with pytest.raises(NoServer, match=r"BGCLIENT_URL=host:8001, or pip install 'bgclient\[server\]'"):
-        Client(engine="triton").ready()
-
-
 def test_nothing_is_left_of_a_process_that_ends_without_closing(run_python, grpc_server):
     script = """
 import sys, numpy as np
