@@ -78,8 +78,9 @@ def test_a_level_without_an_answer_can_be_drawn(tmp_path):
 @pytest.mark.server
 @pytest.mark.slow
 def test_every_answer_of_the_real_front_is_a_picture_or_a_word_when_to_come_back(tmp_path, monkeypatch):
-    # few are let in, so that seconds of overload suffice to turn somebody away
-    monkeypatch.setattr(overload, "SETTINGS", dataclasses.replace(overload.SETTINGS, uploads=8))
+    # fewer are let in than users ask at the peak: some are refused, however slow the machine is
+    assert overload.USERS > 2
+    monkeypatch.setattr(overload, "SETTINGS", dataclasses.replace(overload.SETTINGS, uploads=2))
     told = []
     outcome = overload.run(10.0, cache=tmp_path, tell=told.append)
     assert [c.setting.get("load") for c in outcome.cases] == [None, *overload.LEVELS]
