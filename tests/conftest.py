@@ -1,8 +1,11 @@
 """What the tests of several packages share: example photos, the training photos, one server, one browser."""
 
+import contextlib
 import http.server
 import os
+import random
 import shutil
+import socket
 import struct
 import threading
 import zlib
@@ -42,6 +45,24 @@ def pytest_runtest_setup(item):
     server = item.get_closest_marker("server") and not installation.SYSTEM_TRITON.exists()
     if server and (why := installation.unavailable()):
         pytest.skip(why)
+
+
+@pytest.fixture(scope="session")
+def free_ports():
+    """A function that gives so many ports that are free.
+
+    They lie below those that the system gives to outgoing connections, of which other tests open many meanwhile.
+    """
+
+    def found(count):
+        ports = set()
+        while len(ports) < count:
+            port = random.randrange(20_000, 32_000)
+            with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+                ports.add(port)
+        return list(ports)
+
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -110,12 +109,8 @@ def test_the_wheel_s_tritonserver_is_the_one_that_is_listed(tiny):
     assert f"tritonserver=={told['version']}" == TRITON
 
 
-def test_ports_are_those_asked_for(tiny):
-    with socket.socket() as grpc, socket.socket() as http, socket.socket() as metrics:
-        ports = []
-        for free in (grpc, http, metrics):
-            free.bind(("127.0.0.1", 0))
-            ports.append(free.getsockname()[1])
+def test_ports_are_those_asked_for(tiny, free_ports):
+    ports = free_ports(3)
     server = tiny(grpc_port=ports[0], http_port=ports[1], metrics_port=ports[2]).start()
     assert server.grpc_url == f"127.0.0.1:{ports[0]}"
     assert server.http_url == f"http://127.0.0.1:{ports[1]}"

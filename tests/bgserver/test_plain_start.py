@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,14 +24,6 @@ START_S = 240.0
 def snippet(readme, name):
     """The code block below ``<!-- test: name -->``."""
     return re.search(rf"<!-- test: {name} -->\n```\w+\n(.*?)```", readme, re.DOTALL)[1]
-
-
-def free_ports(count):
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 @contextlib.contextmanager
@@ -80,7 +71,7 @@ def fresh(root, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def plain(fresh):
+def plain(fresh, free_ports):
     """Ports (HTTP, gRPC) of a tritonserver that was started as the README says."""
     http, grpc, metrics = free_ports(3)
     ports = [f"--http-port={http}", f"--grpc-port={grpc}", f"--metrics-port={metrics}"]

@@ -42,10 +42,9 @@ main()
 
 
 @pytest.fixture
-def port():
+def port(free_ports):
     """One that is free."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
+    return free_ports(1)[0]
 
 
 @pytest.fixture
@@ -172,7 +171,8 @@ def test_workers_share_one_server_and_command_and_server_end_with_each_other(end
         command = [sys.executable, "-m", "bgclient", "web", "--port", str(port), "--workers", "2"]
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
-        until(lambda: takes_requests(f"http://127.0.0.1:{port}"), 180)
+        until(lambda: takes_requests(f"http://127.0.0.1:{port}") or process.poll() is not None, 180)
+        assert process.poll() is None, (tmp_path / "log").read_text()
         until(lambda: requests.get(f"http://127.0.0.1:{port}/healthz", timeout=60).ok, 120)
         started = descendants(process.pid)
         assert list(started.values()).count("tritonserver") == 1
