@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from bgtrain import compare, equal, recipe, train
+from bgtrain.errors import DataError
 
 BUDGET = equal.Budget(minutes=1 / 60, size=32, batch=2)
 
@@ -77,3 +78,44 @@ def test_nothing_to_compare_is_said(capsys):
     with pytest.raises(SystemExit):
         compare.main([])
     assert "name evaluations to compare" in capsys.readouterr().err
+
+
+LEVERS = """
+[recipe]
+network = "tiramisu-large"
+[recipe.data.pools]
+ccp = 1.0
+neg_coco = 1.0
+[[levers]]
+name = "the recipe"
+[[levers]]
+name = "no photos without people"
+data = { pools = { neg_coco = 0.0 } }
+"""
+
+
+def test_each_lever_is_compared_with_the_recipe_photo_by_photo(tiny_data, tmp_path, capsys):
+    file, out = tmp_path / "levers.toml", tmp_path / "levers.json"
+    file.write_text(LEVERS)
+    command = ["--levers", str(file), "--data", str(tiny_data), "--out", str(out), "--minutes", "0.03"]
+    command += ["--size", "32", "--batch", "2", "--workers", "0"]
+    assert compare.main([*command, "--only", "the recipe"]) == 0
+    assert compare.main(command) == 0  # adds what is missing
+    result = json.loads(out.read_text())
+    assert list(result["networks"]) == ["the recipe", "no photos without people"]
+    base, lever = (one["pools"]["ccp"] for one in result["networks"].values())
+    assert len(base["values"]) == base["photos"] == 2
+    change = sum(lever["values"]) / 2 - sum(base["values"]) / 2
+    table = equal.levers_markdown(result)
+    assert table == out.with_suffix(".md").read_text()
+    assert table in capsys.readouterr().out
+    assert f"| {change:+.3f} ± " in table.splitlines()[-1]
+
+
+def test_an_unknown_lever_names_those_there_are(tiny_data, tmp_path):
+    file = tmp_path / "levers.toml"
+    file.write_text(LEVERS)
+    with pytest.raises(
+        DataError, match=r"no \['more'\]; it has \['no photos without people', 'the recipe'\]"
+    ):
+        compare.main(["--levers", str(file), "--data", str(tiny_data), "--only", "more"])

@@ -1,8 +1,8 @@
 """One Markdown table of several evaluations: ``python -m bgtrain compare A.json B.json ...``.
 
 The first one is what the others are compared with, photo by photo: the difference of two networks on the same photos is
-known far better than either score. ``compare --train RECIPE`` trains all networks under one equal budget instead
-(``bgtrain.equal``).
+known far better than either score. ``compare --train RECIPE`` trains all networks under one equal budget instead, and
+``compare --levers FILE`` one network with each change of its recipe (``bgtrain.equal``).
 """
 
 from __future__ import annotations
@@ -93,10 +93,16 @@ def main(argv: list[str] | None = None) -> int:
     """``python -m bgtrain compare``."""
     parser = command_line("compare", __doc__)
     parser.add_argument("results", type=Path, nargs="*", help="JSON of python -m bgtrain evaluate")
-    training = parser.add_argument_group("training all networks under one equal budget")
-    training.add_argument("--train", type=Path, metavar="RECIPE", help="their recipe, but for time and size")
+    training = parser.add_argument_group("training under one equal budget")
+    training.add_argument(
+        "--train", type=Path, metavar="RECIPE", help="networks by this recipe, but for time and size"
+    )
     training.add_argument("--networks", nargs="+", default=RIVALS, help=f"default: {', '.join(RIVALS)}")
-    training.add_argument("--minutes", type=float, default=3.0, help="of training a network")
+    training.add_argument(
+        "--levers", type=Path, metavar="FILE", help="changes of one recipe ([recipe], [[levers]])"
+    )
+    training.add_argument("--only", nargs="+", metavar="LEVER", help="these of the file")
+    training.add_argument("--minutes", type=float, default=3.0, help="of training each")
     training.add_argument("--size", type=int, default=128, help="pixels of crops and input")
     training.add_argument("--batch", type=int, default=8)
     training.add_argument(
@@ -106,10 +112,10 @@ def main(argv: list[str] | None = None) -> int:
     training.add_argument("--workers", type=int, default=1)
     training.add_argument("--data", type=Path, help="folder of the shards (else BGCLIENT_DATA)")
     args = parser.parse_args(argv)
-    if args.train:
+    if args.train or args.levers:
         return _train(args)
     if not args.results:
-        parser.error("name evaluations to compare, or --train RECIPE")
+        parser.error("name evaluations to compare, --train RECIPE or --levers FILE")
     print(markdown([path.stem for path in args.results], [read_result(path) for path in args.results]))
     return 0
 
@@ -121,11 +127,21 @@ def _train(args: argparse.Namespace) -> int:
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    budget = equal.Budget(args.minutes, args.size, args.batch)
-    root, base = data_folder(args.data), recipe.load(args.train)
-    table = equal.markdown(
-        equal.train_equally(args.networks, base, budget, root, args.out, workers=args.workers)
-    )
+    budget, root = equal.Budget(args.minutes, args.size, args.batch), data_folder(args.data)
+    if args.levers:
+        levers = equal.read_levers(args.levers, budget)
+        if unknown := set(args.only or ()) - set(levers):
+            raise DataError(f"{args.levers} has no {sorted(unknown)}; it has {sorted(levers)}")
+        runs, split, table_of = (
+            {name: levers[name] for name in args.only or levers},
+            "val",
+            equal.levers_markdown,
+        )
+    else:
+        base = recipe.load(args.train)
+        runs, split = {name: equal.recipe_for(name, base, budget) for name in args.networks}, "test"
+        table_of = equal.markdown
+    table = table_of(equal.train_equally(runs, budget, root, args.out, split, workers=args.workers))
     args.out.with_suffix(".md").write_text(table)
     print(table)
     return 0

@@ -1,10 +1,11 @@
-"""All networks under one equal budget: ``python -m bgtrain compare --train RECIPE --minutes 3 --out equal.json``.
+"""All networks or levers, under one equal budget: ``python -m bgtrain compare --train`` or ``--levers``.
 
-Each is trained by the same recipe, on the same split, with the same crops in the same order, for the same time on this
-machine; how many crops it saw in that time is recorded beside its scores. On a CPU that is processor time over the
-threads, so that other work on the machine takes nothing from any of them. The learning rate follows the clock, so that
-a slow network has warmed up and come down too when its time is over. Statistics of the batches are recalibrated, then
-every network is scored on the test split at its own resolution.
+Each is trained on the same split, for the same time on this machine; how many crops it saw in that time is recorded
+beside its scores. Networks are trained by the same recipe, with the same crops in the same order. A lever is one change
+of the recipe. On a CPU the time is processor time over the threads, so that other work on the machine takes nothing
+from any of them. The learning rate follows the clock, so that a slow network has warmed up and come down too when its
+time is over. Statistics of the batches are recalibrated, then all are scored at the budget's resolution: networks on
+the test split, levers on the validation split.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from bgimage import cpu
-from bgtrain import networks, tables
+from bgtrain import networks, recipe, tables
 from bgtrain.data import Crops
 from bgtrain.recalibrate import crop_batches, recalibrate
 from bgtrain.recipe import Phase, Recipe
@@ -96,15 +97,31 @@ def recipe_for(network: str, base: Recipe, budget: Budget) -> Recipe:
     )
 
 
+def read_levers(path: Path, budget: Budget) -> dict[str, Recipe]:
+    """Recipes by name: of a file of ``[recipe]`` and ``[[levers]]``, each a ``name`` and what it changes.
+
+    The first one is what the others are compared with. ``RecipeError`` names what is wrong.
+    """
+    values = recipe.read(path, {"recipe", "levers"})
+    common = recipe.merged(values.get("recipe", {}), {"contract": {"size_hw": [budget.size, budget.size]}})
+    common["phases"] = [{"size": budget.size, "steps": 1, "batch": budget.batch}]
+    found = {}
+    for number, lever in enumerate(values.get("levers", ()), 1):
+        name = lever.pop("name", f"lever {number}")
+        found[name] = recipe.from_dict(recipe.merged(common, lever), f"{path}: {name!r}")
+    return found
+
+
 def scores(test: Validation, alpha: Tensor) -> dict[str, Any]:
-    """IoU of every pool with people and area marked on photos without: mean, standard error, number of photos."""
+    """IoU of every pool with people and area marked on photos without: values, their mean and standard error."""
     iou, area = test.overlaps(alpha)
     found: dict[str, Any] = {}
     for pool in sorted(set(test.pools)):
         values = (area if pool == "empty" else iou)[torch.tensor([p == pool for p in test.pools])]
         spread = float(values.std() / len(values) ** 0.5) if len(values) > 1 else 0.0
-        found[pool] = {"mean": float(values.mean()), "se": spread, "photos": len(values)}
-    return {"pools": found, **{k: v for k, v in test.scores(alpha).items() if k in ("mae", "score")}}
+        each = [round(value, 4) for value in values.tolist()]
+        found[pool] = {"mean": float(values.mean()), "se": spread, "photos": len(values), "values": each}
+    return {"pools": found, **{k: v for k, v in test.scores(alpha).items() if k in ("mae", "ghost", "score")}}
 
 
 def machine() -> dict[str, Any]:
@@ -119,35 +136,36 @@ def machine() -> dict[str, Any]:
 
 
 def train_equally(
-    names: Sequence[str], base: Recipe, budget: Budget, root: Path, out: Path, *, workers: int = 1
+    runs: Mapping[str, Recipe], budget: Budget, root: Path, out: Path, split: str, *, workers: int = 1
 ) -> dict[str, Any]:
-    """Train and score every network; ``out`` is written after each, and those it has already are kept."""
-    settings = {**dataclasses.asdict(budget), "seed": base.seed, "split": "test"}
+    """Train and score by every recipe; ``out`` is written after each, and those it has already are kept."""
+    seed = next(iter(runs.values())).seed
+    settings = {**dataclasses.asdict(budget), "seed": seed, "split": split}
     result: dict[str, Any] = {**settings, "machine": machine(), "networks": {}}
     if out.exists():
         there = json.loads(out.read_text())
         if all(there.get(name) == value for name, value in settings.items()):
             result = there
-    loaded: tuple[Crops, Validation] | None = None
+    crops: Crops | None = None
+    test: Validation | None = None
+    before: Recipe | None = None
     process = Process.from_environment()
-    for name in names:
+    for name, run in runs.items():
         if name in result["networks"]:
             continue
-        recipe = recipe_for(name, base, budget)
-        if loaded is None:
-            crops = Crops(root, recipe.data, recipe.augment, size=budget.size, seed=recipe.seed)
-            loaded = crops, Validation(root, recipe, split="test")
-        crops, test = loaded
-        trainer = TimedTrainer(recipe, out.parent / "none", root, process, workers, None, loaded=loaded)
+        if crops is None or before is None or (run.data, run.augment) != (before.data, before.augment):
+            crops = Crops(root, run.data, run.augment, size=budget.size, seed=seed)
+        test, before = test or Validation(root, run, split=split), run
+        trainer = TimedTrainer(run, out.parent / "none", root, process, workers, None, loaded=(crops, test))
         entry = trainer.train_for(60 * budget.minutes, clock(process.device))
         model = trainer.averaged
-        settling = crop_batches(crops, recipe.contract, SETTLING_CROPS)
+        settling = crop_batches(crops, run.contract, SETTLING_CROPS)
         recalibrate(model, (batch.to(process.device) for batch in settling))
-        shape = networks.build(name)
+        shape = networks.build(run.network)
         result["networks"][name] = {
             "parameters": parameter_count(shape),
-            "gmac": multiply_accumulates(shape, recipe.contract.size_hw) / 1e9,
-            "begins_with": "MODNet" if recipe.modnet else "fresh weights",
+            "gmac": multiply_accumulates(shape, run.contract.size_hw) / 1e9,
+            "begins_with": "MODNet" if run.modnet else "fresh weights",
             **entry,
             **scores(test, test.predict(model, process.device)),
         }
@@ -180,10 +198,41 @@ def markdown(result: dict[str, Any]) -> str:
         nobody = entry["pools"].get("empty")
         cells += [f"{nobody['mean']:.1%} ± {nobody['se']:.1%}" if nobody else "", f"{entry['mae']:.4f}"]
         rows.append(cells)
-    told = result["machine"]
-    where = told["gpu"] or f"{told['threads']} threads of an {told['cpu']}, in processor time"
-    title = (
+    return f"{_budget(result)}\n\n{tables.markdown(head, rows)}\n"
+
+
+def levers_markdown(result: dict[str, Any]) -> str:
+    """A row a lever in the file's order, with the paired difference of each from the first and its standard error."""
+    entries = result["networks"]
+    base = next(iter(entries.values()))
+    pools = [pool for pool in base["pools"] if pool != "empty"]
+    rows = []
+    for name, entry in entries.items():
+        people = [_difference(entry["pools"][pool], base["pools"][pool]) for pool in pools]
+        mean = sum(one for one, _ in people) / len(people)
+        spread = sum(se**2 for _, se in people) ** 0.5 / len(people)
+        cells = [name, f"{entry['crops']:,}"]
+        if entry is base:
+            cells += [f"{base['pools'][pool]['mean']:.3f}" for pool in pools] + [""]
+        else:
+            cells += [f"{one:+.3f} ± {se:.3f}" for one, se in people] + [f"{mean:+.4f} ± {spread:.4f}"]
+        nobody = f"{entry['pools']['empty']['mean']:.1%}" if "empty" in entry["pools"] else ""
+        rows.append([*cells, nobody, f"{entry['ghost']:.1%}", f"{entry['mae']:.4f}"])
+    head = ["", "crops", *pools, "mean over the pools", "area marked, nobody there", "ghost", "MAE"]
+    return f"{_budget(result)}\n\n{tables.markdown(head, rows)}\n"
+
+
+def _difference(pool: dict[str, Any], base: dict[str, Any]) -> tuple[float, float]:
+    """Mean difference of the same photos' values and its standard error."""
+    values = torch.tensor(pool["values"]) - torch.tensor(base["values"])
+    return float(values.mean()), float(values.std() / len(values) ** 0.5) if len(values) > 1 else 0.0
+
+
+def _budget(result: dict[str, Any]) -> str:
+    where = result["machine"]["gpu"] or (
+        f"{result['machine']['threads']} threads of an {result['machine']['cpu']}, in processor time"
+    )
+    return (
         f"{result['minutes']:g} minutes each on {where}; {result['size']} pixels, {result['batch']} crops a step, "
         f"seed {result['seed']}; IoU at 0.5 on the {result['split']} split at the network's resolution."
     )
-    return f"{title}\n\n{tables.markdown(head, rows)}\n"

@@ -11,7 +11,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ import torch
 from bgtrain import average, checkpoint, evaluate, modnet, recalibrate, relabel, tables, train
 from bgtrain.command import command_line
 from bgtrain.errors import DataError
-from bgtrain.recipe import Recipe, RecipeError, from_dict
+from bgtrain.recipe import Recipe, RecipeError, from_dict, merged, read
 from bgtrain.shards import Shards, data_folder
 
 LAST, SETTLED, MADE = "last.pt", "settled.pt", "made.json"
@@ -62,22 +61,15 @@ class Chain:
 
 def load(path: Path) -> Chain:
     """Read a chain; each ``[[stages]]`` adds to what ``[recipe]`` says for all. ``RecipeError`` names what is wrong."""
-    try:
-        values = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"{path}: {error}") from error
-    known = {"recipe", "stages", "teacher", "settling_crops"}
-    if unknown := set(values) - known:
-        raise RecipeError(f"{path}: unknown {sorted(unknown)}; known are {sorted(known)}")
+    values = read(path, {"recipe", "stages", "teacher", "settling_crops"})
     stages: list[Stage] = []
     for number, stage in enumerate(values.get("stages", ())):
         name = stage.pop("name", f"stage-{number + 1}")
         mean = tuple(stage.pop("average", ()))
         if mean and (stage or len(mean) != 2 or not set(mean) <= {one.name for one in stages}):
             raise RecipeError(f"{path}: stage {name!r}: average takes two earlier stages and nothing else")
-        recipe = (
-            None if mean else from_dict(_merged(values.get("recipe", {}), stage), f"{path}: stage {name!r}")
-        )
+        own = merged(values.get("recipe", {}), stage)
+        recipe = None if mean else from_dict(own, f"{path}: stage {name!r}")
         stages.append(Stage(name, recipe, mean))
     if not stages or stages[0].recipe is None:
         raise RecipeError(f"{path}: a chain begins with a [[stages]] that trains")
@@ -87,15 +79,6 @@ def load(path: Path) -> Chain:
         teacher and Teacher(teacher["pool"], tuple(teacher["command"])),
         values.get("settling_crops", Chain.settling_crops),
     )
-
-
-def _merged(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    tables = {
-        name: _merged(value, own[name])
-        for name, value in common.items()
-        if isinstance(value, dict) and isinstance(own.get(name), dict)
-    }
-    return {**common, **own, **tables}
 
 
 def with_teacher_labels(teacher: Teacher, data: Path, out: Path) -> Path:

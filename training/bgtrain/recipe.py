@@ -161,11 +161,29 @@ def from_dict(values: dict[str, Any], where: str = "recipe") -> Recipe:
         raise RecipeError(f"{where}: {error}") from error
 
 
-def load(path: Path) -> Recipe:
-    """Read a TOML recipe."""
+def read(path: Path, known: set[str]) -> dict[str, Any]:
+    """The tables of a TOML file. ``RecipeError`` where there is none, it is broken, or it has others than ``known``."""
     try:
-        return from_dict(tomllib.loads(path.read_text()), str(path))
+        values = tomllib.loads(path.read_text())
     except FileNotFoundError as error:
         raise RecipeError(f"no recipe {path}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (OSError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"{path}: {error}") from error
+    if unknown := set(values) - known:
+        raise RecipeError(f"{path}: unknown {sorted(unknown)}; known are {sorted(known)}")
+    return values
+
+
+def merged(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """``common`` with what ``own`` says otherwise, table by table."""
+    tables = {
+        name: merged(value, own[name])
+        for name, value in common.items()
+        if isinstance(value, dict) and isinstance(own.get(name), dict)
+    }
+    return {**common, **own, **tables}
+
+
+def load(path: Path) -> Recipe:
+    """Read a TOML recipe."""
+    return from_dict(read(path, {field.name for field in dataclasses.fields(Recipe)}), str(path))
