@@ -194,8 +194,7 @@ def chaos(
 
     heap.tune()  # as docs/client.md tells services
     result = asyncio.run(run.run(seconds, seed=seed, tell=command.say))
-    target = out or command.RESULTS / "chaos" / f"{result.environment['device']}-{seconds:.0f}s.json"
-    conclude(result, target, run.verdicts(result))
+    conclude(result, out, run.verdicts(result), name=f"-{seconds:.0f}s")
 
 
 @app.command()
@@ -208,8 +207,7 @@ def overload(
     from bgbench.load import overload
 
     result = overload.run(seconds, cache=cache, tell=command.say)
-    target = out or command.RESULTS / "overload" / f"{result.environment['device']}.json"
-    conclude(result, target, overload.verdicts(result))
+    conclude(result, out, overload.verdicts(result))
 
 
 @app.command()
@@ -221,9 +219,7 @@ def stroke(cache: Cache = command.CACHE, out: Out = None) -> None:
     for case in result.cases:
         found = ", ".join(f"{name} {case.value(name):.0f}" for name in case.series)
         command.say(f"{case.setting['mode']}: {found}")
-    target = out or command.RESULTS / "stroke" / f"{result.environment['device']}.json"
-    result.write(target)
-    print(target)
+    conclude(result, out)
 
 
 @app.command()
@@ -263,8 +259,7 @@ def fuzz(
     result = fuzz.run(seconds)
     (case,) = result.cases
     command.say(f"{case.value('executions'):.0f} executions, {case.value('crashes'):.0f} crashes")
-    target = out or command.RESULTS / "fuzz" / f"{result.environment['device']}.json"
-    conclude(result, target, case.notes)
+    conclude(result, out, case.notes)
 
 
 @app.command()
@@ -290,7 +285,7 @@ def engines(
     with tempfile.TemporaryDirectory() as folder:
         files = engines.write_precisions(source, calibration, Path(folder))
         result = engines.measure(source, files, pictures, rounds=rounds)
-    result.write(out or command.RESULTS / "engines" / f"{environment.device()}.json")
+    conclude(result, out)
     engines.update(document, result)
     print(engines.table(result))
 
@@ -337,8 +332,12 @@ def alone(pipeline: str, megapixels: int, photo: str) -> None:
     pixels.alone(pipeline, megapixels, photo)
 
 
-def conclude(result: Result, target: Path, wrong: Sequence[str]) -> None:
-    """Write the result, print where it is; exit status 1 with a line for each thing that is ``wrong``."""
+def conclude(result: Result, out: Path | None, wrong: Sequence[str] = (), *, name: str = "") -> None:
+    """Write the result and print where it is; exit status 1 with a line for each thing that is ``wrong``.
+
+    Without ``out``, the file is named after the machine and ``name``, in the folder of the result's set.
+    """
+    target = out or command.RESULTS / result.set / f"{result.environment['device']}{name}.json"
     result.write(target)
     print(target)
     if wrong:

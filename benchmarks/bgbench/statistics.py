@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bgtrain.statistics import resampled
+
 STEADY = 0.15
 """Largest allowed difference between the medians of a series' thirds, over the median of all."""
 CONFIDENCE = 0.95
@@ -54,8 +56,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
     array = np.asarray(values, np.float64)
     if len(array) < FEW:
         return float(array.min()), float(array.max())
-    rng = np.random.default_rng(0)
-    medians = np.median(rng.choice(array, (DRAWS, len(array))), axis=1)
+    medians = np.median(array[resampled(len(array), DRAWS)], axis=1)
     low, high = np.percentile(medians, (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)))
     return float(low), float(high)
 

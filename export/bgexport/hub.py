@@ -24,6 +24,7 @@ from bgimage.contract import Contract
 from bgtrain import checkpoint as checkpoints
 from bgtrain import tables
 from bgtrain.checkpoint import Checkpoint
+from bgtrain.statistics import with_error
 from bgtrain.tiramisu import parameter_count
 
 SECTIONS = ("Data", "Known failures", "Licence")
@@ -192,7 +193,7 @@ def card(committed: Committed, document: str) -> str:
 
 def _scores(result: dict[str, Any]) -> str:
     rows = [
-        [pool, found["photos"], *(f"{found[one]['mean']:.3f} ± {found[one]['se']:.3f}" for one in MEASURES)]
+        [pool, found["photos"], *(with_error(found[one]) for one in MEASURES)]
         for pool, found in result["pools"].items()
         if "iou" in found
     ]

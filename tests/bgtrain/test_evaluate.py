@@ -246,7 +246,7 @@ def test_a_tool_that_writes_the_truth_scores_perfectly(data, alphas, tmp_path, c
     assert (target["limit"], target["met"]) == (0.96, True)
     assert "ccp_0" in result["members"]["one person"]
     printed = capsys.readouterr().out
-    assert ">= 0.96 met" in printed
+    assert "| ccp | >= 0.96 | 1.000 | yes |" in printed
     assert "no people in the photo" in printed
 
 
@@ -254,9 +254,9 @@ def test_a_missed_target_is_said_so(data, alphas, capsys):
     cv2.imwrite(str(alphas / "ccp_0.png"), np.zeros(SIZE[::-1], np.uint8))
     cv2.imwrite(str(alphas / "neg_coco_2.png"), np.full(SIZE[::-1], 255, np.uint8))
     evaluate.main(["--alphas", str(alphas), "--data", str(data)])
-    held_to = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines() if "=" in line}
-    assert ">= 0.96 MISSED" in held_to["ccp"]
-    assert "<= 0.5% MISSED" in held_to["area marked on photos without people"]
+    printed = capsys.readouterr().out
+    assert "| ccp | >= 0.96 | 0.000 | no |" in printed
+    assert "| area marked on photos without people | <= 0.5% | 100.00% | no |" in printed
 
 
 def test_an_alpha_that_the_tool_did_not_write_is_named(data, alphas):

@@ -23,9 +23,10 @@ from bgimage.options import Options
 from bgtrain import metrics, tables
 from bgtrain.command import command_line
 from bgtrain.errors import DataError
-from bgtrain.evaluate import Mean, Pipeline, measured_on_photos, true_matte
+from bgtrain.evaluate import Pipeline, measured_on_photos, true_matte
 from bgtrain.expected import answers
 from bgtrain.shards import Shards
+from bgtrain.statistics import Mean
 
 LIMITS = (0.8, 0.9)
 """Values of ``at_least`` that are reported."""

@@ -18,9 +18,9 @@ import numpy as np
 from bgtrain import tables
 from bgtrain.command import command_line
 from bgtrain.errors import BrokenData, DataError, existing
-from bgtrain.evaluate import Mean
 from bgtrain.metrics import MEASURES
 from bgtrain.shards import data_folder
+from bgtrain.statistics import Mean, share_with_error, with_error
 
 GROUPS = ("ccp", "vikram_humanseg", "people_pseudo", "<= 3 people, 20-70 %", "coco_person", "pennfudan")
 """Pools and slices that get a column, where they were evaluated."""
@@ -78,11 +78,9 @@ def markdown(names: Sequence[str], results: Sequence[dict[str, Any]]) -> str:
         cells = [name]
         for group in groups:
             summary = found(result, group) or {}
-            cells.append(
-                f"{summary['iou']['mean']:.3f} ± {summary['iou']['se']:.3f} / {summary['boundary_iou']['mean']:.3f}"
-            )
+            cells.append(f"{with_error(summary['iou'])} / {summary['boundary_iou']['mean']:.3f}")
         nobody = found(result, "no people")
-        cells.append(f"{nobody['marked']['mean']:.2%} ± {nobody['marked']['se']:.2%}" if nobody else "")
+        cells.append(share_with_error(nobody["marked"]) if nobody else "")
         mean, spread, photos = gain(result, results[0])
         cells.append("" if result is results[0] else f"{mean:+.4f} ± {spread:.4f} ({photos} photos)")
         rows.append(cells)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +27,7 @@ from bgtrain import networks, recipe, tables
 from bgtrain.data import Crops
 from bgtrain.recalibrate import crop_batches, recalibrate
 from bgtrain.recipe import Phase, Recipe
+from bgtrain.statistics import share_with_error, standard_error, with_error
 from bgtrain.tiramisu import TIRAMISU, multiply_accumulates, parameter_count
 from bgtrain.train import Process, Trainer, Validation
 
@@ -118,9 +120,12 @@ def scores(test: Validation, alpha: Tensor) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for pool in sorted(set(test.pools)):
         values = (area if pool == "empty" else iou)[torch.tensor([p == pool for p in test.pools])]
-        spread = float(values.std() / len(values) ** 0.5) if len(values) > 1 else 0.0
-        each = [round(value, 4) for value in values.tolist()]
-        found[pool] = {"mean": float(values.mean()), "se": spread, "photos": len(values), "values": each}
+        found[pool] = {
+            "mean": float(values.mean()),
+            "se": standard_error(values),
+            "photos": len(values),
+            "values": [round(value, 4) for value in values.tolist()],
+        }
     return {"pools": found, **{k: v for k, v in test.scores(alpha).items() if k in ("mae", "ghost", "score")}}
 
 
@@ -194,9 +199,9 @@ def markdown(result: dict[str, Any]) -> str:
     for name, entry in entries:
         cells = [name, entry["begins_with"], f"{entry['parameters'] / 1e6:.2f} M", f"{entry['gmac']:.2f}"]
         cells += [f"{entry['crops']:,}"]
-        cells += [f"{entry['pools'][pool]['mean']:.3f} ± {entry['pools'][pool]['se']:.3f}" for pool in pools]
+        cells += [with_error(entry["pools"][pool]) for pool in pools]
         nobody = entry["pools"].get("empty")
-        cells += [f"{nobody['mean']:.1%} ± {nobody['se']:.1%}" if nobody else "", f"{entry['mae']:.4f}"]
+        cells += [share_with_error(nobody, 1) if nobody else "", f"{entry['mae']:.4f}"]
         rows.append(cells)
     return f"{_budget(result)}\n\n{tables.markdown(head, rows)}\n"
 
@@ -224,8 +229,8 @@ def levers_markdown(result: dict[str, Any]) -> str:
 
 def _difference(pool: dict[str, Any], base: dict[str, Any]) -> tuple[float, float]:
     """Mean difference of the same photos' values and its standard error."""
-    values = torch.tensor(pool["values"]) - torch.tensor(base["values"])
-    return float(values.mean()), float(values.std() / len(values) ** 0.5) if len(values) > 1 else 0.0
+    values = np.subtract(pool["values"], base["values"])
+    return float(values.mean()), standard_error(values)
 
 
 def _budget(result: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ import json
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -28,12 +28,13 @@ from bgimage import codec, finish, geometry, runtimes
 from bgimage.arrays import eight_bits
 from bgimage.contract import Contract
 from bgimage.options import Options
-from bgtrain import metrics, sheets
+from bgtrain import metrics, sheets, tables
 from bgtrain.command import command_line
 from bgtrain.errors import BrokenData, DataError, existing
 from bgtrain.metrics import Alpha, Scores
 from bgtrain.shards import PERSON_LABELS, Row, Shards, data_folder
 from bgtrain.slices import ORDER, slices_of
+from bgtrain.statistics import Mean, resampled, with_error
 
 COCO_JSON = "coco_instances_person.json"
 MARKED_LIMIT = 0.01
@@ -175,21 +176,6 @@ class ScoredPhoto:
 
 
 @dataclass(frozen=True)
-class Mean:
-    """A mean over photos and its standard error."""
-
-    mean: float
-    se: float
-
-    @classmethod
-    def over(cls, values: Iterable[float]) -> Mean:
-        """Mean and standard error; the latter is 0 for a single photo, which has no spread."""
-        array = np.fromiter(values, np.float64)
-        spread = float(array.std(ddof=1) / np.sqrt(len(array))) if len(array) > 1 else 0.0
-        return cls(round(float(array.mean()), 5), round(spread, 5))
-
-
-@dataclass(frozen=True)
 class Target:
     """A figure that the served network is to reach."""
 
@@ -306,10 +292,9 @@ def summarise(scored: list[ScoredPhoto]) -> dict[str, Any]:
 
 
 def _bootstrap_se(bins: NDArray[np.float64], draws: int = 200) -> float:
-    """Standard error of the calibration error (no mean over photos) from resampling the photos."""
-    rng = np.random.default_rng(0)
-    chosen = rng.integers(len(bins), size=(draws, len(bins)))
-    return float(np.std([metrics.calibration_error(bins[draw].sum(axis=0)) for draw in chosen]))
+    """Standard error of the calibration error, which is not a mean over photos, from resampling the photos."""
+    drawn = resampled(len(bins), draws)
+    return float(np.std([metrics.calibration_error(bins[draw].sum(axis=0)) for draw in drawn]))
 
 
 def report(scored: list[ScoredPhoto], source: MatteSource, *, split: str, seconds: float) -> dict[str, Any]:
@@ -350,76 +335,73 @@ def report(scored: list[ScoredPhoto], source: MatteSource, *, split: str, second
 
 
 COLUMNS = {
-    "iou": ("IoU", 3, 13),
-    "iou_worst_tenth": ("worst tenth", 3, 13),
-    "boundary_iou": ("boundary IoU", 3, 14),
-    "ghost": ("ghost %", 2, 12),
-    "mae": ("MAE", 4, 15),
-    "sad": ("SAD", 2, 13),
-    "mse": ("MSE", 2, 14),
-    "gradient": ("gradient", 2, 13),
-    "connectivity": ("connectiv.", 2, 13),
-    "calibration": ("ECE", 3, 0),
+    "iou": ("IoU", "{:.3f}"),
+    "iou_worst_tenth": ("worst tenth", "{:.3f}"),
+    "boundary_iou": ("boundary IoU", "{:.3f}"),
+    "ghost": ("ghost", "{:.2%}"),
+    "mae": ("MAE", "{:.4f}"),
+    "sad": ("SAD", "{:.2f}"),
+    "mse": ("MSE", "{:.2f}"),
+    "gradient": ("gradient", "{:.2f}"),
+    "connectivity": ("connectivity", "{:.2f}"),
+    "calibration": ("ECE", "{:.3f}"),
 }
-"""Measure to title, digits and width, of groups with people,"""
+"""Measure to title and format, of groups with people,"""
 EMPTY_COLUMNS = {
-    "marked": ("area marked %", 2, 17),
-    "marked_over_1_percent": ("photos > 1 % marked, %", 1, 26),
-    "mae": ("MAE", 4, 15),
-    "calibration": ("ECE", 3, 0),
+    "marked": ("area marked", "{:.2%}"),
+    "marked_over_1_percent": ("photos with more than 1 % marked", "{:.1%}"),
+    "mae": COLUMNS["mae"],
+    "calibration": COLUMNS["calibration"],
 }
 """and of groups without."""
-PERCENT = ("ghost", "marked", "marked_over_1_percent")
-"""Measures that are shown in per cent."""
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result as text: pools, slices, held things, targets."""
-    pools, slices = result["pools"], result["slices"]
-    peopled, sliced = (
-        {name: one for name, one in group.items() if "iou" in one} for group in (pools, slices)
-    )
-    empty = {name: one for name, one in (*pools.items(), *slices.items()) if "iou" not in one}
-    lines = [
+    """The result as Markdown: pools and slices with people, those without, held things, targets."""
+    groups = {**result["pools"], **result["slices"]}
+    people = {name: found for name, found in groups.items() if "iou" in found}
+    empty = {name: found for name, found in groups.items() if "iou" not in found}
+    parts = [
         f"{result.get('network', result.get('alphas'))}, split {result['split']}, {result['photos']} photos; "
-        "mean ± standard error of the mean over photos",
-        "",
-        *(_head("", COLUMNS), *_rows(peopled, COLUMNS), "", *_rows(sliced, COLUMNS), ""),
+        "mean ± standard error of the mean over photos"
     ]
-    if empty:
-        lines += [_head("no people in the photo", EMPTY_COLUMNS), *_rows(empty, EMPTY_COLUMNS), ""]
+    for title, members, columns in (
+        ("photos", people, COLUMNS),
+        ("no people in the photo", empty, EMPTY_COLUMNS),
+    ):
+        rows = [
+            [name, found["photos"], *(_cell(found[measure], form) for measure, (_, form) in columns.items())]
+            for name, found in members.items()
+        ]
+        if rows:
+            parts.append(tables.markdown([title, "n", *(head for head, _ in columns.values())], rows))
     if held := result.get("held"):
-        kept = f"{cell(held, 3, 0)} of the marked points kept, mean over {held['photos']} photos"
-        lines += [f"held things: {kept}", ""]
+        parts.append(held_things(held))
     if result["targets"]:
-        lines.append(f"{'target':<44}{'measured':<16}limit")
-    for target in result["targets"]:
-        measured = cell(target, 2, 16, 100) if target["measure"] == "marked" else cell(target, 3, 16)
-        lines.append(f"{target['name']:<44}{measured}{limit(target)} {'met' if target['met'] else 'MISSED'}")
-    return "\n".join(lines)
+        parts.append(targets_table(result["targets"]))
+    return "\n\n".join(parts)
 
 
-def _head(title: str, columns: dict[str, tuple[str, int, int]]) -> str:
-    return f"{title:<24}{'n':>5}  " + "".join(f"{name:<{width}}" for name, _, width in columns.values())
+def _cell(found: dict[str, float], form: str) -> str:
+    return f"{form.format(found['mean'])} ± {form.format(found['se'])}"
 
 
-def _rows(groups: dict[str, Any], columns: dict[str, tuple[str, int, int]]) -> Iterator[str]:
-    for name, found in groups.items():
-        cells = (
-            cell(found[measure], digits, width, 100 if measure in PERCENT else 1)
-            for measure, (_, digits, width) in columns.items()
-        )
-        yield f"{name:<24}{found['photos']:>5}  " + "".join(cells)
+def held_things(held: dict[str, Any]) -> str:
+    """What a result's ``held`` says, in a sentence."""
+    kept = f"{with_error(held)} of the points marked on them are kept, mean over {held['photos']} photos"
+    return f"Held things: {kept}."
 
 
-def cell(value: dict[str, float], digits: int, width: int, factor: float = 1) -> str:
-    """``mean±se``, padded to ``width``."""
-    return f"{value['mean'] * factor:.{digits}f}±{value['se'] * factor:.{digits}f}".ljust(width)
-
-
-def limit(target: dict[str, Any]) -> str:
-    """The limit of one of a result's ``targets``, as text."""
-    return f"<= {target['limit']:.1%}" if target["measure"] == "marked" else f">= {target['limit']:.3g}"
+def targets_table(targets: list[dict[str, Any]]) -> str:
+    """A result's ``targets``, their limits, and what was reached, as Markdown."""
+    rows = []
+    for target in targets:
+        if target["measure"] == "marked":
+            limit, reached = f"<= {target['limit']:.1%}", f"{target['mean']:.2%}"
+        else:
+            limit, reached = f">= {target['limit']:.3g}", f"{target['mean']:.3f}"
+        rows.append([target["name"], limit, reached, "yes" if target["met"] else "no"])
+    return tables.markdown(["target", "limit", "reached", "met"], rows)
 
 
 def worst_sheet(

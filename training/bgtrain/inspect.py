@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bgtrain import sheets
+from bgtrain import sheets, tables
 from bgtrain.command import command_line
 from bgtrain.duplicates import Fingerprint, Pair, near_duplicates
 from bgtrain.shards import PERSON_LABELS, SPLITS, Row, Shards
@@ -50,20 +50,16 @@ def summary(rows: Sequence[Row]) -> str:
     pools: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         pools[row.pool].append(row)
-    lines = [
-        f"{'pool':<18}{'label':<9}{'train':>6}{'val':>6}{'test':>6}   person % (quartiles)   people: photos"
-    ]
+    table = []
     for pool, members in sorted(pools.items()):
         splits = Counter(row.split for row in members)
-        low, middle, high = np.percentile([100 * row.person_fraction for row in members], [25, 50, 75])
+        quartiles = np.percentile([row.person_fraction for row in members], [25, 50, 75])
         people = Counter(min(row.persons, 9) for row in members if row.persons is not None)
-        counted = "  ".join(f"{'9+' if n == 9 else n}: {people[n]}" for n in sorted(people))
-        lines.append(
-            f"{pool:<18}{members[0].label:<9}"
-            + "".join(f"{splits[split]:>6}" for split in SPLITS)
-            + f"   {low:5.1f} {middle:5.1f} {high:5.1f}      {counted}".rstrip()
-        )
-    return "\n".join(lines)
+        counted = ", ".join(f"{'9+' if n == 9 else n}: {people[n]}" for n in sorted(people))
+        shares = ", ".join(f"{share:.1%}" for share in quartiles)
+        table.append([pool, members[0].label, *(splits[split] for split in SPLITS), shares, counted])
+    head = ["pool", "label", *SPLITS, "people cover (quartiles)", "number of people: photos"]
+    return tables.markdown(head, table)
 
 
 def plot_histograms(rows: Sequence[Row], path: Path) -> None:

@@ -23,9 +23,10 @@ from bgimage.strokes import Mark, Stroke
 from bgtrain import metrics, tables
 from bgtrain.command import command_line
 from bgtrain.errors import DataError
-from bgtrain.evaluate import SMALLEST, Mean, Pipeline, measured_on_photos, true_matte
+from bgtrain.evaluate import SMALLEST, Pipeline, measured_on_photos, true_matte
 from bgtrain.expected import answers
 from bgtrain.shards import Row, Shards
+from bgtrain.statistics import Mean
 
 Mask = NDArray[np.bool_]
 STROKES = 3

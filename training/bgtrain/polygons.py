@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from bgimage import codec
 from bgtrain import metrics, tables
 from bgtrain.shards import Shards
+from bgtrain.statistics import standard_error
 
 Mask = NDArray[np.bool_]
 
@@ -141,9 +142,7 @@ def measure(
                 "tolerance_px": tolerance,
                 "photos": len(values),
                 **means,
-                "boundary_iou_gain_se": round(float(gain.std(ddof=1) / np.sqrt(len(gain))), 4)
-                if len(gain) > 1
-                else None,
+                "boundary_iou_gain_se": round(standard_error(gain), 4),
                 "better_share": round(float((gain > 0).mean()), 3),
             }
         )

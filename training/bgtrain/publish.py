@@ -18,8 +18,9 @@ from bgtrain import closer, expected, make, mend, tables
 from bgtrain.command import command_line
 from bgtrain.compare import read_result
 from bgtrain.errors import DataError
-from bgtrain.evaluate import limit
+from bgtrain.evaluate import held_things, targets_table
 from bgtrain.metrics import MEASURES
+from bgtrain.statistics import resampled, share_with_error, with_error
 
 ROOT = expected.ROOT
 BEGIN, END = "<!-- scores: written by python -m bgtrain publish -->", "<!-- end of scores -->"
@@ -77,24 +78,19 @@ def card(result: dict[str, Any]) -> str:
     for group, found in groups(result).items():
         name, photos = CARD_NAMES.get(group, group), str(found["photos"])
         if "iou" in found:
-            cells = [_spread(found["iou"]), _mean(found["iou_worst_tenth"]), _mean(found["boundary_iou"])]
+            cells = [with_error(found["iou"]), _mean(found["iou_worst_tenth"]), _mean(found["boundary_iou"])]
             cells += [f"{found['ghost']['mean']:.2%}", f"{found['mae']['mean']:.4f}"]
             people.append([name, photos, *cells])
         elif group in result["slices"]:
-            area = f"{found['marked']['mean']:.2%} ± {found['marked']['se']:.2%}"
+            area = share_with_error(found["marked"])
             empty.append([name, photos, area, f"{found['marked_over_1_percent']['mean']:.0%}"])
-    targets = [
-        [target["name"], limit(target), _reached(target), "yes" if target["met"] else "no"]
-        for target in result["targets"]
-    ]
     head = ["photos", "n", "IoU at 0.5", "of the worst tenth", "boundary IoU", "ghost", "mean absolute error"]
     empty_head = ["photos", "n", "area marked as a person", "photos with more than 1 % marked"]
-    written = ((head, people), (empty_head, empty), (["target", "limit", "reached", "met"], targets))
-    text = "\n".join(tables.markdown(*table) + "\n" for table in written)
+    parts = [tables.markdown(head, people), tables.markdown(empty_head, empty)]
+    parts.append(targets_table(result["targets"]))
     if held := result.get("held"):
-        kept = f"{_spread(held)} of the points marked on them are kept, mean over {held['photos']} photos"
-        text += f"\nHeld things: {kept}.\n"
-    return text
+        parts.append(held_things(held))
+    return "\n\n".join(parts) + "\n"
 
 
 def change(result: dict[str, Any], before: dict[str, Any]) -> str:
@@ -128,9 +124,8 @@ def change(result: dict[str, Any], before: dict[str, Any]) -> str:
 
 
 def _difference(pairs: np.ndarray[Any, Any], digits: int) -> str:
-    rng = np.random.default_rng(0)
     differences = pairs[:, 1] - pairs[:, 0]
-    drawn = differences[rng.integers(len(pairs), size=(DRAWS, len(pairs)))].mean(1)
+    drawn = differences[resampled(len(pairs), DRAWS)].mean(1)
     low, high = np.percentile(drawn, (2.5, 97.5))
     old, new = pairs.mean(0)
     return f"{old:.{digits}f} → {new:.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
@@ -152,14 +147,6 @@ def publish(result: dict[str, Any], before: dict[str, Any] | None, *, root: Path
 
 def _mean(value: dict[str, float]) -> str:
     return f"{value['mean']:.3f}"
-
-
-def _spread(value: dict[str, float]) -> str:
-    return f"{value['mean']:.3f} ± {value['se']:.3f}"
-
-
-def _reached(target: dict[str, Any]) -> str:
-    return f"{target['mean']:.2%}" if target["measure"] == "marked" else f"{target['mean']:.3f}"
 
 
 def main(argv: list[str] | None = None) -> int:

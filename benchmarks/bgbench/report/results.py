@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bgbench.errors import BrokenResult
 from bgbench.report import plots
@@ -17,7 +16,8 @@ from bgbench.results import OTHERS_LIMIT, Case, Result, Series
 from bgbench.rivals import OURS, RIVALS
 from bgbench.statistics import knee
 from bgtrain import tables
-from bgtrain.evaluate import MARKED_LIMIT, Mean
+from bgtrain.evaluate import MARKED_LIMIT
+from bgtrain.statistics import Mean, standard_error, with_error
 
 PARETO_GROUPS = ("ccp", "20-70 % people", "pennfudan", "vikram_humanseg")
 """All but people_pseudo, whose labels are RobustVideoMatting's own alphas."""
@@ -466,7 +466,7 @@ def _rivals(result: Result, drawn: _Drawn) -> list[str]:
         counted = [ious[group].values for group in PARETO_GROUPS if group in ious]
         if timed and len(counted) == len(PARETO_GROUPS):
             raw[name] = counted
-            error = float(np.sqrt(sum(_squared_error(one) for one in counted)) / len(counted))
+            error = math.hypot(*map(standard_error, counted)) / len(counted)
             iou = float(np.mean([np.mean(one) for one in counted]))
             pace = 1 / timed.value("cutout"), 1 / timed.value("matte")
             removers.append(plots.Remover(name, rival.title, iou, error, *pace))
@@ -528,22 +528,16 @@ def _verdict(removers: Sequence[plots.Remover], raw: dict[str, list[list[float]]
     return "\n".join(lines)
 
 
-def _squared_error(values: Sequence[float] | NDArray[Any]) -> float:
-    """Of a mean: its squared standard error."""
-    return float(np.var(values, ddof=1)) / len(values)
-
-
 def _pace(factor: float) -> str:
     return f"{factor:.1f} times as fast" if factor >= 1 else f"{1 / factor:.1f} times slower"
 
 
 def _error_of_difference(one: list[list[float]], other: list[list[float]]) -> float:
     """Standard error of the difference of two means over groups: photo by photo, where both saw the same photos."""
-    squares = 0.0
+    apart: list[Any] = []
     for a, b in zip(one, other, strict=True):
-        apart = [np.subtract(a, b)] if len(a) == len(b) else [a, b]
-        squares += sum(map(_squared_error, apart))
-    return float(np.sqrt(squares) / len(one))
+        apart += [np.subtract(a, b)] if len(a) == len(b) else [a, b]
+    return math.hypot(*map(standard_error, apart)) / len(one)
 
 
 # --- cells -------------------------------------------------------------------------------------------------------
@@ -564,8 +558,7 @@ def _whole(value: float) -> str:
 
 
 def _mean(series: Series) -> str:
-    found = Mean.over(series.values)
-    return f"{found.mean:.3f} ± {found.se:.3f}"
+    return with_error(vars(Mean.over(series.values)))
 
 
 def _value(case: Case, name: str, digits: int) -> str:

@@ -1,0 +1,44 @@
+"""Means over photos, their standard errors, and how both are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over photos and its standard error."""
+
+    mean: float
+    se: float
+
+    @classmethod
+    def over(cls, values: Iterable[float]) -> Mean:
+        """Mean and ``standard_error``, to five digits."""
+        array = np.fromiter(values, np.float64)
+        return cls(round(float(array.mean()), 5), round(standard_error(array), 5))
+
+
+def standard_error(values: ArrayLike) -> float:
+    """Of the mean of ``values``; 0 for a single one, which has no spread."""
+    array = np.asarray(values, np.float64)
+    return float(array.std(ddof=1) / np.sqrt(len(array))) if len(array) > 1 else 0.0
+
+
+def resampled(count: int, draws: int) -> NDArray[np.int64]:
+    """(draws, count): indices of ``count`` values, drawn with replacement (bootstrap); always the same ones."""
+    return np.random.default_rng(0).integers(count, size=(draws, count))
+
+
+def with_error(found: Mapping[str, float]) -> str:
+    """``mean`` and ``se`` as "0.917 ± 0.004"."""
+    return f"{found['mean']:.3f} ± {found['se']:.3f}"
+
+
+def share_with_error(found: Mapping[str, float], digits: int = 2) -> str:
+    """``mean`` and ``se`` of a share as "0.58% ± 0.30%"."""
+    return f"{found['mean']:.{digits}%} ± {found['se']:.{digits}%}"
