@@ -36,18 +36,18 @@ class Settings:
     """
 
     variant: str = field(default_factory=default_variant)
-    """onnx-gpu, cpu or trt; without: what this machine has."""
+    """onnx-gpu, cpu or trt. Default: what this machine has."""
     repository: Path = field(default_factory=model_repository)
-    """Another model repository than the one installed."""
+    """Model repository. Default: the installed one."""
     models: tuple[str, ...] = ()
     """Models to load, with all their steps; none: every ensemble of the repository (``cutout``, ``matte``, and those
     around other networks)."""
     engine: str | None = None
-    """auto, onnxruntime, openvino, openvino-bf16 or cuda; without: as the configuration says."""
+    """auto, onnxruntime, openvino, openvino-bf16 or cuda. Default: the model's configuration."""
     threads: int | None = None
-    """Of the network, on a CPU; without: as the configuration says, else one a core."""
+    """Threads of the network on a CPU. Default: the model's configuration, else one a core."""
     host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 lets the network in."""
+    """Address to listen on; 0.0.0.0: reachable from other machines."""
     grpc_port: int = 0
     """0: any free one."""
     http_port: int = 0
@@ -61,16 +61,16 @@ class Settings:
     canary_timeout_s: float = 5.0
     """Seconds without an answer, until the server counts as stuck."""
     drain_s: float = 10.0
-    """Seconds that accepted requests get to finish at the end."""
+    """Seconds that accepted requests get to complete at shutdown."""
     tls_cert: Path | None = None
-    """PEM; gRPC only, HTTP stays plain: put a proxy before it."""
+    """PEM of the server's certificate, for gRPC only. HTTP stays plain: put a proxy in front."""
     tls_key: Path | None = None
     """PEM of its key."""
     tls_clients: Path | None = None
-    """PEM of the authority whose clients are let in; without: every client."""
+    """PEM of the authority whose clients may connect. Default: every client."""
     # on loopback too: every web page that a browser of this machine shows can send requests there
     admin_key: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
-    """Opens the administrative interfaces (repository, shared memory, statistics, trace, logging); by default a random
+    """Key of the administrative interfaces (repository, shared memory, statistics, trace, logging); by default a random
     one. Users of this machine can read it in the process list."""
     trace_url: str | None = None
     """OpenTelemetry collector, OTLP over HTTP: http://host:4318/v1/traces."""

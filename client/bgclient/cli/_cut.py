@@ -38,7 +38,7 @@ def cut(
         typer.Argument(
             metavar="SOURCE... [TARGET]",
             help="A photo, a folder, or - for stdin; then the file or folder to write, or - for stdout. "
-            "Without: NAME-cut.png next to the photo.",
+            "Default: NAME-cut.png next to the photo.",
             show_default=False,
         ),
     ],
@@ -80,11 +80,13 @@ def cut(
     require_person: Annotated[bool, _picture("--require-person", help="Fail if no person is found.")] = False,
     at_least: Annotated[
         float,
-        _picture("--at-least", help="0 to 1: look again where the expected IoU is below it, then fail."),
+        _picture(
+            "--at-least", help="0 to 1: look again if the expected IoU is below it; fail if it stays below."
+        ),
     ] = 0.0,
     format: Annotated[
         str | None,
-        _file("--format", "-f", help=f"{', '.join(SUFFIX_OF)}; without: as TARGET ends, else png."),
+        _file("--format", "-f", help=f"{', '.join(SUFFIX_OF)}; default: the suffix of TARGET, else png."),
     ] = None,
     quality: Annotated[int | None, _file("--quality", "-q", help="1 to 100, for jpeg, webp, avif.")] = None,
     max_pixels: Annotated[int | None, _file("--max-pixels", help="Largest result, in pixels.")] = None,
@@ -92,7 +94,9 @@ def cut(
     drop_gps: Annotated[bool, _file("--drop-gps", help="Drop the place from EXIF.")] = False,
     drop_metadata: Annotated[bool, _file("--drop-metadata", help="Drop EXIF and resolution.")] = False,
     force: Annotated[bool, _file("--force", help="Overwrite what is there.")] = False,
-    watch_folder: Annotated[bool, _file("--watch", help="Stay, and cut what comes into the folder.")] = False,
+    watch_folder: Annotated[
+        bool, _file("--watch", help="Keep running, and cut new photos in the folder.")
+    ] = False,
     jobs: Annotated[int, _file("--jobs", "-j", min=1, help="Photos at a time.")] = 4,
     as_json: Annotated[bool, _file("--json", help="A JSON line on stdout for each photo.")] = False,
     quiet: Annotated[bool, _file("--quiet", help="Only failures on stderr.")] = False,
@@ -102,14 +106,15 @@ def cut(
     where: Annotated[
         Where,
         _server(
-            "--where", help="client: send what the network sees, finish here. server: send the whole photo."
+            "--where",
+            help="client: send only the network's input, finish here. server: send the whole photo.",
         ),
     ] = "client",
 ) -> None:
     """Cut the people out of photos.
 
-    A folder keeps its tree; photos whose cut-out is there already are skipped, so that the same command goes on where
-    it was stopped. Nothing is overwritten without --force, and no file is ever half written.
+    A folder keeps its tree. Photos whose cut-out exists are skipped, so the same command resumes a stopped run.
+    Nothing is overwritten without --force. A file gets its name only when it is complete.
     """
     backgrounds = [given for given in (bgcolor, background_image, blur) if given is not None]
     if len(backgrounds) > 1 or (only_mask and (backgrounds or inverse)):

@@ -43,7 +43,7 @@ def doctor(
     connect: Callable[..., Client],
     as_json: Annotated[bool, typer.Option("--json", help="As JSON lines.")] = False,
 ) -> None:
-    """Look at what is installed, the server, the GPU and the limits, and cut a test photo with timings."""
+    """Check the installation, the server, the GPU and the limits, and cut a test photo with timings."""
     worst: Status | None = None
     with connect() as client:
         looks: tuple[Callable[[], Iterator[Finding]], ...] = (

@@ -24,7 +24,7 @@ def info(
     connect: Callable[..., Client],
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Say what the servers serve: version, network, what runs it and on which device."""
+    """Show what each server runs: version, network, backend and device."""
     with connect() as client:
         infos = client.info()
     if as_json:

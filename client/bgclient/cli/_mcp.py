@@ -23,11 +23,12 @@ def mcp(
         typer.Option(
             "--folder",
             metavar="DIR",
-            help="May be read and written, with all that is in it; may be repeated. Without: the current folder.",
+            help="A folder that the tools may read and write, with everything in it; may be repeated. "
+            "Default: the current folder.",
         ),
     ] = None,
 ) -> None:
-    """Give programs that speak the Model Context Protocol the tools cut, matte and check, on stdin and stdout."""
+    """Offer the tools cut, matte and check over the Model Context Protocol, on stdin and stdout."""
     with needing("the MCP server", "mcp"):
         from bgclient.mcp import server_of
     with connect() as client:

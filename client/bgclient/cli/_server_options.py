@@ -18,15 +18,6 @@ PANEL = "Server"
 
 _option: Callable[..., Any] = partial(typer.Option, rich_help_panel=PANEL)
 
-Url = Annotated[
-    str | None,
-    _option(
-        "--url",
-        "-u",
-        help="host:port (gRPC) or http://host:port; several by commas. Without: BGCLIENT_URL, else this process.",
-    ),
-]
-
 
 def with_client(command: Callable[..., None]) -> Callable[..., None]:
     """A command for typer with these options. Its first parameter makes the client that they describe.
@@ -38,13 +29,21 @@ def with_client(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _client(
-    url: Url = None,
+    url: Annotated[
+        str | None,
+        _option(
+            "--url",
+            "-u",
+            help="host:port (gRPC) or http://host:port; several separated by commas. "
+            "Default: BGCLIENT_URL, else this process.",
+        ),
+    ] = None,
     engine: Annotated[
         str | None,
         _option(
             "--engine",
             help="What runs the network here: onnxruntime, openvino, openvino-bf16, cuda, coreml, directml, or triton. "
-            "Without: BGCLIENT_ENGINE, else onnxruntime.",
+            "Default: BGCLIENT_ENGINE, else onnxruntime.",
         ),
     ] = None,
     model: Annotated[

@@ -10,24 +10,31 @@ from typing import Annotated
 
 import typer
 
-from bgclient.cli import _server_options as server
 from bgclient.cli._talk import Ending, Status, needing, say
 
 
 def web(
     context: typer.Context,
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 lets the network in.")
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0: reachable from other machines.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0: any free one.")] = 8080,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
-    url: server.Url = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url",
+            "-u",
+            help="Triton's address: host:port (gRPC) or http://host:port; several separated by commas. "
+            "Default: BGCLIENT_WEB_URL, then BGCLIENT_URL, else --engine.",
+        ),
+    ] = None,
     engine: Annotated[
         str | None,
         typer.Option(
             "--engine",
-            help="What runs the network where no server is named; without: triton, a server of its own. "
-            "Any other decodes photos in this process.",
+            help="What runs the network if no server is named. Default: triton, a server that this command starts. "
+            "Any other engine decodes photos in this process.",
         ),
     ] = None,
     export: Annotated[
@@ -39,7 +46,7 @@ def web(
         ),
     ] = None,
 ) -> None:
-    """Serve the web page and the remove.bg-shaped REST interface, or write the page as static files.
+    """Serve the web page and the REST API with remove.bg's parameters, or write the page as static files.
 
     Keys, origins, limits and the rest come from the environment: BGCLIENT_WEB_API_KEYS, BGCLIENT_WEB_CORS_ORIGINS, ...
     """

@@ -1,4 +1,4 @@
-"""The web side of bgclient: remove.bg-shaped REST and a page, in front of any Triton with our models (extra ``web``).
+"""A web page, and a REST API with the parameters of remove.bg, before any Triton with our models (extra ``web``).
 
 >>> from bgclient.web import Settings, create_app
 >>> app = create_app(Settings(url="localhost:8001"))

@@ -1,4 +1,4 @@
-"""The ASGI app: remove.bg-shaped REST, health, metrics, OpenAPI, and the page."""
+"""The ASGI app: REST with the parameters of remove.bg, health, metrics, OpenAPI, and the page."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def create_app(
 
     app = FastAPI(
         title="bgclient",
-        summary="Cuts people out of photos, in the shape of the remove.bg API",
+        summary="Cuts people out of photos, with the parameters of the remove.bg API",
         version=metadata.version("bgclient"),
         redirect_slashes=False,  # to where the Host header says
         docs_url=None,  # FastAPI's pages load scripts from elsewhere; ours is at /docs
