@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bgtrain import checkpoint, make, recipe, train
+from bgtrain import checkpoint, equal, make, recipe, train
 from bgtrain.recipe import OptimizerConfig, Phase
 
 ROOT = Path(__file__).parents[2]
@@ -190,10 +190,15 @@ def test_the_papers_schedule_loses_half_a_percent_an_epoch():
 @pytest.mark.parametrize("path", sorted((ROOT / "training/configs").glob("*.toml")), ids=lambda p: p.stem)
 def test_every_committed_recipe_loads_and_opens_with_its_command(path):
     text = path.read_text()
-    chain = "[[stages]]" in text
-    recipes = [stage.recipe for stage in make.load(path).stages] if chain else [recipe.load(path)]
+    if "[[stages]]" in text:
+        command, recipes = "make", [stage.recipe for stage in make.load(path).stages]
+    elif "[[levers]]" in text:
+        budget = equal.Budget(minutes=6, size=192, batch=16)
+        command, recipes = "compare --levers", list(equal.read_levers(path, budget).values())
+    else:
+        command, recipes = "train", [recipe.load(path)]
     assert all(one is None or one.steps > 0 for one in recipes)
-    assert text.startswith(f"# python -m bgtrain {'make' if chain else 'train'} training/configs/{path.name}")
+    assert text.startswith(f"# python -m bgtrain {command} training/configs/{path.name}")
 
 
 @pytest.mark.parametrize(

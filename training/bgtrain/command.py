@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 
 def command_line(name: str, doc: str | None) -> argparse.ArgumentParser:
@@ -10,3 +11,8 @@ def command_line(name: str, doc: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog=f"python -m bgtrain {name}", description=(doc or "").partition("\n\n")[0]
     )
+
+
+def data_option(parser: argparse._ActionsContainer) -> None:
+    """``--data``, for ``shards.data_folder``."""
+    parser.add_argument("--data", type=Path, help="folder of shards; default $BGCLIENT_DATA")

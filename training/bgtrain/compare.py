@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bgtrain import tables
-from bgtrain.command import command_line
+from bgtrain.command import command_line, data_option
 from bgtrain.errors import BrokenData, DataError, existing
 from bgtrain.metrics import MEASURES
 from bgtrain.shards import data_folder
@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     training.add_argument("--threads", type=int, default=0)
     training.add_argument("--workers", type=int, default=1)
-    training.add_argument("--data", type=Path, help="folder of the shards (else BGCLIENT_DATA)")
+    data_option(training)
     args = parser.parse_args(argv)
     if args.train or args.levers:
         return _train(args)

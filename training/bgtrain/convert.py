@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import cv2
 import numpy as np
 
 from bgimage import codec
+from bgtrain.command import command_line
 from bgtrain.readers import READERS, Example, Reader, reader
 from bgtrain.shards import Row, Sample, write_shards
 
@@ -58,7 +58,7 @@ def tell(rows: list[Row], source: Reader, out: Path) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """``python -m bgtrain convert``; 1 where photos had to be skipped."""
-    parser = argparse.ArgumentParser(prog="python -m bgtrain convert", description=__doc__)
+    parser = command_line("convert", __doc__)
     parser.add_argument("kind", choices=sorted(READERS))
     parser.add_argument("folder", type=Path, help="the data set, as published")
     parser.add_argument("out", type=Path, help="folder for the shards and index.csv")

@@ -29,7 +29,7 @@ from bgimage.arrays import eight_bits
 from bgimage.contract import Contract
 from bgimage.options import Options
 from bgtrain import metrics, sheets, tables
-from bgtrain.command import command_line
+from bgtrain.command import command_line, data_option
 from bgtrain.errors import BrokenData, DataError, existing
 from bgtrain.metrics import Alpha, Scores
 from bgtrain.shards import PERSON_LABELS, Row, Shards, data_folder
@@ -474,7 +474,7 @@ def main(argv: list[str] | None = None) -> int:
 def photo_options(parser: argparse.ArgumentParser) -> None:
     """Which photos, on how many threads, and where the result goes."""
     parser.add_argument("--split", choices=("train", "val", "test"), default="val")
-    parser.add_argument("--data", type=Path, help="folder of shards; default $BGCLIENT_DATA")
+    data_option(parser)
     parser.add_argument("--pool", action="append", help="only this pool (may be given several times)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, help="write the result here")

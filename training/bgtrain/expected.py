@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from bgimage import codec, expected, geometry, people
 from bgtrain import metrics, tables
-from bgtrain.command import command_line
+from bgtrain.command import command_line, data_option
 from bgtrain.errors import DataError
 from bgtrain.evaluate import Pipeline, true_matte
 from bgtrain.shards import PERSON_LABELS, Row, Shards, data_folder
@@ -175,7 +175,7 @@ def main(argv: list[str] | None = None) -> int:
     """``python -m bgtrain expected``."""
     parser = command_line("expected", __doc__)
     parser.add_argument("network", type=Path, help="checkpoint or .onnx")
-    parser.add_argument("--data", type=Path, help="folder of shards; default $BGCLIENT_DATA")
+    data_option(parser)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--write", action="store_true", help=f"write {expected.CURVE.name} and what goes with it"

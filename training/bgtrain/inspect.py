@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bgtrain import sheets, tables
-from bgtrain.command import command_line
+from bgtrain.command import command_line, data_option
 from bgtrain.duplicates import Fingerprint, Pair, near_duplicates
 from bgtrain.shards import PERSON_LABELS, SPLITS, Row, Shards
 
@@ -86,7 +86,7 @@ def plot_histograms(rows: Sequence[Row], path: Path) -> None:
 def main(argv: list[str] | None = None) -> int:
     """``python -m bgtrain inspect``; 1 where two splits share a photo."""
     parser = command_line("inspect", __doc__)
-    parser.add_argument("--data", type=Path, help="folder of shards; default $BGCLIENT_DATA")
+    data_option(parser)
     parser.add_argument("--out", type=Path, help="write contact sheets and histograms into this folder")
     parser.add_argument("--pool", action="append", help="only this pool (may be given several times)")
     parser.add_argument("--all", action="store_true", help="also the photos that left_out.txt keeps out")

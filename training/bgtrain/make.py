@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from bgtrain import average, checkpoint, evaluate, modnet, recalibrate, relabel, tables, train
-from bgtrain.command import command_line
+from bgtrain.command import command_line, data_option
 from bgtrain.errors import DataError
 from bgtrain.recipe import Recipe, RecipeError, from_dict, merged, read
 from bgtrain.shards import Shards, data_folder
@@ -161,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; an existing run goes on")
     parser.add_argument("--weights", type=Path, help="publish here; default: RUN/CHAIN.pt")
     parser.add_argument("--results", type=Path, help="folder of the evaluations; default: RUN")
-    parser.add_argument("--data", type=Path, help="folder of the shards (else BGCLIENT_DATA)")
+    data_option(parser)
     parser.add_argument(
         "--threads", type=int, default=0, help="CPU threads of the network (0: torch's choice)"
     )

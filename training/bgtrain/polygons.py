@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from bgimage import codec
 from bgtrain import metrics, tables
+from bgtrain.command import data_option
 from bgtrain.shards import Shards
 from bgtrain.statistics import standard_error
 
@@ -173,7 +174,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bgtrain.polygons", description=(__doc__ or "").partition("\n\n")[0]
     )
-    parser.add_argument("--data", type=Path)
+    data_option(parser)
     parser.add_argument("--split", choices=("train", "val", "test"), default="test")
     parser.add_argument("--pool", action="append", help="pools with drawn masks; default ccp and pennfudan")
     parser.add_argument("--photos", type=int, help="at most so many of each pool")

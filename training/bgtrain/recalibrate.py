@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bgimage.contract import Contract
 from bgtrain import checkpoint
-from bgtrain.command import command_line
+from bgtrain.command import command_line, data_option
 from bgtrain.data import Crops
 from bgtrain.recipe import from_dict
 from bgtrain.shards import data_folder
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("out", type=Path, help="checkpoint to write")
     parser.add_argument("--crops", type=int, default=1024, help="training crops to measure on")
-    parser.add_argument("--data", type=Path, default=None, help="folder of the shards (else BGCLIENT_DATA)")
+    data_option(parser)
     arguments = parser.parse_args(argv)
     source = checkpoint.load(arguments.checkpoint)
     recipe = dataclasses.replace(from_dict(source.recipe), contract=source.contract)

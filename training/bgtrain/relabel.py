@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bgtrain import metrics
-from bgtrain.command import command_line
+from bgtrain.command import command_line, data_option
 from bgtrain.errors import BrokenData, DataError
 from bgtrain.evaluate import COCO_JSON
 from bgtrain.polygons import signed_distance
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "mattes", type=Path, help="folder of KEY.png, the teacher's mattes of training photos"
     )
     parser.add_argument("out", type=Path, help="folder of shards to make")
-    parser.add_argument("--data", type=Path, help="folder of shards; default $BGCLIENT_DATA")
+    data_option(parser)
     parser.add_argument("--least", type=float, default=LEAST, help="IoU from which the teacher is believed")
     args = parser.parse_args(argv)
     folder = data_folder(args.data)

@@ -9,7 +9,6 @@ A killed run goes on with the same command. ``OUT`` holds ``log.jsonl``, ``last.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -34,6 +33,7 @@ from bgimage import cpu
 from bgimage.geometry import network_input
 from bgtrain import checkpoint, metrics, modnet, networks, sheets
 from bgtrain import recipe as recipes
+from bgtrain.command import command_line, data_option
 from bgtrain.data import Crops, StepSampler, load_split
 from bgtrain.losses import matting_loss, segmentation_loss
 from bgtrain.recipe import OptimizerConfig, Phase, Recipe
@@ -496,10 +496,10 @@ class Report:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; exit status 2 for a bad recipe or missing data."""
-    parser = argparse.ArgumentParser(prog="bgtrain train", description="Train a network by a recipe.")
+    parser = command_line("train", __doc__)
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; an existing run goes on")
-    parser.add_argument("--data", type=Path, default=None, help="folder of the shards (else BGCLIENT_DATA)")
+    data_option(parser)
     parser.add_argument("--start", type=Path, default=None, help="checkpoint whose weights to begin with")
     parser.add_argument(
         "--threads", type=int, default=0, help="CPU threads of the network (0: torch's choice)"
