@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,10 +29,21 @@ def snippet(readme, name):
 
 @contextlib.contextmanager
 def tritonserver(folder, *arguments):
-    """NVIDIA's program over ``folder/model_repository``, with nothing but ``arguments``; its log is ``folder/log``."""
+    """NVIDIA's program over ``folder/model_repository``, with nothing but ``arguments``; its log is ``folder/log``.
+
+    Its shared memory has a name of its own, by which what it leaves behind is removed.
+    """
+    region = f"plain-{os.getpid()}-{time.monotonic_ns()}-"
+    named = f"--backend-config=python,shm-region-prefix-name={region}"
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            [install().binary, "--model-repository=model_repository", "--exit-timeout-secs=2", *arguments],
+            [
+                install().binary,
+                "--model-repository=model_repository",
+                "--exit-timeout-secs=2",
+                named,
+                *arguments,
+            ],
             cwd=folder,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -46,6 +58,8 @@ def tritonserver(folder, *arguments):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        for left in Path("/dev/shm").glob(f"{region}*"):
+            left.unlink()
 
 
 @pytest.fixture(scope="module")
