@@ -105,16 +105,25 @@ class BaseClient:
         named = os.environ.get("BGCLIENT_URL", "").strip()
         return Session(parse_endpoints(named), self._credentials) if named and self._engine is None else None
 
+    @property
+    def _engine_here(self) -> str:
+        """What runs the network where no server is named."""
+        return self._engine or _known_engine(os.environ.get("BGCLIENT_ENGINE", "").strip() or "onnxruntime")
+
+    @property
+    def _starts_server(self) -> bool:
+        """True where the first call starts a tritonserver of this process, which takes some seconds."""
+        return self._named() is None and self._engine_here == "triton"
+
     def _starting(self) -> Future[Any]:
         """The engine of this process, once it is loaded; or the address of the embedded server, once it is ready."""
-        engine = self._engine or _known_engine(os.environ.get("BGCLIENT_ENGINE", "").strip() or "onnxruntime")
-        if engine == "triton":
+        if self._engine_here == "triton":
             from bgclient import embedded
 
             return embedded.starting()
         from bgclient import local
 
-        return local.loading(engine)
+        return local.loading(self._engine_here)
 
     def _to(self, started: LocalNetwork | str) -> Session:
         """To what ``_starting`` gave."""

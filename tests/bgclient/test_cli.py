@@ -13,6 +13,7 @@ import time
 import types
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import typer
@@ -22,6 +23,7 @@ from bgclient._served import ServerInfo
 from bgclient.cli import _cut, _doctor, _run, app
 from bgclient.cli._info import lines
 from bgclient.cli._plan import Job, Plan, plan
+from bgclient.cli._server_options import _client
 from bgclient.cli._talk import Ending, guarded
 from bgclient.errors import ServerBusy, ServerFault, ServerUnavailable, TargetError
 from bgclient.results import Cutout
@@ -672,6 +674,27 @@ def test_doctor_looks_at_everything_and_cuts_a_test_photo(bgclient):
     assert out.count("canary") == 2
     said = [json.loads(line) for line in bgclient("doctor", "--json").out.splitlines()]
     assert {finding["state"] for finding in said} <= {"ok", "note"}
+
+
+def test_photos_that_are_cut_at_the_same_time_share_opencv_s_threads():
+    before = cv2.getNumThreads()
+    try:
+        for jobs, threads in ((1, 8), (3, 2), (20, 1)):
+            cv2.setNumThreads(8)
+            _cut._share_cores(jobs)
+            assert cv2.getNumThreads() == threads
+    finally:
+        cv2.setNumThreads(before)
+
+
+def test_a_command_that_starts_a_server_says_so_and_no_other_does(monkeypatch, capsys):
+    monkeypatch.delenv("BGCLIENT_URL", raising=False)
+    _client(engine="triton")
+    assert "starting a tritonserver" in capsys.readouterr().err
+    monkeypatch.setenv("BGCLIENT_ENGINE", "triton")
+    _client(url="127.0.0.1:1")
+    _client(engine="onnxruntime")
+    assert capsys.readouterr().err == ""
 
 
 def test_doctor_without_a_server_says_so_and_ends_with_status_3(bgclient):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bgclient.cli._talk import Ending, Status
+from bgclient.cli._talk import Ending, Status, say
 from bgclient.client import Client
 from bgclient.transports import TLS
 from bgserver.options import with_options
@@ -73,8 +73,11 @@ def _client(
         headers[name.strip()] = value.strip()
     try:
         tls = TLS(ca_file=ca_file, cert_file=cert_file, key_file=key_file)
-        return Client(
+        client = Client(
             url, engine=engine, model=model, timeout_s=timeout, token=token, headers=headers, tls=tls, **more
         )
+        if client._starts_server:
+            say("starting a tritonserver for this command; that takes some seconds")
+        return client
     except ValueError as error:
         raise Ending(Status.USAGE, str(error)) from error
