@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from bgimage import people
 from bgimage._cv import cv2
+from bgimage.arrays import planes
 from bgimage.errors import OptionError
 
 if TYPE_CHECKING:
@@ -35,16 +36,15 @@ FURTHEST = 1e6
 
 REACH = np.float32(0.35)
 """Change of colour (1: from black to white in one channel) that a mark reaches where the network contradicts it, ..."""
-AGREED = np.float32(8)
-"""... and by how much farther where the network is of its opinion. Both were chosen on validation photos."""
-STEP = np.float32(0.001)
-"""What a step of one pixel costs where the colour stays the same."""
+AGREED = np.float32(5)
+"""... and by how much farther where the network is of its opinion, times the root of the network's probability for it."""
+STEP = np.float32(0.005)
+"""What a step of one pixel costs where the colour stays the same: a small mark does not flood a plain background. These
+three were chosen on validation photos."""
 SOFT = np.float32(0.2)
 """Distances about the end of the reach over which the alpha falls from 1 to 0."""
-WALL = np.float32(1e6)
-"""What a step between inside and outside costs: a mark changes one side and never goes through the other."""
-ROUNDS = 2
-"""Sweeps in all four directions; more change next to nothing in a photo."""
+UNREACHED = np.float32(1e6)
+"""The distance of a pixel that no mark reaches."""
 
 
 @dataclass(frozen=True)
@@ -155,56 +155,88 @@ def _line(covered: Mask, start: NDArray[np.float64], end: NDArray[np.float64], r
     covered[top:bottom, left:right] |= off_x * off_x + off_y * off_y <= radius * radius
 
 
-def distances(seeds: Mask, colours: Floats, inside: Mask) -> Floats:
-    """Geodesic distance to the nearest seed: float32 (n, h, w), at least ``WALL`` where no seed can be reached.
+def steps(colours: Floats) -> tuple[Floats, Floats]:
+    """What a step from a pixel to the next costs: the change of colour, and ``STEP`` a pixel of the way.
 
     Args:
-        seeds: bool (n, h, w), a map each.
-        colours: float32 (h, w, 3) in 0..1. A step costs their difference and ``STEP`` a pixel.
-        inside: bool (h, w), what now belongs to a person.
+        colours: float32 (3, h, w) in 0..1.
+
+    Returns:
+        From row to row, float32 (3, h - 1, w + 1): diagonals from the upper left to the lower right, straight, diagonals
+        from the lower left to the upper right; ``UNREACHED`` where one would leave the picture. And from column to
+        column, float32 (3, w - 1, h + 1).
     """
     diagonal = STEP * np.float32(math.sqrt(2))
-
-    def cost(one: Any, other: Any, length: np.float32) -> Floats:
-        r, g, b = np.moveaxis(colours[one] - colours[other], -1, 0)
-        total: Floats = np.sqrt(r * r + g * g + b * b) + length
-        total += WALL * (inside[one] != inside[other])
-        return total
-
-    down = cost(np.s_[1:], np.s_[:-1], STEP)
-    right = cost(np.s_[:, 1:], np.s_[:, :-1], STEP)
-    falling = cost(np.s_[1:, 1:], np.s_[:-1, :-1], diagonal)
-    rising = cost(np.s_[1:, :-1], np.s_[:-1, 1:], diagonal)
-    by_rows = (down, falling, rising)
-    by_columns = tuple(np.ascontiguousarray(one.T) for one in (right, falling, rising))
-    some = seeds.any((1, 2))  # maps without a seed cost nothing
-    found = np.where(seeds[some], np.float32(0), WALL).transpose(1, 0, 2).copy()
-    for _ in range(ROUNDS):
-        _sweep(found, *by_rows)
-        across = np.ascontiguousarray(found.transpose(2, 1, 0))
-        _sweep(across, *by_columns)
-        found = np.ascontiguousarray(across.transpose(2, 1, 0))
-    result = np.full(seeds.shape, WALL)
-    result[some] = found.transpose(1, 0, 2)
-    return result
+    falling = _changes(colours[:, 1:, 1:], colours[:, :-1, :-1]) + diagonal
+    rising = _changes(colours[:, 1:, :-1], colours[:, :-1, 1:]) + diagonal
+    down = _changes(colours[:, 1:], colours[:, :-1]) + STEP
+    right = _changes(colours[:, :, 1:], colours[:, :, :-1]) + STEP
+    both = []
+    for straight, slanting in ((down, (falling, rising)), (right.T, (falling.T, rising.T))):
+        costs = np.full((3, straight.shape[0], straight.shape[1] + 1), UNREACHED)
+        costs[::2, :, 1:-1] = slanting
+        costs[1, :, :-1] = straight
+        both.append(costs)
+    return both[0], both[1]
 
 
-def _sweep(found: Floats, straight: Floats, falling: Floats, rising: Floats) -> None:
-    """Carry distances from row to row of (h, n, w), down and up again, in place."""
-    way = np.empty(found.shape[1:], np.float32)  # a thousand times the same memory
-    aside = way[:, 1:]
-    for at in range(1, len(found)):
-        before, here = found[at - 1], found[at]
-        left, right = here[:, :-1], here[:, 1:]
-        np.minimum(here, np.add(before, straight[at - 1], out=way), out=here)
-        np.minimum(right, np.add(before[:, :-1], falling[at - 1], out=aside), out=right)
-        np.minimum(left, np.add(before[:, 1:], rising[at - 1], out=aside), out=left)
-    for at in range(len(found) - 2, -1, -1):
-        before, here = found[at + 1], found[at]
-        left, right = here[:, :-1], here[:, 1:]
-        np.minimum(here, np.add(before, straight[at], out=way), out=here)
-        np.minimum(left, np.add(before[:, 1:], falling[at], out=aside), out=left)
-        np.minimum(right, np.add(before[:, :-1], rising[at], out=aside), out=right)
+def _changes(one: Floats, other: Floats) -> Floats:
+    r, g, b = one - other
+    changes: Floats = np.sqrt(r * r + g * g + b * b)
+    return changes
+
+
+def distances(seeds: Mask, costs: Sequence[Floats], limits: Floats) -> Floats:
+    """Geodesic distance to the nearest seed: float32 (h, w), ``UNREACHED`` where it is not below the limit.
+
+    Args:
+        seeds: bool (h, w).
+        costs: of ``steps``.
+        limits: float32 (h, w). A pixel whose distance is not below its limit hands none on; 0: nothing gets here.
+    """
+    found = np.where(seeds & (limits > 0), np.float32(0), UNREACHED)
+    if found.all():
+        return found
+    for (falling, straight, rising), limited in zip(
+        costs, (limits, limits.T), strict=True
+    ):  # rows, then columns
+        wide = cv2.copyMakeBorder(found, 0, 0, 1, 1, cv2.BORDER_CONSTANT, value=float(UNREACHED))
+        straight = straight[:, :-1]
+        _carry(wide, falling[:, :-1], straight, rising[:, 1:], limited)
+        back = np.s_[::-1]
+        _carry(wide[back], rising[back, :-1], straight[back], falling[back, 1:], limited[back])
+        found = np.ascontiguousarray(wide[:, 1:-1].T)
+    return found
+
+
+def _carry(wide: Floats, left: Floats, straight: Floats, right: Floats, limits: Floats) -> None:
+    """Carry distances from row to row of (h, w + 2), in place; columns at the sides are not reached.
+
+    Args:
+        left, straight, right: float32 (h - 1, w), what the steps to a row's pixels cost, by where they come from.
+        limits: float32 (h, w).
+    """
+    reached = np.flatnonzero((wide[:-1] < UNREACHED).any(1))
+    if not reached.size:
+        return
+    first, last = reached[[0, -1]]
+    ways = np.empty((3, straight.shape[1]), np.float32)  # a thousand times the same memory
+    nearer = np.empty(straight.shape[1], bool)
+    from_left, least, from_right = ways
+    rows = zip(
+        *(one[first:] for one in (wide[:-1], left, straight, right, wide[1:, 1:-1], limits[1:])), strict=True
+    )
+    for at, (before, left_cost, cost, right_cost, row, limit) in enumerate(rows, first):
+        np.add(before[:-2], left_cost, out=from_left)
+        np.add(before[1:-1], cost, out=least)
+        np.add(before[2:], right_cost, out=from_right)
+        np.minimum(least, from_left, out=least)
+        np.minimum(least, from_right, out=least)
+        np.minimum(least, row, out=least)
+        np.less(least, limit, out=nearer)
+        np.copyto(row, least, where=nearer)
+        if at >= last and not nearer.any():
+            return
 
 
 def redecided(alpha: Floats, guide: NDArray[np.uint8], keep: Mask, remove: Mask) -> Floats:
@@ -215,18 +247,19 @@ def redecided(alpha: Floats, guide: NDArray[np.uint8], keep: Mask, remove: Mask)
         keep, remove: bool (h, w), what the marks cover.
     """
     keep = keep & ~remove
-    colours = cv2.GaussianBlur(guide, (3, 3), 0).astype(np.float32) / np.float32(255)
+    costs = steps(planes(cv2.GaussianBlur(guide, (3, 3), 0)))
     inside = alpha > people.INSIDE
-    kept, removed = distances(np.stack([keep, remove]), colours, inside)
     result = alpha.copy()
-    for seeds, own, other, value in ((keep, kept, removed, 1), (remove, removed, kept, 0)):
+    for seeds, others, value in ((keep, remove, 1), (remove, keep, 0)):
         if not seeds.any():
             continue
-        agreement = alpha if value else 1 - alpha
-        room = np.minimum(REACH + AGREED * agreement - own, other - own)
-        part = _touching((room > 0) & (inside != value), seeds)
-        near = cv2.dilate(part.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-        share = np.where(near & (inside != value), (room / SOFT + np.float32(0.5)).clip(0, 1), np.float32(0))
+        # a mark changes what is on the other side, and never goes through its own
+        open = inside != value
+        reach = REACH + AGREED * np.sqrt(alpha if value else 1 - alpha)
+        limits = np.where(open, reach + SOFT / 2, np.float32(0))
+        own = distances(seeds, costs, limits)
+        other = distances(others, costs, np.where(own < limits, limits, np.float32(0)))
+        share = (np.minimum(reach - own, other - own) / SOFT + np.float32(0.5)).clip(0, 1)
         share[seeds] = 1
         result = np.maximum(result, share) if value else np.minimum(result, 1 - share)
     return result

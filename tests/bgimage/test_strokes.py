@@ -104,18 +104,64 @@ def test_the_smallest_mark_covers_a_pixel(mark):
 
 
 def test_distance_adds_up_colour_and_takes_the_way_around_a_wall():
-    colours = np.zeros((40, 40, 3), np.float32)
-    colours[:30, 20] = 1  # a wall with a gap below
-    seeds = np.zeros((2, 40, 40), bool)
-    seeds[0, 5, 5] = True
-    inside = np.zeros((40, 40), bool)
-    inside[:, 38:] = True
-    found = strokes.distances(seeds, colours, inside)
-    assert found[0, :, 38:].min() >= strokes.WALL, "nothing crosses the outline"
-    assert found[1].min() >= strokes.WALL, "no seeds, no distance"
+    colours = np.zeros((3, 40, 40), np.float32)
+    colours[:, :30, 20] = 1  # a wall with a gap below
+    seed = np.zeros((40, 40), bool)
+    seed[5, 5] = True
+    limits = np.full((40, 40), 3, np.float32)
+    limits[:, 38:] = 0  # the other side of the outline
+    found = strokes.distances(seed, strokes.steps(colours), limits)
+    assert found[:, 38:].min() == strokes.UNREACHED, "nothing crosses the outline"
     down_and_up_again = 2 * (15 * np.sqrt(2) + 10)
-    assert found[0, 5, 35] == pytest.approx(float(strokes.STEP) * down_and_up_again, rel=1e-4)
-    assert found[0, 5, 20] == pytest.approx(np.sqrt(3), rel=0.05)
+    assert found[5, 35] == pytest.approx(float(strokes.STEP) * down_and_up_again, rel=1e-4)
+    assert found[5, 20] == pytest.approx(np.sqrt(3), rel=0.05)
+    nothing = strokes.distances(np.zeros_like(seed), strokes.steps(colours), limits)
+    assert nothing.min() == strokes.UNREACHED, "no seeds, no distance"
+
+
+def test_a_pixel_at_its_limit_hands_nothing_on():
+    limits = np.full((9, 30), 1, np.float32)
+    limits[:, 15] = 2.5 * strokes.STEP  # eight steps away
+    seed = np.zeros(limits.shape, bool)
+    seed[4, 7] = True
+    found = strokes.distances(seed, strokes.steps(np.zeros((3, *limits.shape), np.float32)), limits)
+    assert found[4, 14] == pytest.approx(7 * float(strokes.STEP), rel=1e-4)
+    assert found[:, 15:].min() == strokes.UNREACHED
+
+
+@pytest.mark.parametrize("seed", [(0, 0), (20, 31), (39, 49)])
+def test_rows_that_nothing_has_reached_yet_are_left_out_without_a_difference(seed):
+    """``_carry`` begins at the first row that is reached, and ends where it reaches no more."""
+    rng = np.random.default_rng(4)
+    costs = strokes.steps(rng.random((3, 40, 50), np.float32) / 20)
+    limits = rng.random((40, 50), np.float32)
+    seeds = np.zeros((40, 50), bool)
+    seeds[seed] = True
+    wanted = np.where(seeds, np.float32(0), strokes.UNREACHED)
+    for falling, straight, rising in costs:
+        limit = limits if wanted.shape == limits.shape else limits.T
+        last = len(wanted) - 1
+        for to, back in [(at, at - 1) for at in range(1, last + 1)] + [
+            (at, at + 1) for at in range(last)[::-1]
+        ]:
+            cell, (left, right) = min(to, back), (falling, rising) if back < to else (rising, falling)
+            for x in range(wanted.shape[1]):
+                ways = [(x, straight[cell, x]), (x - 1, left[cell, x]), (x + 1, right[cell, x + 1])]
+                found = min(wanted[back, at] + cost for at, cost in ways if 0 <= at < wanted.shape[1])
+                if found < min(wanted[to, x], limit[to, x]):
+                    wanted[to, x] = found
+        wanted = np.ascontiguousarray(wanted.T)
+    assert np.array_equal(strokes.distances(seeds, costs, limits), wanted)
+
+
+def test_a_small_mark_does_not_flood_a_plain_background():
+    """A dot on a lost finger before a white wall brings no wall along."""
+    photo = photo_from(np.full((384, 384, 3), 230, np.uint8))
+    alpha = np.zeros((384, 384), np.float32)
+    alpha[200:, 150:250] = 1
+    found = finish(photo, alpha, Contract(size_hw=(384, 384)), Options(keep=[(200, 150)])).matte > 127
+    assert found[150, 200]
+    assert found[:200].mean() < 0.2
 
 
 def test_nobody_is_found_but_by_a_mark(scene):

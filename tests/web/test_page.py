@@ -432,6 +432,27 @@ def test_on_this_device_the_photo_is_cut_in_the_browser_and_nothing_is_sent(
 
 
 @needs_runtime
+def test_a_photo_whose_png_the_browser_cannot_write_fails_and_says_why(visit, monkeypatch, tmp_path):
+    static = copied_page(tmp_path, runtime=True)
+    (static / "network.onnx").write_bytes(red_finder())
+    worker = static / "js/device-worker.js"
+    refusal = 'OffscreenCanvas.prototype.convertToBlob = async () => { throw new DOMException("", "EncodingError"); };'
+    worker.write_text(f"{worker.read_text()}\n{refusal}\n")
+    monkeypatch.setattr(page, "STATIC", static)
+    image = Image.new("RGB", (300, 200), (30, 60, 200))
+    ImageDraw.Draw(image).ellipse((50, 50, 250, 150), fill=(220, 40, 30))
+    image.save(tmp_path / "red.png")
+    here = visit()
+    here.until(lambda: here.one("#device-switch").is_displayed(), "the switch is offered")
+    here.click("#device")
+    here.put(tmp_path / "red.png")
+    here.until(lambda: here.state() == "failed", "the photo has failed")
+    assert here.one("#veil-text").text == "This result is too large for this browser."
+    assert not here.one("#download").is_enabled()
+    assert here.complaints() == []
+
+
+@needs_runtime
 def test_a_photo_mended_on_this_device_stays_so_while_another_one_is_shown(visit, monkeypatch, tmp_path):
     static = copied_page(tmp_path, runtime=True)
     (static / "network.onnx").write_bytes(red_finder())
@@ -680,22 +701,25 @@ def test_a_stroke_is_shown_at_once_and_the_servers_cut_out_takes_its_place(visit
     here.script(
         """const { send } = XMLHttpRequest.prototype, { postMessage } = Worker.prototype;
         const released = new Promise((resolve) => { window.release = resolve; });
+        window.order = [];
         XMLHttpRequest.prototype.send = function (body) {
-          window.sent = true;
+          window.order.push("the server is asked");
           released.then(() => send.call(this, body));
         };
         Worker.prototype.postMessage = function (...message) {
-          this.addEventListener("message", ({ data }) => { if (data.result) window.opened = true; }, { once: true });
+          const answered = ({ data }) => { if (data.result) window.order.push("this device has answered"); };
+          this.addEventListener("message", answered, { once: true });
           return postMessage.apply(this, message);
         };"""
     )
     here.click("#brush-keep")
-    here.until(lambda: here.script("return window.opened"), "this device has looked at the photo")
+    here.until(lambda: here.script("return window.order.length"), "this device has looked at the photo")
     here.draw("mouse", *OVER_THE_HELMET)
     here.until(lambda: here.pixel("#after", *VISOR)[3] == 255, "the helmet is back")
     here.until_done()
     shown = np.array(here.picture("#after"))
-    assert here.script("return window.sent"), "the server is asked"
+    looked, *order = here.script("return window.order")
+    assert [looked, *order] == ["this device has answered", "the server is asked", "this device has answered"]
     here.script("window.release()")
     mended = np.asarray(opened(here.downloaded("#download", "astronaut-cutout.png")))
     with Client(engine="onnxruntime") as client:

@@ -75,7 +75,8 @@ async function cut({ id, file, number, marks, answered, write }) {
   if (!write) return;
   const canvas = new OffscreenCanvas(width, height);
   canvas.getContext("2d").putImageData(whole, 0, 0);
-  self.postMessage({ id, blob: await canvas.convertToBlob({ type: "image/png" }) });
+  const blob = await canvas.convertToBlob({ type: "image/png" }).catch(() => { throw new RangeError("png"); }); // out of memory
+  self.postMessage({ id, blob });
 }
 
 let turn = Promise.resolve(); // one at a time: a session runs one photo

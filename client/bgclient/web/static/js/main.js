@@ -129,17 +129,14 @@ function fails(photo, error) {
   if (photo.error.code === "auth_failed") askForKey();
 }
 
-/** Shows what this device makes of the strokes until the server's cut-out comes. */
+/** Asks the server at once, and shows what this device makes of the strokes until its cut-out comes. */
 async function cutOnBoth(file, way) {
-  let first;
-  try {
-    first = await cutOnDevice(file, way);
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    return cutOnServer(file, way);
-  }
   const served = cutOnServer(file, { ...way, onProgress: () => {} });
-  return { ...first, served, bytes: async () => (await served).bytes() };
+  const first = cutOnDevice(file, way).then(
+    (result) => ({ ...result, served, bytes: async () => (await served).bytes() }),
+    () => served,
+  );
+  return Promise.race([first, served]);
 }
 
 /** Shows the server's cut-out, and gives the strip the small picture once its bytes are there; without them the photo failed after all. */

@@ -5,12 +5,12 @@ import { above, cleaned, components, INSIDE, subjects, within } from "./people.j
 
 const f = Math.fround;
 const REACH = f(0.35); // change of colour that a stroke reaches where the network contradicts it, ...
-const AGREED = 8; // ... and by how much farther where it agrees
-const STEP = f(0.001); // what a step of one pixel costs
+const AGREED = 5; // ... and by how much farther where it agrees, times the root of its probability
+const STEP = f(0.005); // what a step of one pixel costs
 const DIAGONAL = f(STEP * f(Math.SQRT2));
 const SOFT = f(0.2); // distances over which the alpha falls from 1 to 0
-const WALL = 1e6; // what a step across the outline costs
-const ROUNDS = 2;
+const HALF_SOFT = f(SOFT / 2);
+const UNREACHED = 1e6; // the distance of a pixel that no stroke reaches
 
 /** Mask of the small pixels that strokes of {points, radius} cover, which are in pixels of `photo`, {width, height}. */
 export function drawn(strokes, photo, width, height) {
@@ -41,6 +41,8 @@ function line(covered, width, height, [x0, y0], [x1, y1], radius) {
   }
 }
 
+const SHARE = f(1 / 255);
+
 /** The guide's colours, RGB after RGB in 0..1, blurred by 1-2-1 both ways. */
 function smooth(guide, width, height) {
   const inner = (at, extent) => (extent === 1 ? 0 : at < 0 ? 1 : at < extent ? at : extent - 2); // mirrored without the edge
@@ -51,7 +53,7 @@ function smooth(guide, width, height) {
       const left = inner(x - 1, width), right = inner(x + 1, width);
       for (let c = 0; c < 3; c++) {
         const across = (from) => guide[3 * (from + left) + c] + 2 * guide[3 * (from + x) + c] + guide[3 * (from + right) + c];
-        colours[3 * (row + x) + c] = ((across(above) + 2 * across(row) + across(below) + 8) >> 4) / 255;
+        colours[3 * (row + x) + c] = ((across(above) + 2 * across(row) + across(below) + 8) >> 4) * SHARE;
       }
     }
   }
@@ -59,11 +61,10 @@ function smooth(guide, width, height) {
 }
 
 /** What steps cost between the four pixels of each cell, which its upper left pixel names. */
-function costs(colours, inside, width, height) {
+function costs(colours, width, height) {
   const cost = (i, j, length) => {
     const r = f(colours[3 * i] - colours[3 * j]), g = f(colours[3 * i + 1] - colours[3 * j + 1]), b = f(colours[3 * i + 2] - colours[3 * j + 2]);
-    const change = f(Math.sqrt(f(f(f(r * r) + f(g * g)) + f(b * b))));
-    return f(change + length) + (inside[i] === inside[j] ? 0 : WALL);
+    return f(f(Math.sqrt(f(f(f(r * r) + f(g * g)) + f(b * b)))) + length);
   };
   const [down, right, falling, rising] = Array.from({ length: 4 }, () => new Float32Array(width * height));
   for (let y = 0, i = 0; y < height; y++) {
@@ -80,35 +81,38 @@ function costs(colours, inside, width, height) {
   return { down, right, falling, rising };
 }
 
-/** Geodesic distance to the nearest seed, at least WALL where none can be reached. */
-function distances(seeds, { down, right, falling, rising }, width, height) {
-  const found = new Float32Array(seeds.length);
-  for (let i = 0; i < found.length; i++) found[i] = seeds[i] ? 0 : WALL;
-  if (!seeds.includes(1)) return found;
-  for (let round = 0; round < ROUNDS; round++) {
-    sweep(found, down, falling, rising, height, width, width, 1);
-    sweep(found, right, falling, rising, width, 1, height, width);
-  }
+/** Geodesic distance to the nearest seed, UNREACHED where it is not below the limit; such a pixel hands none on. */
+function distances(seeds, { down, right, falling, rising }, limits, width, height) {
+  const found = new Float32Array(seeds.length).fill(UNREACHED);
+  for (let i = 0; i < found.length; i++) if (seeds[i] && limits[i] > 0) found[i] = 0;
+  if (!found.includes(0)) return found;
+  sweep(found, down, falling, rising, limits, height, width, width, 1);
+  sweep(found, right, falling, rising, limits, width, 1, height, width);
   return found;
 }
 
 /** Carries distances from line to line, there and back, in place. `next`: from a line to the next; `beside`: within one. */
-function sweep(found, straight, falling, rising, lines, next, length, beside) {
+function sweep(found, straight, falling, rising, limits, lines, next, length, beside) {
+  const reached = new Uint8Array(lines); // lines that have something to carry on
+  for (let at = 0; at < lines; at++) for (let n = 0, i = at * next; n < length; n++, i += beside) if (found[i] < UNREACHED) { reached[at] = 1; break; }
   for (let at = 1; at < lines; at++) {
+    if (!reached[at - 1]) continue;
     for (let n = 0, from = (at - 1) * next; n < length; n++, from += beside) {
-      let least = Math.min(found[from + next], found[from] + straight[from]);
+      let least = found[from] + straight[from];
       if (n > 0) least = Math.min(least, found[from - beside] + falling[from - beside]);
       if (n + 1 < length) least = Math.min(least, found[from + beside] + rising[from]);
-      found[from + next] = least;
+      const to = from + next;
+      if (least < found[to] && f(least) < limits[to]) found[to] = least, reached[at] = 1;
     }
   }
   for (let at = lines - 2; at >= 0; at--) {
+    if (!reached[at + 1]) continue;
     for (let n = 0, to = at * next; n < length; n++, to += beside) {
       const from = to + next;
-      let least = Math.min(found[to], found[from] + straight[to]);
+      let least = found[from] + straight[to];
       if (n + 1 < length) least = Math.min(least, found[from + beside] + falling[to]);
       if (n > 0) least = Math.min(least, found[from - beside] + rising[to - beside]);
-      found[to] = least;
+      if (least < found[to] && f(least) < limits[to]) found[to] = least, reached[at] = 1;
     }
   }
 }
@@ -122,42 +126,31 @@ function touching(mask, seeds, width, height) {
   return within(labels, touched);
 }
 
-/** Mask of the pixels of `mask` and their eight neighbours. */
-function widened(mask, width, height) {
-  const result = new Uint8Array(mask.length);
-  for (let y = 0, i = 0; y < height; y++) {
-    for (let x = 0; x < width; x++, i++) {
-      if (!mask[i]) continue;
-      for (let v = Math.max(0, y - 1); v <= Math.min(height - 1, y + 1); v++) result.fill(1, v * width + Math.max(0, x - 1), v * width + Math.min(width, x + 2));
-    }
-  }
-  return result;
-}
-
 /** Makes what all strokes on a scene share, which is kept in it. */
 export function ready(scene) {
   const { alpha, seen, width, height } = scene;
   scene.inside ??= above(alpha, INSIDE);
-  scene.steps ??= costs(smooth(seen, width, height), scene.inside, width, height);
+  scene.steps ??= costs(smooth(seen, width, height), width, height);
   return scene;
 }
 
 /** The alpha of `scene` with the parts at the marks decided by them. keep, remove: masks that have no pixel in common. */
 function redecided(scene, keep, remove) {
   const { alpha, inside, steps, width, height } = ready(scene);
-  const kept = distances(keep, steps, width, height), removed = distances(remove, steps, width, height);
-  const result = alpha.slice(), room = new Float32Array(alpha.length), part = new Uint8Array(alpha.length);
-  for (const [value, seeds, own, other] of [[1, keep, kept, removed], [0, remove, removed, kept]]) {
+  const result = alpha.slice(), reach = new Float32Array(alpha.length), limits = new Float32Array(alpha.length);
+  for (const [value, seeds, others] of [[1, keep, remove], [0, remove, keep]]) {
     if (!seeds.includes(1)) continue;
-    for (let i = 0; i < room.length; i++) {
-      const reach = f(REACH + f(AGREED * (value ? alpha[i] : f(1 - alpha[i]))));
-      room[i] = Math.min(f(reach - own[i]), f(other[i] - own[i]));
-      part[i] = room[i] > 0 && inside[i] !== value ? 1 : 0;
+    // a mark changes what is on the other side, and never goes through its own
+    for (let i = 0; i < reach.length; i++) {
+      reach[i] = REACH + f(AGREED * f(Math.sqrt(value ? alpha[i] : f(1 - alpha[i]))));
+      limits[i] = inside[i] === value ? 0 : reach[i] + HALF_SOFT;
     }
-    const near = widened(touching(part, seeds, width, height), width, height);
+    const own = distances(seeds, steps, limits, width, height);
+    for (let i = 0; i < limits.length; i++) if (!(own[i] < limits[i])) limits[i] = 0;
+    const other = distances(others, steps, limits, width, height);
     for (let i = 0; i < result.length; i++) {
-      const reached = near[i] && inside[i] !== value ? Math.min(1, Math.max(0, f(f(room[i] / SOFT) + 0.5))) : 0;
-      const share = seeds[i] ? 1 : reached;
+      const room = Math.min(f(reach[i] - own[i]), f(other[i] - own[i]));
+      const share = seeds[i] ? 1 : Math.min(1, Math.max(0, f(f(room / SOFT) + 0.5)));
       result[i] = value ? Math.max(result[i], share) : Math.min(result[i], f(1 - share));
     }
   }
