@@ -37,7 +37,7 @@ FURTHEST = 1e6
 REACH = np.float32(0.35)
 """Change of colour (1: from black to white in one channel) that a mark reaches where the network contradicts it, ..."""
 AGREED = np.float32(5)
-"""... and by how much farther where the network is of its opinion, times the root of the network's probability for it."""
+"""... and by how much farther where the network is of its opinion, times the root of its probability."""
 STEP = np.float32(0.005)
 """What a step of one pixel costs where the colour stays the same: a small mark does not flood a plain background. These
 three were chosen on validation photos."""
@@ -162,9 +162,9 @@ def steps(colours: Floats) -> tuple[Floats, Floats]:
         colours: float32 (3, h, w) in 0..1.
 
     Returns:
-        From row to row, float32 (3, h - 1, w + 1): diagonals from the upper left to the lower right, straight, diagonals
-        from the lower left to the upper right; ``UNREACHED`` where one would leave the picture. And from column to
-        column, float32 (3, w - 1, h + 1).
+        From row to row, float32 (3, h - 1, w + 1): diagonals from the upper left to the lower right, straight,
+        diagonals from the lower left to the upper right; ``UNREACHED`` where one would leave the picture. And from
+        column to column, float32 (3, w - 1, h + 1).
     """
     diagonal = STEP * np.float32(math.sqrt(2))
     falling = _changes(colours[:, 1:, 1:], colours[:, :-1, :-1]) + diagonal
@@ -254,9 +254,9 @@ def redecided(alpha: Floats, guide: NDArray[np.uint8], keep: Mask, remove: Mask)
         if not seeds.any():
             continue
         # a mark changes what is on the other side, and never goes through its own
-        open = inside != value
+        free = inside != value
         reach = REACH + AGREED * np.sqrt(alpha if value else 1 - alpha)
-        limits = np.where(open, reach + SOFT / 2, np.float32(0))
+        limits = np.where(free, reach + SOFT / 2, np.float32(0))
         own = distances(seeds, costs, limits)
         other = distances(others, costs, np.where(own < limits, limits, np.float32(0)))
         share = (np.minimum(reach - own, other - own) / SOFT + np.float32(0.5)).clip(0, 1)
