@@ -13,7 +13,6 @@ import time
 import types
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import typer
@@ -674,17 +673,6 @@ def test_doctor_looks_at_everything_and_cuts_a_test_photo(bgclient):
     assert out.count("canary") == 2
     said = [json.loads(line) for line in bgclient("doctor", "--json").out.splitlines()]
     assert {finding["state"] for finding in said} <= {"ok", "note"}
-
-
-def test_photos_that_are_cut_at_the_same_time_share_opencv_s_threads():
-    before = cv2.getNumThreads()
-    try:
-        for jobs, threads in ((1, 8), (3, 2), (20, 1)):
-            cv2.setNumThreads(8)
-            _cut._share_cores(jobs)
-            assert cv2.getNumThreads() == threads
-    finally:
-        cv2.setNumThreads(before)
 
 
 def test_a_command_that_starts_a_server_says_so_and_no_other_does(monkeypatch, capsys):

@@ -297,7 +297,6 @@ def _many(
     for folder in sorted({job.target.parent for job in planned.jobs if job.target is not None}):
         if folder.is_dir():
             remove_parts(folder)
-    _share_cores(jobs)
     return run_many(
         client,
         runner,
@@ -309,13 +308,6 @@ def _many(
     )
 
 
-def _share_cores(jobs: int) -> None:
-    """OpenCV's threads for each of so many photos at a time: more than there are cores cost a sixth of the CPU time."""
-    from bgimage._cv import cv2
-
-    cv2.setNumThreads(max(1, cv2.getNumThreads() // jobs))
-
-
 def _watch(
     client: Client, runner: JobRunner, planned: Plan, format: str | None, *, jobs: int, as_json: bool
 ) -> None:
@@ -325,7 +317,6 @@ def _watch(
     say(f"watching {folder}, cut-outs go to {into}; Ctrl-C ends")
     suffix = SUFFIX_OF[format or "png"]
 
-    _share_cores(jobs)
     told: set[str] = set()
 
     def list_jobs() -> list[Any]:
