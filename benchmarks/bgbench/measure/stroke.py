@@ -27,6 +27,7 @@ from bgbench.load.overload import front
 from bgbench.photos import jpegs
 from bgbench.results import Case, Result, Series
 from bgbench.serving import serving
+from bgclient.web.page import missing_assets
 
 STROKES = 6
 WARM_UP = 2
@@ -174,6 +175,8 @@ def _browser() -> Iterator[Any]:
 
 def run(cache: Path) -> Result:
     """Start server, front and browser, and measure."""
+    if missing := missing_assets():
+        raise ToolMissing(f"the page lacks {', '.join(missing)}: make web-assets")
     began = time.monotonic()
     result = command.begun("stroke", command.served_network())
     jpegs(MEGAPIXELS, 1, cache)
