@@ -59,8 +59,9 @@ def test_held_is_the_mean_over_photos_of_the_share_of_marks_that_are_kept(scored
     assert result["held"]["photos"] == 2
     assert result["held"]["mean"] == pytest.approx(share / 2, abs=1e-5)
     assert result["held"]["se"] == pytest.approx(share / 2, abs=1e-5)  # of two values: half their distance
-    assert f"held things: {share / 2:.3f}±{share / 2:.3f} of the marked points kept, mean over 2 photos" in (
-        capsys.readouterr().out
+    assert (
+        f"Held things: {share / 2:.3f} ± {share / 2:.3f} of the points marked on them are kept, mean over 2 photos"
+        in (capsys.readouterr().out)
     )
 
 
@@ -70,7 +71,7 @@ def test_marks_keep_their_place_on_a_photo_of_another_size(scored):
 
 def test_a_result_without_marked_photos_says_nothing_about_held_things(scored, capsys):
     assert "held" not in scored({"nobody_marked_this": np.full((40, 40), 255, np.uint8)})
-    assert "held things:" not in capsys.readouterr().out
+    assert "Held things:" not in capsys.readouterr().out
 
 
 @pytest.mark.shared
