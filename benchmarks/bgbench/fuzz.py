@@ -147,7 +147,8 @@ def fuzz(seconds: float, folder: Path) -> tuple[int, Counter[str], list[dict[str
             "artifact_prefix": f"{found}/",
         }
         done = subprocess.run(
-            [sys.executable, "-c", _CHILD, str(counts)]
+            # libFuzzer limits the peak, which Linux takes over from the process that starts it: here a small shell
+            ["/bin/sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-c", _CHILD, str(counts)]
             + [f"-{name}={value}" for name, value in settings.items()]
             + [str(corpus)],
             env={**os.environ, "OPENCV_LOG_LEVEL": "SILENT"},

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from bgbench import fuzz
@@ -54,6 +55,17 @@ def test_a_defect_is_found_with_the_bytes_that_show_it(monkeypatch, tmp_path):
     assert executions > 0
     assert "planted" in crashes[0]["said"]
     assert bytes.fromhex(crashes[0]["hex"])[:4] == b"RIFF"
+
+
+def test_memory_of_the_process_that_starts_the_fuzzer_does_not_count(monkeypatch):
+    monkeypatch.setattr(fuzz, "MEMORY_MB", 600)
+    touched = np.ones(700 << 20, np.uint8)
+    assert touched.all()
+    try:
+        result = fuzz.run(2.0)
+    except ToolMissing as error:
+        pytest.skip(str(error))
+    assert result.cases[0].notes == []
 
 
 def test_some_seconds_of_the_real_decoder_are_counted_and_reported(tmp_path):
