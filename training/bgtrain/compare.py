@@ -99,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
     training.add_argument(
         "--levers", type=Path, metavar="FILE", help="changes of one recipe ([recipe], [[levers]])"
     )
-    training.add_argument("--only", nargs="+", metavar="LEVER", help="these of the file")
+    training.add_argument("--only", nargs="+", metavar="LEVER", help="these of the file, and its first")
     training.add_argument("--minutes", type=float, default=3.0, help="of training each")
     training.add_argument("--size", type=int, default=128, help="pixels of crops and input")
     training.add_argument("--batch", type=int, default=8)
@@ -130,11 +130,9 @@ def _train(args: argparse.Namespace) -> int:
         levers = equal.read_levers(args.levers, budget)
         if unknown := set(args.only or ()) - set(levers):
             raise DataError(f"{args.levers} has no {sorted(unknown)}; it has {sorted(levers)}")
-        runs, split, table_of = (
-            {name: levers[name] for name in args.only or levers},
-            "val",
-            equal.levers_markdown,
-        )
+        first = next(iter(levers), None)  # with which the others are compared
+        runs = {name: one for name, one in levers.items() if not args.only or name in (first, *args.only)}
+        split, table_of = "val", equal.levers_markdown
     else:
         base = recipe.load(args.train)
         runs, split = {name: equal.recipe_for(name, base, budget) for name in args.networks}, "test"
