@@ -2,10 +2,10 @@
 
 Each is trained on the same split, for the same time on this machine; how many crops it saw in that time is recorded
 beside its scores. Networks are trained by the same recipe, with the same crops in the same order. A lever is one change
-of the recipe. On a CPU the time is processor time over the threads, so that other work on the machine takes nothing
-from any of them. The learning rate follows the clock, so that a slow network has warmed up and come down too when its
-time is over. Statistics of the batches are recalibrated, then all are scored at the budget's resolution: networks on
-the test split, levers on the validation split.
+of the recipe. On a CPU the time is processor time over the threads, so that other work on the machine takes little from
+any of them (caches and memory are shared). The learning rate follows the clock, so that a slow network has warmed up
+and come down too when its time is over. Statistics of the batches are recalibrated, then all are scored at the budget's
+resolution: networks on the test split, levers on the validation split.
 """
 
 from __future__ import annotations
