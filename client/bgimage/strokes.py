@@ -197,9 +197,8 @@ def distances(seeds: Mask, costs: Sequence[Floats], limits: Floats) -> Floats:
     found = np.where(seeds & (limits > 0), np.float32(0), UNREACHED)
     if found.all():
         return found
-    for (falling, straight, rising), limited in zip(
-        costs, (limits, limits.T), strict=True
-    ):  # rows, then columns
+    rows_then_columns = zip(costs, (limits, limits.T), strict=True)
+    for (falling, straight, rising), limited in rows_then_columns:
         wide = cv2.copyMakeBorder(found, 0, 0, 1, 1, cv2.BORDER_CONSTANT, value=float(UNREACHED))
         straight = straight[:, :-1]
         _carry(wide, falling[:, :-1], straight, rising[:, 1:], limited)

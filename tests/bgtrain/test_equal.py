@@ -120,3 +120,10 @@ def test_an_unknown_lever_names_those_there_are(tiny_data, tmp_path):
         DataError, match=r"no \['more'\]; it has \['no photos without people', 'the recipe'\]"
     ):
         compare.main(["--levers", str(file), "--data", str(tiny_data), "--only", "more"])
+
+
+def test_a_file_without_levers_is_refused(tiny_data, tmp_path):
+    file = tmp_path / "levers.toml"
+    file.write_text(LEVERS.partition("[[levers]]")[0])
+    with pytest.raises(recipe.RecipeError, match="add at least one"):
+        compare.main(["--levers", str(file), "--data", str(tiny_data)])

@@ -20,7 +20,7 @@ from bgtrain.command import command_line, data_option
 from bgtrain.errors import BrokenData, DataError, existing
 from bgtrain.metrics import MEASURES
 from bgtrain.shards import data_folder
-from bgtrain.statistics import Mean, share_with_error, with_error
+from bgtrain.statistics import Mean, with_error
 
 GROUPS = ("ccp", "vikram_humanseg", "people_pseudo", "<= 3 people, 20-70 %", "coco_person", "pennfudan")
 """Pools and slices that get a column, where they were evaluated."""
@@ -80,7 +80,7 @@ def markdown(names: Sequence[str], results: Sequence[dict[str, Any]]) -> str:
             summary = found(result, group) or {}
             cells.append(f"{with_error(summary['iou'])} / {summary['boundary_iou']['mean']:.3f}")
         nobody = found(result, "no people")
-        cells.append(share_with_error(nobody["marked"]) if nobody else "")
+        cells.append(with_error(nobody["marked"], ".2%") if nobody else "")
         mean, spread, photos = gain(result, results[0])
         cells.append("" if result is results[0] else f"{mean:+.4f} ± {spread:.4f} ({photos} photos)")
         rows.append(cells)
@@ -130,7 +130,7 @@ def _train(args: argparse.Namespace) -> int:
         levers = equal.read_levers(args.levers, budget)
         if unknown := set(args.only or ()) - set(levers):
             raise DataError(f"{args.levers} has no {sorted(unknown)}; it has {sorted(levers)}")
-        first = next(iter(levers), None)  # with which the others are compared
+        first = next(iter(levers))  # with which the others are compared
         runs = {name: one for name, one in levers.items() if not args.only or name in (first, *args.only)}
         split, table_of = "val", equal.levers_markdown
     else:

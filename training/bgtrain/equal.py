@@ -27,7 +27,7 @@ from bgtrain import networks, recipe, tables
 from bgtrain.data import Crops
 from bgtrain.recalibrate import crop_batches, recalibrate
 from bgtrain.recipe import Phase, Recipe
-from bgtrain.statistics import share_with_error, standard_error, with_error
+from bgtrain.statistics import standard_error, with_error
 from bgtrain.tiramisu import TIRAMISU, multiply_accumulates, parameter_count
 from bgtrain.train import Process, Trainer, Validation
 
@@ -111,6 +111,8 @@ def read_levers(path: Path, budget: Budget) -> dict[str, Recipe]:
     for number, lever in enumerate(values.get("levers", ()), 1):
         name = lever.pop("name", f"lever {number}")
         found[name] = recipe.from_dict(recipe.merged(common, lever), f"{path}: {name!r}")
+    if not found:
+        raise recipe.RecipeError(f"{path}: add at least one [[levers]]")
     return found
 
 
@@ -152,15 +154,16 @@ def train_equally(
         if all(there.get(name) == value for name, value in settings.items()):
             result = there
     crops: Crops | None = None
+    cropped: Any = None  # as what
     test: Validation | None = None
-    before: Recipe | None = None
     process = Process.from_environment()
     for name, run in runs.items():
         if name in result["networks"]:
             continue
-        if crops is None or before is None or (run.data, run.augment) != (before.data, before.augment):
+        if crops is None or cropped != (run.data, run.augment):
             crops = Crops(root, run.data, run.augment, size=budget.size, seed=seed)
-        test, before = test or Validation(root, run, split=split), run
+            cropped = run.data, run.augment
+        test = test or Validation(root, run, split=split)
         trainer = TimedTrainer(run, out.parent / "none", root, process, workers, None, loaded=(crops, test))
         entry = trainer.train_for(60 * budget.minutes, clock(process.device))
         model = trainer.averaged
@@ -201,7 +204,7 @@ def markdown(result: dict[str, Any]) -> str:
         cells += [f"{entry['crops']:,}"]
         cells += [with_error(entry["pools"][pool]) for pool in pools]
         nobody = entry["pools"].get("empty")
-        cells += [share_with_error(nobody, 1) if nobody else "", f"{entry['mae']:.4f}"]
+        cells += [with_error(nobody, ".1%") if nobody else "", f"{entry['mae']:.4f}"]
         rows.append(cells)
     return f"{_budget(result)}\n\n{tables.markdown(head, rows)}\n"
 

@@ -335,21 +335,21 @@ def report(scored: list[ScoredPhoto], source: MatteSource, *, split: str, second
 
 
 COLUMNS = {
-    "iou": ("IoU", "{:.3f}"),
-    "iou_worst_tenth": ("worst tenth", "{:.3f}"),
-    "boundary_iou": ("boundary IoU", "{:.3f}"),
-    "ghost": ("ghost", "{:.2%}"),
-    "mae": ("MAE", "{:.4f}"),
-    "sad": ("SAD", "{:.2f}"),
-    "mse": ("MSE", "{:.2f}"),
-    "gradient": ("gradient", "{:.2f}"),
-    "connectivity": ("connectivity", "{:.2f}"),
-    "calibration": ("ECE", "{:.3f}"),
+    "iou": ("IoU", ".3f"),
+    "iou_worst_tenth": ("worst tenth", ".3f"),
+    "boundary_iou": ("boundary IoU", ".3f"),
+    "ghost": ("ghost", ".2%"),
+    "mae": ("MAE", ".4f"),
+    "sad": ("SAD", ".2f"),
+    "mse": ("MSE", ".2f"),
+    "gradient": ("gradient", ".2f"),
+    "connectivity": ("connectivity", ".2f"),
+    "calibration": ("ECE", ".3f"),
 }
 """Measure to title and format, of groups with people,"""
 EMPTY_COLUMNS = {
-    "marked": ("area marked", "{:.2%}"),
-    "marked_over_1_percent": ("photos with more than 1 % marked", "{:.1%}"),
+    "marked": ("area marked", ".2%"),
+    "marked_over_1_percent": ("photos with more than 1 % marked", ".1%"),
     "mae": COLUMNS["mae"],
     "calibration": COLUMNS["calibration"],
 }
@@ -370,7 +370,11 @@ def table(result: dict[str, Any]) -> str:
         ("no people in the photo", empty, EMPTY_COLUMNS),
     ):
         rows = [
-            [name, found["photos"], *(_cell(found[measure], form) for measure, (_, form) in columns.items())]
+            [
+                name,
+                found["photos"],
+                *(with_error(found[measure], form) for measure, (_, form) in columns.items()),
+            ]
             for name, found in members.items()
         ]
         if rows:
@@ -380,10 +384,6 @@ def table(result: dict[str, Any]) -> str:
     if result["targets"]:
         parts.append(targets_table(result["targets"]))
     return "\n\n".join(parts)
-
-
-def _cell(found: dict[str, float], form: str) -> str:
-    return f"{form.format(found['mean'])} ± {form.format(found['se'])}"
 
 
 def held_things(held: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ from bgtrain.compare import read_result
 from bgtrain.errors import DataError
 from bgtrain.evaluate import held_things, targets_table
 from bgtrain.metrics import MEASURES
-from bgtrain.statistics import resampled, share_with_error, with_error
+from bgtrain.statistics import resampled, with_error
 
 ROOT = expected.ROOT
 BEGIN, END = "<!-- scores: written by python -m bgtrain publish -->", "<!-- end of scores -->"
@@ -82,7 +82,7 @@ def card(result: dict[str, Any]) -> str:
             cells += [f"{found['ghost']['mean']:.2%}", f"{found['mae']['mean']:.4f}"]
             people.append([name, photos, *cells])
         elif group in result["slices"]:
-            area = share_with_error(found["marked"])
+            area = with_error(found["marked"], ".2%")
             empty.append([name, photos, area, f"{found['marked_over_1_percent']['mean']:.0%}"])
     head = ["photos", "n", "IoU at 0.5", "of the worst tenth", "boundary IoU", "ghost", "mean absolute error"]
     empty_head = ["photos", "n", "area marked as a person", "photos with more than 1 % marked"]

@@ -34,11 +34,6 @@ def resampled(count: int, draws: int) -> NDArray[np.int64]:
     return np.random.default_rng(0).integers(count, size=(draws, count))
 
 
-def with_error(found: Mapping[str, float]) -> str:
-    """``mean`` and ``se`` as "0.917 ± 0.004"."""
-    return f"{found['mean']:.3f} ± {found['se']:.3f}"
-
-
-def share_with_error(found: Mapping[str, float], digits: int = 2) -> str:
-    """``mean`` and ``se`` of a share as "0.58% ± 0.30%"."""
-    return f"{found['mean']:.{digits}%} ± {found['se']:.{digits}%}"
+def with_error(found: Mapping[str, float], form: str = ".3f") -> str:
+    """``mean`` and ``se``, both by a format: "0.917 ± 0.004"."""
+    return f"{found['mean']:{form}} ± {found['se']:{form}}"
