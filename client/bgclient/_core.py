@@ -6,7 +6,6 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -28,7 +27,6 @@ from bgclient.transports import TLS, Connector, Credentials, Network, Transport
 from bgimage.once import cached_property
 
 if TYPE_CHECKING:
-    from bgclient.local import LocalNetwork
     from bgclient.options import Where
     from bgclient.results import Cutout
     from bgimage.codec import Limits, Photo
@@ -111,30 +109,23 @@ class BaseClient:
         return self._engine or _known_engine(os.environ.get("BGCLIENT_ENGINE", "").strip() or "onnxruntime")
 
     @property
-    def _starts_server(self) -> bool:
+    def starts_server(self) -> bool:
         """True where the first call starts a tritonserver of this process, which takes some seconds."""
         return self._named() is None and self._engine_here == "triton"
 
-    def _starting(self) -> Future[Any]:
-        """The engine of this process, once it is loaded; or the address of the embedded server, once it is ready."""
-        if self._engine_here == "triton":
-            from bgclient import embedded
+    def _started(self, deadline: Deadline, cancel: Cancel) -> Session:
+        """To the engine of this process, once it is loaded; or to its tritonserver, once that is ready."""
+        engine = self._engine_here
+        if engine != "triton":
+            from bgclient import local
 
-            return embedded.starting()
-        from bgclient import local
-
-        return local.loading(self._engine_here)
-
-    def _to(self, started: LocalNetwork | str) -> Session:
-        """To what ``_starting`` gave."""
-        if not isinstance(started, str):
-            return Session((), self._credentials, local=started)
+            return Session((), self._credentials, local=waited(local.loading(engine), deadline, cancel))
         from bgclient import embedded
 
-        credentials = replace(
-            self._credentials, headers={**embedded.admin_headers(), **self._credentials.headers}
-        )
-        return Session(parse_endpoints(started), credentials, embedded=started)
+        address = waited(embedded.starting(), deadline, cancel)
+        headers = {**embedded.admin_headers(), **self._credentials.headers}
+        credentials = replace(self._credentials, headers=headers)
+        return Session(parse_endpoints(address), credentials, embedded=address)
 
     def _deadline(self, timeout_s: float | None = None, most_s: float | None = None) -> Deadline:
         wanted_s = self._timeout_s if timeout_s is None else timeout_s
@@ -145,7 +136,7 @@ class BaseClient:
         session = self._session
         if session is not None and not session.outdated:
             return session
-        session = self._named() or self._to(waited(self._starting(), deadline, cancel))
+        session = self._named() or self._started(deadline, cancel)
         with self._opening:
             if self._session is None or self._session.outdated:
                 session.transport = session.local or self._connector.connect(

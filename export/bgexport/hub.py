@@ -24,6 +24,7 @@ from bgimage.contract import Contract
 from bgtrain import checkpoint as checkpoints
 from bgtrain import tables
 from bgtrain.checkpoint import Checkpoint
+from bgtrain.make import MADE
 from bgtrain.statistics import with_error
 from bgtrain.tiramisu import parameter_count
 
@@ -45,13 +46,16 @@ class Committed:
     checkpoint: Checkpoint
     result: dict[str, Any]
     """Of ``python -m bgtrain evaluate --split test``."""
+    pools: list[str]
+    """Of photos that any stage of the training drew from, sorted."""
 
     @classmethod
     def read(cls, model: Path, weights: Path, results: Path) -> Committed:
-        """The graph ``model``, its checkpoint in ``weights`` and its result in ``results``.
+        """The graph ``model``, its checkpoint in ``weights``, its result and the record of its training in ``results``.
 
         Raises:
-            OutOfDate: the checkpoint of that name holds other weights than the graph, or no result is of that graph.
+            OutOfDate: the checkpoint of that name holds other weights than the graph, no result is of that graph, or
+                there is no record.
         """
         facts = graph.metadata(onnx.load(model))
         path = weights / f"{facts['network']}.pt"
@@ -60,7 +64,10 @@ class Committed:
             raise OutOfDate(
                 f"{path} does not hold the weights of {model}; run python -m bgexport release {path}"
             )
-        return cls(model, facts, checkpoint, _result(results, graph.sha256_of(model)))
+        result, record = _result(results, graph.sha256_of(model)), results / f"{facts['network']}-{MADE}"
+        if not record.exists():
+            raise OutOfDate(f"there is no {record}; python -m bgtrain make writes it")
+        return cls(model, facts, checkpoint, result, _pools(json.loads(record.read_text(encoding="utf-8"))))
 
     @property
     def contract(self) -> Contract:
@@ -81,6 +88,16 @@ def _result(folder: Path, sha256: str) -> dict[str, Any]:
         f"no result in {folder} is of the graph {sha256[:12]}...; "
         "python -m bgtrain evaluate MODEL --split test --json FILE writes it"
     )
+
+
+def _pools(made: dict[str, Any]) -> list[str]:
+    """The pools of every stage of a ``*-made.json``, also those of backgrounds."""
+    drawn: set[str] = set()
+    for stage in made["stages"]:
+        data = stage.get("recipe", {}).get("data", {})
+        drawn.update(pool for pool, weight in data.get("pools", {}).items() if weight)
+        drawn.update(data.get("backgrounds", ()))
+    return sorted(drawn)
 
 
 def write(folder: Path, committed: Committed, *, document: Path, licence: Path) -> list[Path]:
@@ -148,7 +165,7 @@ def card(committed: Committed, document: str) -> str:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from huggingface_hub import EvalResult, ModelCardData
 
-    contract, result, data = committed.contract, committed.result, committed.checkpoint.recipe["data"]
+    contract, result = committed.contract, committed.result
     name = f"bgclient {committed.facts['network']}"
     head = ModelCardData(
         license="other",
@@ -157,7 +174,7 @@ def card(committed: Committed, document: str) -> str:
         pipeline_tag="image-segmentation",
         library_name="bgclient",
         tags=["image-matting", "background-removal", "portrait-matting", "onnx", "safetensors"],
-        datasets=sorted({*data["pools"], *data["backgrounds"]}),
+        datasets=committed.pools,
         metrics=["mean_iou"],
         model_name=name,
         eval_results=[

@@ -25,7 +25,6 @@ from bgexport.graph import contract_of, metadata, sha256_of
 from bgimage.contract import Contract
 from bgserver import plans
 from bgserver.errors import PlanRefused
-from bgserver.plans import Machine, PlanRecord, record_path
 
 BINDINGS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx_bindings"}
 """Builder to the Python module that it needs."""
@@ -76,7 +75,7 @@ def installed_builder() -> str:
 
 def write_plan(
     model: Path, plan: Path, options: PlanOptions, *, builder: str, image_digest: str = ""
-) -> PlanRecord:
+) -> plans.PlanRecord:
     """Build ``plan`` from ``model`` and put its record beside it. ``BuildError``: it cannot be."""
     loaded = onnx.load(model)
     stamps, contract = metadata(loaded), contract_of(loaded)
@@ -87,8 +86,8 @@ def write_plan(
         trt = bindings(builder)
         content, version = build(trt, model.read_bytes(), contract, options), str(trt.__version__)
     plan.write_bytes(content)
-    machine = Machine.here(version or None)
-    record = PlanRecord(
+    machine = plans.Machine.here(version or None)
+    record = plans.PlanRecord(
         plan_sha256=sha256_of(plan),
         onnx_sha256=sha256_of(model),
         contract_fingerprint=contract.fingerprint,
@@ -102,11 +101,11 @@ def write_plan(
         hardware_compatibility=options.hardware_compatibility,
         image_digest=image_digest,
     )
-    record_path(plan).write_text(record.to_json())
+    plans.record_path(plan).write_text(record.to_json())
     return record
 
 
-def fits(plan: Path, machine: Machine, network: Path) -> bool:
+def fits(plan: Path, machine: plans.Machine, network: Path) -> bool:
     """True where ``plan`` was built from ``network`` and may be loaded on ``machine``; if not, stderr says why."""
     if not plan.exists():
         return False

@@ -378,6 +378,16 @@ async def test_the_metrics_count_by_route_and_never_by_what_a_caller_sent(http):
     assert "EVIL" not in text
 
 
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [("/openapi.json", "/openapi.json"), ("/static/style.css", "/static"), ("/docs", "/docs")],
+)
+async def test_files_and_the_api_s_description_have_routes_of_their_own(http, caplog, path, route):
+    with caplog.at_level(logging.INFO, "bgclient.web"):
+        assert (await http.get(path)).status_code == 200
+    assert caplog.records[-1].fields["route"] == route
+
+
 class Fetch:
     """Stands in for ``bgclient.fetch.Fetcher``."""
 

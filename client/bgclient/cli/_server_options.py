@@ -76,7 +76,7 @@ def _client(
         client = Client(
             url, engine=engine, model=model, timeout_s=timeout, token=token, headers=headers, tls=tls, **more
         )
-        if client._starts_server:
+        if client.starts_server:
             say("starting a tritonserver for this command; that takes some seconds")
         return client
     except ValueError as error:

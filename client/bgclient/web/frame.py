@@ -144,7 +144,13 @@ def _framed(request_id: str, present: list[tuple[bytes, bytes]]) -> list[tuple[b
 
 def _route(scope: Scope) -> str:
     """The route's pattern, not the path: strangers must not make new metrics."""
-    return str(getattr(scope.get("route"), "path", "other"))
+    endpoint = scope.get(
+        "endpoint"
+    )  # FastAPI names the route of its own kind alone: no files, no description
+    for route in scope["app"].routes:
+        if endpoint and endpoint in (getattr(route, "endpoint", None), getattr(route, "app", None)):
+            return str(route.path)
+    return "other"
 
 
 def _method(scope: Scope) -> str:
