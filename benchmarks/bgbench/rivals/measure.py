@@ -70,8 +70,9 @@ def quality(rival: Rival, cache: Path, *, data: Path | None, every: int) -> Iter
     with Shards(data, split="test") as shards, tempfile.TemporaryDirectory() as folder:
         rows = defaultdict(list)
         for row in shards.rows:
-            rows[row.pool].append(row)
-        shards.rows = [row for pool in sorted(rows) if pool != "bg_scenes" for row in rows[pool][::every]]
+            if row.pool in GROUPS or row.label == "empty":
+                rows[row.pool].append(row)
+        shards.rows = [row for pool in sorted(rows) for row in rows[pool][::every]]
         source, out = Path(folder) / "photos", Path(folder) / "alphas"
         source.mkdir()
         for row in shards.rows:
