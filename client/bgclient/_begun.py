@@ -47,7 +47,7 @@ def begun(function: Callable[[], T], *, daemon: bool) -> Future[T]:
 
 
 def waited(work: Future[T], deadline: Deadline, cancel: Cancel) -> T:
-    """What comes of it; its error. ``DeadlineExceeded`` and ``CallCancelled`` leave it to go on."""
+    """The result of ``work``, or its error. After ``DeadlineExceeded`` or ``CallCancelled`` the work goes on."""
     while True:
         cancel.check()
         try:
@@ -57,6 +57,6 @@ def waited(work: Future[T], deadline: Deadline, cancel: Cancel) -> T:
                 return work.result()
         if deadline.left_s <= 0:
             raise DeadlineExceeded(
-                f"what runs the network in this process was not ready within {deadline.timeout_s:g} s, and goes on "
-                "starting; call again, or give a longer timeout_s"
+                f"the engine in this process was not ready within {deadline.timeout_s:g} s; it is still starting: "
+                "call again, or give a longer timeout_s"
             )
