@@ -98,7 +98,10 @@ def server_log(tmp_path_factory):
 def server(server_log):
     """The real tritonserver over the repository's models, once for the whole run."""
     bgserver = pytest.importorskip("bgserver")
-    settings = bgserver.Settings(variant="cpu", threads=2, canary_timeout_s=60.0, start_timeout_s=300.0)
+    # no cache: tests send the same photos again, and the network is part of what they test
+    settings = bgserver.Settings(
+        variant="cpu", threads=2, cache_mb=0, canary_timeout_s=60.0, start_timeout_s=300.0
+    )
     with bgserver.Server(settings, log=server_log) as running:
         yield running
 

@@ -56,8 +56,11 @@ class RunningServer:
 
 
 @contextmanager
-def serving(variant: str | None = None, model: str = "") -> Iterator[RunningServer]:
-    """A server of this variant (None: what it chooses), for the ``with`` block; ``model``: the added network."""
+def serving(variant: str | None = None, model: str = "", cache_mb: int = 0) -> Iterator[RunningServer]:
+    """A server of this variant (None: what it chooses), for the ``with`` block; ``model``: the added network.
+
+    Without a cache the same photo can be sent again and again, and costs the network each time.
+    """
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "server.log"
         settings = Settings(
@@ -65,6 +68,7 @@ def serving(variant: str | None = None, model: str = "") -> Iterator[RunningServ
             repository=model_repository(),
             # no test photos in the figures, and a server that is overloaded on purpose is not stuck
             canary_every_s=0.0,
+            cache_mb=cache_mb,
             canary_timeout_s=60.0,
             start_timeout_s=300.0,
         )

@@ -10,6 +10,7 @@ import array
 import http.client
 import json
 import math
+import os
 import struct
 import urllib.parse
 import zlib
@@ -30,11 +31,12 @@ def admin_headers(key: str) -> dict[str, str]:
     return {ADMIN_HEADER: key, f"triton-grpc-protocol-{ADMIN_HEADER}": key}
 
 
-def photo(size_hw: tuple[int, int] = SIZE_HW) -> bytes:
-    """A PNG of grey gradients, 8 bits, RGB."""
+def photo(size_hw: tuple[int, int] = SIZE_HW, tint: bytes = bytes(3)) -> bytes:
+    """A PNG of gradients, 8 bits, RGB; grey without a ``tint``, which is added to red, green and blue."""
     height, width = size_hw
     rows = b"".join(
-        b"\0" + bytes(4 * min(x, y) % 256 for x in range(width) for _ in "rgb") for y in range(height)
+        b"\0" + bytes((4 * min(x, y) + shade) % 256 for x in range(width) for shade in tint)
+        for y in range(height)
     )
     chunks = [
         (b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)),
@@ -43,6 +45,11 @@ def photo(size_hw: tuple[int, int] = SIZE_HW) -> bytes:
     ]
     framed = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
     return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+
+
+def fresh_photo() -> bytes:
+    """Another ``photo`` at each call: what a server remembers of the last one says nothing of its network."""
+    return photo(tint=os.urandom(3))
 
 
 def request(
@@ -113,7 +120,7 @@ def infer(
 
 
 def check(url: str, models: tuple[str, ...] = ("cutout", "matte"), *, timeout_s: float = 5.0) -> None:
-    """Send the canary through each of the ``models`` that are known here, and look at what comes back.
+    """Send a canary through each of the ``models`` that are known here, and look at what comes back.
 
     ``cutout`` must return a PNG of the photo's size, ``matte`` alphas in [0, 1]; so must another network's
     ``cutout_NAME`` and ``matte_NAME``.
@@ -121,8 +128,8 @@ def check(url: str, models: tuple[str, ...] = ("cutout", "matte"), *, timeout_s:
     Raises:
         CanaryFailed: anything else.
     """
-    sent = photo()
     for model in models:
+        sent = fresh_photo()
         if kind_of(model) == "cutout":
             _, raw = infer(url, model, sent, "cutout", timeout_s=timeout_s)
             picture = raw[4:]

@@ -15,6 +15,7 @@ COUNTERS = {
     "bgclient_stage_seconds_total": "Seconds spent, by stage",
     "bgclient_refusals_total": "Photos and options refused, by the code of the error",
     "bgclient_cutouts_total": "Photos finished, or refused for showing no person, by whether a person was found",
+    "bgclient_kept_answers_total": "Photos that the network had answered before, and whose answer was kept",
 }
 """Prometheus names to their help texts; every one has the label ``model``."""
 
@@ -56,6 +57,10 @@ class Meters:
         self._add("bgclient_refusals_total", 1, code=error.code)
         if isinstance(error, NoPersonFound):
             self.cutout(found=False)
+
+    def kept_answers(self, photos: int) -> None:
+        """So many photos of a batch did not need the network."""
+        self._add("bgclient_kept_answers_total", photos)
 
     def cutout(self, *, found: bool) -> None:
         """A photo was looked at to its end; ``found``: there was a person in it."""

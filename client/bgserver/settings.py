@@ -60,6 +60,9 @@ class Settings:
     """Seconds between test photos while no real one comes back; 0: none."""
     canary_timeout_s: float = 5.0
     """Seconds without an answer, until the server counts as stuck."""
+    cache_mb: int = 32
+    """Megabytes of memory for a network's answers to the last photos, 0.6 a photo: the same photo with other strokes or
+    options costs no network; 0: none. The system's tritonserver has none."""
     drain_s: float = 10.0
     """Seconds that accepted requests get to complete at shutdown."""
     tls_cert: Path | None = None
@@ -86,6 +89,7 @@ class Settings:
         for name, least, most in (
             *((f"{port}_port", 0, 65535) for port in ("grpc", "http", "metrics")),
             *((f"{seconds}_s", 0, math.inf) for seconds in ("canary_every", "drain")),
+            ("cache_mb", 0, 1_000_000),
             *((f"{seconds}_s", 0.1, math.inf) for seconds in ("start_timeout", "canary_timeout")),
             ("threads", 1, 4096),
         ):
@@ -116,6 +120,7 @@ class Settings:
     def of_the_models(self) -> dict[str, str]:
         """What the backends of the networks read from their environment."""
         wanted = {"BGSERVER_ENGINE": self.engine, "BGSERVER_THREADS": self.threads}
+        wanted |= {"BGSERVER_CACHE_MB": self.cache_mb}
         return {name: str(value) for name, value in wanted.items() if value is not None}
 
     def tls_arguments(self) -> Iterator[str]:

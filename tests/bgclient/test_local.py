@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import re
 import threading
+import urllib.request
 
 import numpy as np
 import pytest
@@ -211,6 +213,16 @@ def test_the_server_gives_the_very_same_bytes(portrait, expected):
     from bgserver import Server, Settings
 
     settings = Settings(variant="cpu", engine="onnxruntime", canary_timeout_s=60.0, start_timeout_s=300.0)
+
+    def from_memory():
+        with urllib.request.urlopen(server.metrics_url, timeout=30) as answer:
+            text = answer.read().decode()
+        return [float(n) for n in re.findall(r"^bgclient_kept_answers_total{.*} (\S+)", text, re.M)]
+
     with Server(settings) as server, Client(server.grpc_url, timeout_s=120.0) as client:
         for where in ("client", "server"):
             assert client.cut(portrait, where=where, format="png").png() == expected
+        assert from_memory() == [1]
+        for _ in range(2):
+            server.check(timeout_s=60.0)
+        assert from_memory() == [1], "a test photo must reach the network"

@@ -433,7 +433,9 @@ async def run(seconds: float, *, seed: int, tell: Callable[[str], object]) -> Re
     regions = unused_regions()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "server.log"
-        settings = Settings(variant="cpu", canary_timeout_s=CANARY_TIMEOUT_S, start_timeout_s=300.0)
+        settings = Settings(
+            variant="cpu", cache_mb=0, canary_timeout_s=CANARY_TIMEOUT_S, start_timeout_s=300.0
+        )
         with Server(settings, log=log) as server:
             proxy = Proxy(server.grpc_url)
             async with contextlib.AsyncExitStack() as stack:

@@ -60,7 +60,7 @@ class Canary:
         began = time.perf_counter()
         error = None
         try:
-            await self._client.cut(canary.photo(), where=self._where, timeout_s=TIMEOUT_S, edges="none")
+            await self._client.cut(canary.fresh_photo(), where=self._where, timeout_s=TIMEOUT_S, edges="none")
         except BgError as raised:
             _log.warning("canary failed: %s", raised, extra={"fields": {"code": raised.code}})
             error = raised.code

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import triton_python_backend_utils as pb_utils
 
-from bgserver import batches, engines, strict
+from bgserver import answers, batches, engines, strict
 from bgserver.errors import EngineMissing
+from bgserver.meters import Meters
 
 
 def _refused(error):
@@ -43,7 +44,7 @@ class TritonPythonModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         kept = os.environ.get("BGSERVER_MEASURED")  # a folder; where a keeper may start the server again
         try:
-            self.engine, why = engines.load(
+            engine, why = engines.load(
                 folder / (config.get("default_model_filename") or "model.onnx"),
                 os.environ.get("BGSERVER_ENGINE") or parameters.get("engine", "auto"),
                 threads=threads,
@@ -52,11 +53,15 @@ class TritonPythonModel:
                 else None,
                 measured=Path(kept, f"{args['model_name']}-{args['model_version']}") if kept else None,
             )
-            strict.check(config, self.engine.inputs, self.engine.outputs)
+            strict.check(config, engine.inputs, engine.outputs)
         except (EngineMissing, strict.ConfigError) as error:
             raise _refused(error) from error
+        self.run = engine.run
+        if megabytes := int(os.environ.get("BGSERVER_CACHE_MB") or 0):
+            meters = Meters(pb_utils.MetricFamily, args["model_name"])
+            self.run = answers.Answers(self.run, megabytes * 10**6, meters.kept_answers)
         self.inputs = [entry["name"] for entry in config["input"]]
-        pb_utils.Logger.log_info(f"{args['model_instance_name']}: {self.engine.name} ({why})")
+        pb_utils.Logger.log_info(f"{args['model_instance_name']}: {engine.name} ({why})")
 
     def execute(self, requests):
-        return batches.execute(pb_utils, requests, self.inputs, self.engine.run)
+        return batches.execute(pb_utils, requests, self.inputs, self.run)
