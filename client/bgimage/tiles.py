@@ -50,14 +50,16 @@ class Ribbon:
     pieces: list[tuple[int, int, int]]
     """Top row, first column and the one behind the last, of the mask's pixels with ``margin`` around them, in a picture
     with such a border."""
+    columns: int
+    """Of all pieces together, with their margins."""
     height: int
     """Of a piece without its margin."""
     margin: int
 
     def taken(self, picture: NDArray[Any], border: int, k: int = 1) -> NDArray[Any]:
         """The pieces, ((height + 2 border) k, columns k[, c]); 0 where ``picture`` has no pixels for them."""
-        columns = sum(right - left for _, left, right in self.pieces)
-        ribbon = np.zeros(((self.height + 2 * border) * k, columns * k, *picture.shape[2:]), picture.dtype)
+        size = ((self.height + 2 * border) * k, self.columns * k)
+        ribbon = np.zeros((*size, *picture.shape[2:]), picture.dtype)
         for part, place in self._places(picture, ribbon, border, k):
             place[:] = part
         return ribbon
@@ -102,7 +104,8 @@ def ribbons(
     reach = margin * k
     strips = cv2.copyMakeBorder(strips, 0, 0, reach + 1, reach + 1, cv2.BORDER_CONSTANT)
     marked = cv2.dilate(strips, np.ones((1, 2 * reach + 1), np.uint8)) > 0
-    strip, column = np.nonzero(marked[:, 1:] != marked[:, :-1])
+    # flat: a tenth of the time that NumPy needs in two dimensions
+    strip, column = np.divmod(np.flatnonzero(marked[:, 1:] != marked[:, :-1]), marked.shape[1] - 1)
     pieces, found = [], 0
     for number, left, right in zip(
         strip[::2].tolist(), (column[::2] // k).tolist(), (-(-column[1::2] // k)).tolist(), strict=True
@@ -110,10 +113,10 @@ def ribbons(
         pieces.append((number * height, left, right))
         found += right - left
         if found >= length:
-            yield Ribbon(pieces, height, margin)
+            yield Ribbon(pieces, found, height, margin)
             pieces, found = [], 0
     if pieces:
-        yield Ribbon(pieces, height, margin)
+        yield Ribbon(pieces, found, height, margin)
 
 
 def block_means(image: NDArray[Any], k: int) -> NDArray[Any]:
