@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bgbench import environment
-from bgbench.errors import ToolMissing
+from bgbench.errors import ToolFailed, ToolMissing
 from bgbench.results import Result
 from bgexport import repository
 from bgserver import model_repository
@@ -20,6 +23,20 @@ CACHE = environment.ROOT / ".cache" / "bench"
 def say(line: str) -> None:
     """A line for people, at once."""
     print(line, file=sys.stderr, flush=True)
+
+
+def output(*program: object, variables: Mapping[str, str] | None = None, folder: Path | None = None) -> str:
+    """Standard output of a program that must succeed, run in ``folder`` with these environment variables as well.
+
+    Raises:
+        ToolFailed: it did not; carries its last words.
+    """
+    words, environment = list(map(str, program)), {**os.environ, **(variables or {})}
+    done = subprocess.run(words, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr[-800:].strip()
+        raise ToolFailed(f"{' '.join(words[:6])} ... ended with {done.returncode}: {said}")
+    return done.stdout
 
 
 def served_network(model: str = "") -> Path:

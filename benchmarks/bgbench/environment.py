@@ -8,7 +8,6 @@ import importlib.metadata
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import Any
 import psutil
 
 from bgimage import cpu
+from bgserver.plans import nvidia_smi
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = (
@@ -76,11 +76,8 @@ def _cpu() -> dict[str, Any]:
 
 def gpus() -> list[dict[str, str]]:
     """What nvidia-smi says of each GPU; empty where there is none."""
-    if shutil.which("nvidia-smi") is None:
-        return []
-    query = ["nvidia-smi", f"--query-gpu={','.join(GPU_FIELDS)}", "--format=csv,noheader"]
-    done = subprocess.run(query, capture_output=True, text=True, check=False)
-    rows = [line.split(", ") for line in done.stdout.splitlines() if done.returncode == 0]
+    asked = nvidia_smi(*GPU_FIELDS)
+    rows = [line.split(", ") for line in asked.stdout.splitlines()] if asked and not asked.returncode else []
     return [dict(zip(GPU_FIELDS, row, strict=True)) for row in rows]
 
 

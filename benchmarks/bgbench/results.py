@@ -76,10 +76,8 @@ class Case:
         found = [note for note in self.notes if note.startswith("unstable")]
         if self.others is not None and self.others > OTHERS_LIMIT:
             found.append(f"other programs used {self.others:.0%} of the cores")
-        closed = self.tool in (
-            "timer",
-            "closed loop",
-        )  # open-loop latencies follow the queue, not only the machine
+        # open-loop latencies follow the queue, not only the machine
+        closed = self.tool in ("timer", "closed loop")
         for name, series in self.series.items():
             if closed and self._counts(series) and (moved := drift(series.values)) > STEADY:
                 found.append(f"{name} moved by {moved:.0%} during the measurement")

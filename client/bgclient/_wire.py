@@ -274,8 +274,7 @@ def http_error(status: int, headers: Mapping[str, str], body: bytes, address: st
     default = "INVALID_ARGUMENT" if status < 500 else "INTERNAL"
     error = error_of(_HTTP_STATUS.get(status, default), message, address)
     wait_s = headers.get("retry-after", "")
-    if (
-        isinstance(error, TransportError) and wait_s.isdecimal()
-    ):  # the other form, a date, is for browsers' clocks
+    # the other form, a date, is for browsers' clocks
+    if isinstance(error, TransportError) and wait_s.isdecimal():
         error.retry_after_s = float(wait_s)
     return error

@@ -25,17 +25,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 P = TypeVar("P", bound="PhotoLike")
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _twin(original: Callable[..., Any]) -> Callable[[F], F]:
-    """Gives the asyncio twin the docstring of the original."""
-
-    def documented(function: F) -> F:
-        function.__doc__ = original.__doc__
-        return function
-
-    return documented
 
 
 class Client(BaseClient):
@@ -129,13 +118,7 @@ class Client(BaseClient):
         tally = _Tally(known_length(photos), on_progress)
 
         def one(numbered: tuple[int, P]) -> Outcome[P]:
-            index, photo = numbered
-            try:
-                return Outcome(index, photo, self._cut(photo, asked, where, timeout_s, cancel))
-            except BgError as error:
-                return Outcome(index, photo, error=_without_frames(error))
-            except Exception as error:  # one photo loses no other
-                return Outcome(index, photo, error=InternalError.of(error))
+            return _outcome(self, *numbered, asked, where, timeout_s, cancel)
 
         return ordered(one, enumerate(photos), in_flight=in_flight, on_done=tally.count, on_stop=cancel.order)
 
@@ -189,7 +172,6 @@ class AsyncClient(BaseClient):
         finally:
             del running  # an error that is kept would keep itself by this frame
 
-    @_twin(Client.cut)
     async def cut(  # noqa: D102
         self,
         photo: PhotoLike,
@@ -201,7 +183,6 @@ class AsyncClient(BaseClient):
     ) -> Cutout:
         return await self._threaded(self._cut, photo, _wanted(options, changes), where, timeout_s)
 
-    @_twin(Client.cut_many)
     def cut_many(  # noqa: D102
         self,
         photos: Iterable[P],
@@ -228,14 +209,7 @@ class AsyncClient(BaseClient):
         tally = _Tally(known_length(photos), on_progress)
 
         async def one(index: int, photo: P) -> Outcome[P]:
-            try:
-                outcome = Outcome(
-                    index, photo, await self._threaded(self._cut, photo, options, where, timeout_s)
-                )
-            except BgError as error:
-                outcome = Outcome(index, photo, error=_without_frames(error))
-            except Exception as error:  # one photo loses no other
-                outcome = Outcome(index, photo, error=InternalError.of(error))
+            outcome = await self._threaded(_outcome, self, index, photo, options, where, timeout_s)
             tally.count(outcome)
             return outcome
 
@@ -258,19 +232,15 @@ class AsyncClient(BaseClient):
                 task.cancel()
             await asyncio.gather(*queue, return_exceptions=True)
 
-    @_twin(Client.info)
     async def info(self) -> list[ServerInfo]:  # noqa: D102
         return await self._threaded(self._info)
 
-    @_twin(Client.ready)
     async def ready(self) -> bool:  # noqa: D102
         return await self._threaded(self._ready)
 
-    @_twin(Client.contract)
     async def contract(self) -> Contract:  # noqa: D102
         return await self._threaded(self._contract)
 
-    @_twin(Client.close)
     async def close(self) -> None:  # noqa: D102
         await asyncio.to_thread(self._close)
 
@@ -283,6 +253,10 @@ class AsyncClient(BaseClient):
         await self.close()
 
 
+for _name in ("cut", "cut_many", "info", "ready", "contract", "close"):
+    getattr(AsyncClient, _name).__doc__ = getattr(Client, _name).__doc__
+
+
 def _wanted(options: Options | None, changes: Mapping[str, Any]) -> Options:
     """Options as they were given, with changes; checked once."""
     from bgimage.options import Options
@@ -290,6 +264,24 @@ def _wanted(options: Options | None, changes: Mapping[str, Any]) -> Options:
     if options is None:
         return Options.of(**changes)
     return Options.of(**{**vars(options), **changes}) if changes else options
+
+
+def _outcome(
+    client: BaseClient,
+    index: int,
+    photo: P,
+    options: Options,
+    where: Where,
+    timeout_s: float | None,
+    cancel: Cancel,
+) -> Outcome[P]:
+    """How one photo of many went; whatever goes wrong loses no other."""
+    try:
+        return Outcome(index, photo, client._cut(photo, options, where, timeout_s, cancel))
+    except BgError as error:
+        return Outcome(index, photo, error=_without_frames(error))
+    except Exception as error:
+        return Outcome(index, photo, error=InternalError.of(error))
 
 
 def _without_frames(error: BgError) -> BgError:

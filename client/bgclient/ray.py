@@ -64,11 +64,11 @@ class Cutter:
 
         if transport_errors not in ("raise", "column"):
             raise ValueError(f"transport_errors={transport_errors!r}: use 'raise' or 'column'")
-        Options.of(**options)
+        asked = Options.of(**options)
         self._photo = photo
         self._keep_photo = keep_photo
         self._tolerant = transport_errors == "column"
-        self._how: dict[str, Any] = {"in_flight": in_flight, "where": where, **options}
+        self._how: dict[str, Any] = {"options": asked, "in_flight": in_flight, "where": where}
         self._client = client() if client else Client(url)
 
     def __call__(self, batch: Batch) -> Batch:

@@ -83,17 +83,22 @@ class Machine:
     @classmethod
     def here(cls, tensorrt_version: str | None = None) -> Machine:
         """This machine's first GPU, as ``nvidia-smi`` tells, and its libnvinfer."""
-        gpu, capability = "", ""
-        if shutil.which("nvidia-smi"):
-            query = ["nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader"]
-            told = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
-            if told.returncode == 0 and told.stdout.strip():
-                gpu, _, capability = (part.strip() for part in told.stdout.splitlines()[0].rpartition(","))
+        asked = nvidia_smi("name", "compute_cap")
+        rows = asked.stdout.splitlines() if asked and not asked.returncode else []
+        gpu, _, capability = (part.strip() for part in rows[0].rpartition(",")) if rows else ("", "", "")
         return cls(
             tensorrt_version=_libnvinfer_version() if tensorrt_version is None else tensorrt_version,
             gpu=gpu,
             compute_capability=capability,
         )
+
+
+def nvidia_smi(*fields: str) -> subprocess.CompletedProcess[str] | None:
+    """``nvidia-smi``'s answer: a line a GPU, its ``fields`` separated by ", ". None where it is not installed."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    query = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
+    return subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
 
 
 def record_path(plan: Path) -> Path:

@@ -57,7 +57,7 @@ class Theirs:
     """Their order, "RGB" or "BGR"."""
     fit: str = "letterbox"
     """"letterbox" keeps the photo's aspect ratio, "stretch" does not."""
-    pad_value: int = 127
+    pad_value: int = Contract.pad_value
     """Grey level (0..255) of the letterbox."""
     stride: int = 32
     """Both sides of ``size`` are multiples of it."""

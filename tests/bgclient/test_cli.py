@@ -20,10 +20,10 @@ from PIL import Image
 
 from bgclient._served import ServerInfo
 from bgclient.cli import _cut, _doctor, _run, app
+from bgclient.cli._console import CommandError, run_app
 from bgclient.cli._info import lines
 from bgclient.cli._plan import Job, Plan, plan
 from bgclient.cli._server_options import _client
-from bgclient.cli._talk import Ending, guarded
 from bgclient.errors import ServerBusy, ServerFault, ServerUnavailable, TargetError
 from bgclient.results import Cutout
 from bgimage.codec import decode
@@ -39,7 +39,7 @@ def bgclient(capfdbinary, monkeypatch, grpc_server):
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["bgclient", *map(str, arguments)])
         capfdbinary.readouterr()
-        status = guarded(app)
+        status = run_app(app)
         out, err = capfdbinary.readouterr()
         assert b"Traceback" not in err
         return types.SimpleNamespace(status=status, out=out, err=err.decode())
@@ -303,14 +303,14 @@ def test_several_photos_go_into_a_folder(bgclient, album, me, tmp_path):
 
 
 def test_two_photos_of_one_name_do_not_go_into_one_folder():
-    with pytest.raises(Ending, match="no such file"):
+    with pytest.raises(CommandError, match="no such file"):
         plan(["x/a.jpg", "y/a.jpg", "out/"], None)
 
 
 def test_two_photos_of_one_name_keep_apart_or_are_refused(album, tmp_path):
     planned = plan([str(album / "a.jpg"), str(album / "summer" / "b.jpeg"), f"{tmp_path}/out/"], "webp")
     assert [job.target for job in planned.jobs] == [tmp_path / "out/a.webp", tmp_path / "out/b.webp"]
-    with pytest.raises(Ending, match="two photos would become"):
+    with pytest.raises(CommandError, match="two photos would become"):
         plan([str(album / "a.jpg"), str(album / "summer" / "a.jpg"), f"{tmp_path}/out/"], None)
 
 
@@ -335,7 +335,7 @@ def test_a_cut_out_beside_its_photo_is_not_cut_again(bgclient, tmp_path, jpeg):
     assert bgclient("cut", folder / "trip").status == 0
     done = bgclient("cut", folder, tmp_path / "out")
     assert tree(tmp_path / "out") == ["clear-cut.png", "me.png", "trip/a.png"]
-    assert "1 cut-outs beside their photos left out" in done.err
+    assert "1 cut-outs next to their photos left out" in done.err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no pipes, no links there")

@@ -8,7 +8,7 @@ from PIL import Image
 from typer.main import get_command
 
 from bgclient.cli import app
-from bgclient.cli._talk import Status
+from bgclient.cli._console import Status
 
 
 def examples_of(path):

@@ -91,7 +91,7 @@ def test_what_is_wrong_with_the_call_is_said_before_the_job_starts():
 
 def test_a_cutter_is_picklable():
     cutter = pickle.loads(pickle.dumps(Cutter("localhost:8001", background="white")))
-    assert cutter._how["background"] == "white"
+    assert cutter._how["options"].background == (255, 255, 255, 255)
 
 
 @pytest.fixture(scope="module")

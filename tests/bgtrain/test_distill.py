@@ -10,12 +10,14 @@ from bgimage.contract import Contract
 from bgtrain import checkpoint, distill, networks, shards, train
 from bgtrain.augment import AugmentConfig
 from bgtrain.data import Crops, DataConfig
+from bgtrain.evaluate import Pipeline
 
 
-class Lopsided:
+class Lopsided(Pipeline):
     """A teacher that finds what is red; on photos with a green corner it overlooks what is at the right."""
 
-    contract = Contract(size_hw=(64, 64))
+    def __init__(self):
+        self.contract = Contract(size_hw=(64, 64))
 
     def network_alpha(self, photo):
         small = cv2.resize(photo.pixels, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32)

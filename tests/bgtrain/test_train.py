@@ -41,7 +41,7 @@ def test_a_resumed_run_ends_with_the_same_weights(whole, killed, tiny_recipe, ti
 
     report.step = die
     with pytest.raises(KeyboardInterrupt):
-        interrupted.run(report)
+        interrupted.learn_all(report)
     assert checkpoint.load(tmp_path / "parts/last.pt").resume["step"] == killed - 1
     resumed = run(tiny_recipe, tmp_path / "parts", tiny_data)
     for name, value in whole.weights.items():

@@ -21,6 +21,7 @@ COMMANDS = {
     "compare": "one table of several evaluations, or of all networks under one equal budget",
     "distill": "label photos with a network, to teach another one",
     "relabel": "let a teacher draw the outlines that polygons only sketch",
+    "polygons": "measure what pulling coarse polygons towards the photo's edges gains",
     "coco": "filter COCO to people worth cutting out",
     "convert": "pack a data set into shards",
     "inspect": "contact sheets, histograms, near-duplicates across splits",

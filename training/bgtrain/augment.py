@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bgimage.contract import Contract
+
 Image = NDArray[np.uint8]
 
 
@@ -65,8 +67,8 @@ class AugmentConfig:
     """Half width of the band along a coarse polygon in which the label counts little, over the crop's side."""
     polygon_band_weight: float = 0.25
     """Of the matte's loss in that band; the segmentation's counts in full."""
-    pad_value: int = 127
-    """Grey outside of the photo; the contract's."""
+    pad_value: int = Contract.pad_value
+    """Grey outside of the photo."""
 
 
 def _someone(alpha: Image, rng: np.random.Generator) -> tuple[float, float, float] | None:

@@ -8,7 +8,6 @@ network's own resolution. ``bgimage.closer``'s own numbers were chosen on ``--sp
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from bgtrain.errors import DataError
 from bgtrain.evaluate import Pipeline, measured_on_photos, true_matte
 from bgtrain.expected import answers
 from bgtrain.shards import Shards
-from bgtrain.statistics import Mean
+from bgtrain.statistics import mean_of
 
 LIMITS = (0.8, 0.9)
 """Values of ``at_least`` that are reported."""
@@ -40,11 +39,7 @@ def looked_at(
 ) -> Scores:
     """Every way's expected and true IoU; ``truth``, bool (h, w), has the size of the photo in the network's picture."""
     contract, options = network.contract, Options()
-    mirrored = dataclasses.replace(photo, pixels=np.ascontiguousarray(photo.pixels[:, ::-1]))
-    ways: dict[str, NDArray[np.float32]] = {
-        "first": first,
-        "mirrored": (first + network.network_alpha(mirrored)[:, ::-1]) / np.float32(2),
-    }
+    ways = {"first": first, "mirrored": (first + network.mirrored_alpha(photo)) / np.float32(2)}
     closer = Closer.on(photo, finish.meant(photo, first, contract, options)[0])
     if closer is not None:
         ways["closer"] = closer.whole(network.network_alpha(closer.photo), photo.size_hw, contract)
@@ -92,7 +87,7 @@ def _gain(way: str, below: list[Scores], limit: float) -> dict[str, Any]:
 
 def _means(values: Iterable[float]) -> dict[str, float]:
     kept = list(values)
-    return dataclasses.asdict(Mean.over(kept)) if kept else {}
+    return mean_of(kept) if kept else {}
 
 
 def table(result: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ from bgtrain.command import command_line, data_option
 from bgtrain.errors import BrokenData, DataError, existing
 from bgtrain.metrics import MEASURES
 from bgtrain.shards import data_folder
-from bgtrain.statistics import Mean, with_error
+from bgtrain.statistics import mean_of, with_error
 
 GROUPS = ("ccp", "vikram_humanseg", "people_pseudo", "<= 3 people, 20-70 %", "coco_person", "pennfudan")
 """Pools and slices that get a column, where they were evaluated."""
@@ -63,8 +63,8 @@ def gain(result: dict[str, Any], over: dict[str, Any]) -> tuple[float, float, in
     if not pairs:
         raise DataError("the evaluations share no photo of people; evaluate them on the same split")
     ours, theirs = np.array(pairs).T
-    difference = Mean.over(ours - theirs)
-    return difference.mean, difference.se, len(pairs)
+    difference = mean_of(ours - theirs)
+    return difference["mean"], difference["se"], len(pairs)
 
 
 def markdown(names: Sequence[str], results: Sequence[dict[str, Any]]) -> str:

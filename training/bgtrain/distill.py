@@ -51,11 +51,8 @@ class TeacherReader(Reader):
 
     def _decide(self, entry: Entry) -> tuple[NDArray[np.uint8], NDArray[np.bool_], None]:
         photo = codec.decode(entry.photo.read_bytes())
-        mirrored = dataclasses.replace(photo, pixels=np.ascontiguousarray(photo.pixels[:, ::-1]))
         alpha = self.teacher.network_alpha(photo)
-        self.agreements[f"{self.name}_{entry.key}"] = agreement(
-            alpha, self.teacher.network_alpha(mirrored)[:, ::-1]
-        )
+        self.agreements[f"{self.name}_{entry.key}"] = agreement(alpha, self.teacher.mirrored_alpha(photo))
         matte = np.rint(self.teacher.finished(photo, alpha) * 255).astype(np.uint8)
         return matte, np.zeros(matte.shape, bool), None
 

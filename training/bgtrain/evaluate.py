@@ -34,7 +34,7 @@ from bgtrain.errors import BrokenData, DataError, existing
 from bgtrain.metrics import Alpha, Scores
 from bgtrain.shards import PERSON_LABELS, Row, Shards, data_folder
 from bgtrain.slices import ORDER, slices_of
-from bgtrain.statistics import Mean, resampled, with_error
+from bgtrain.statistics import mean_of, resampled, with_error
 
 COCO_JSON = "coco_instances_person.json"
 MARKED_LIMIT = 0.01
@@ -70,6 +70,11 @@ class Pipeline:
     def network_alpha(self, photo: codec.Photo) -> Alpha:
         """float32 (S, S) in [0, 1]: the network's own answer, letterbox and all."""
         return self._infer(geometry.network_input(photo, self.contract)[None])[0, 0]
+
+    def mirrored_alpha(self, photo: codec.Photo) -> Alpha:
+        """``network_alpha`` of the mirrored photo, turned back."""
+        mirrored = np.ascontiguousarray(photo.pixels[:, ::-1])
+        return self.network_alpha(dataclasses.replace(photo, pixels=mirrored))[:, ::-1]
 
     def alpha(self, key: str, photo: bytes) -> Alpha:
         """float32 (H, W) in [0, 1]: what the server would send, 8-bit steps and all."""
@@ -109,19 +114,17 @@ def _onnx(path: Path, threads: int) -> tuple[Contract, Callable[[NDArray[np.uint
 def _checkpoint(path: Path, threads: int) -> tuple[Contract, Callable[[NDArray[np.uint8]], Alpha]]:
     import torch
 
-    from bgtrain import checkpoint
+    from bgtrain import checkpoint, networks
 
     torch.set_num_threads(threads)
     loaded = checkpoint.load(path)
-    model, contract = loaded.model(), loaded.contract
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (contract.mean, contract.std))
+    served = networks.ServedModule(loaded.model(), loaded.contract)
 
     @torch.inference_mode()
     def infer(image: NDArray[np.uint8]) -> Alpha:
-        colours = (torch.from_numpy(image).float() / 255 - mean) / std
-        return np.asarray(model(colours).float().sigmoid().numpy(), np.float32)
+        return np.asarray(served(torch.from_numpy(image)).numpy(), np.float32)
 
-    return contract, infer
+    return loaded.contract, infer
 
 
 class AlphaFolder:
@@ -276,13 +279,13 @@ def summarise(scored: list[ScoredPhoto]) -> dict[str, Any]:
     summary: dict[str, Any] = {"photos": len(scored)}
     peopled = scored[0].label in PERSON_LABELS
     for measure in metrics.MEASURES if peopled else ("marked", "mae", "sad", "ghost"):
-        summary[measure] = dataclasses.asdict(Mean.over(getattr(one.scores, measure) for one in scored))
+        summary[measure] = mean_of(getattr(one.scores, measure) for one in scored)
     if peopled:
         worst = sorted(one.scores.iou for one in scored)[: max(1, round(len(scored) / 10))]
-        summary["iou_worst_tenth"] = dataclasses.asdict(Mean.over(worst))
+        summary["iou_worst_tenth"] = mean_of(worst)
     if not peopled:
         failed = [float(one.scores.marked > MARKED_LIMIT) for one in scored]
-        summary["marked_over_1_percent"] = dataclasses.asdict(Mean.over(failed))
+        summary["marked_over_1_percent"] = mean_of(failed)
     bins = np.stack([one.bins for one in scored])
     summary["calibration"] = {
         "mean": round(metrics.calibration_error(bins.sum(axis=0)), 5),
@@ -314,8 +317,7 @@ def report(scored: list[ScoredPhoto], source: MatteSource, *, split: str, second
         "slices": {name: summarise(slices[name]) for name in ORDER if name in slices},
     }
     if held := {one.key: round(one.held, 5) for one in scored if one.held is not None}:
-        mean = dataclasses.asdict(Mean.over(held.values()))
-        result["held"] = {"photos": len(held), **mean, "shares": held}
+        result["held"] = {"photos": len(held), **mean_of(held.values()), "shares": held}
     result["members"] = {name: [one.key for one in group] for name, group in slices.items()}
     result["targets"] = [
         {

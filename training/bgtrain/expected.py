@@ -21,7 +21,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bgimage import codec, expected, geometry, people
+from bgimage import codec, expected, finish, geometry, people
+from bgimage.options import Options
 from bgtrain import metrics, tables
 from bgtrain.command import command_line, data_option
 from bgtrain.errors import DataError
@@ -48,8 +49,7 @@ def answers(network: Pipeline, shards: Shards, *, empty: bool) -> Iterator[tuple
             continue
         photo = codec.decode(shards.photo(row.key), at_least=geometry.decode_side(network.contract))
         answer = network.network_alpha(photo)
-        small = geometry.crop_letterbox(answer, photo.size_hw, network.contract).clip(0, 1)
-        small = people.chosen(people.cleaned(small), "subjects", photo.size_hw)
+        small, _ = finish.meant(photo, answer, network.contract, Options())
         truth = cv2.resize(true_matte(shards, row), small.shape[::-1], interpolation=cv2.INTER_AREA)
         yield row, answer, small, metrics.iou(small > people.INSIDE, truth > 127)
 

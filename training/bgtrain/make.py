@@ -107,13 +107,7 @@ def trained(recipe: Recipe, out: Path, data: Path, start: Path | None, workers: 
     trainer = train.Trainer(recipe, out, data, train.Process.from_environment(), workers, start)
     report = train.Report(out, recipe.steps, active=True)
     report.say(f"{out.name}: step {trainer.step} of {recipe.steps}, {len(trainer.crops)} photos")
-    try:
-        trainer.run(report)
-    except KeyboardInterrupt:
-        trainer.snapshot({}, resumable=True).save(out / LAST)
-        raise
-    finally:
-        report.close()
+    trainer.run(report)
     trainer.snapshot({}, resumable=True).save(out / LAST)
 
 

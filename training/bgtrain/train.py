@@ -387,6 +387,17 @@ class Trainer:
         return scores
 
     def run(self, report: Report) -> None:
+        """``learn_all``. Interrupted, it leaves ``last.pt`` to resume from; the report is closed in any case."""
+        try:
+            self.learn_all(report)
+        except KeyboardInterrupt:
+            if self.process.rank == 0:
+                self.snapshot({}, resumable=True).save(self.out / "last.pt")
+            raise
+        finally:
+            report.close()
+
+    def learn_all(self, report: Report) -> None:
         """Train to the end of the recipe, or until patience is lost."""
         recipe = self.recipe
         while self.step < recipe.steps:
@@ -541,12 +552,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         trainer.run(report)
     except KeyboardInterrupt:
-        if process.rank == 0:
-            trainer.snapshot({}, resumable=True).save(arguments.out / "last.pt")
         report.say(f"stopped at step {trainer.step}; the same command goes on from there")
         return 130
     finally:
-        report.close()
         if process.world > 1:
             torch.distributed.destroy_process_group()
     return 0

@@ -53,9 +53,8 @@ def _flops(node: Any, shapes: dict[str, tuple[int, ...]]) -> int:
     match node.op_type:
         case "Conv":  # weight (O, I / groups, kh, kw): an output is a sum over I / groups * kh * kw products
             return 2 * math.prod(made) * math.prod(shapes[node.input[1]][1:])
-        case (
-            "ConvTranspose"
-        ):  # weight (I, O / groups, kh, kw): an input is spread over O / groups * kh * kw outputs
+        case "ConvTranspose":
+            # weight (I, O / groups, kh, kw): an input is spread over O / groups * kh * kw outputs
             return 2 * math.prod(taken) * math.prod(shapes[node.input[1]][1:])
         case "Gemm" | "MatMul":
             return 2 * math.prod(made) * taken[-1]

@@ -12,15 +12,13 @@ run: it downloads its network when it is first called. ``--uv`` needs uv in the 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bgbench import environment
-from bgbench.errors import ToolFailed
+from bgbench import command, environment
 from bgbench.results import Case, Result, Series
 from bgtrain import tables
 
@@ -62,21 +60,23 @@ def measure(python: str, installer: str, *, rival: bool = False) -> Iterator[Cas
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder, environment.ROOT)
+        command.output(
+            sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder, environment.ROOT
+        )
         (wheel,) = folder.glob("bgclient-*.whl")
         for package, requirement in [(OURS, f"{wheel}[local]"), *[(RIVAL, RIVAL)] * rival]:
             made = folder / package.partition("[")[0]
             binary = made / "bin" / "python"
             if installer == "uv":
-                _run(python, "-m", "venv", "--without-pip", made)
+                command.output(python, "-m", "venv", "--without-pip", made)
                 install = [sys.executable, "-m", "uv", "pip", "install", "--python", binary]
             else:
-                _run(python, "-m", "venv", made)
+                command.output(python, "-m", "venv", made)
                 install = [binary, "-m", "pip", "install"]
             empty = megabytes(made)
             with environment.watching() as watch:
                 clock, busy = time.perf_counter(), environment.own_s()
-                _run(*install, "--quiet", requirement)
+                command.output(*install, "--quiet", requirement)
                 took = {"install": time.perf_counter() - clock, "install, CPU": environment.own_s() - busy}
                 series = {
                     name: Series(unit="s", values=[round(seconds, 2)]) for name, seconds in took.items()
@@ -85,7 +85,7 @@ def measure(python: str, installer: str, *, rival: bool = False) -> Iterator[Cas
                 if package == OURS:
                     series |= first_cuts(binary)
             about = "import platform; print(platform.python_version(), *platform.libc_ver())"
-            version, *libc = _run(binary, "-c", about).split()
+            version, *libc = command.output(binary, "-c", about).split()
             yield Case(
                 scenario="fresh",
                 setting={
@@ -106,7 +106,7 @@ def first_cuts(python: Path | str, runs: int = RUNS) -> dict[str, Series]:
     On one core: threads that wait for others on a busy machine would count as work. Without PYTHONPATH and its like,
     which put other code and rules in the place of what was installed.
     """
-    rows = [json.loads(_run(python, "-I", "-c", _FIRST_CUT, PHOTO)) for _ in range(runs)]
+    rows = [json.loads(command.output(python, "-I", "-c", _FIRST_CUT, PHOTO)) for _ in range(runs)]
     return {
         name: Series(unit="s", warm_up=[rows[0][name]], values=[row[name] for row in rows[1:]])
         for name in rows[0]
@@ -117,13 +117,6 @@ def megabytes(folder: Path) -> float:
     """What the files of a folder take on the disk, as ``du`` counts it."""
     files = {(stat.st_dev, stat.st_ino): stat.st_blocks * 512 for stat in map(Path.lstat, folder.rglob("*"))}
     return sum(files.values()) / 1e6
-
-
-def _run(*command: object) -> str:
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ToolFailed(f"{' '.join(map(str, command[:5]))} ... failed: {done.stderr.strip()[-600:]}")
-    return done.stdout
 
 
 def table(result: Result) -> str:

@@ -14,14 +14,13 @@ import re
 import shutil
 import struct
 import subprocess
-import sys
 import tempfile
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bgbench.errors import ToolFailed, ToolMissing, Unreadable
+from bgtrain import wheels
 
 WHEEL = "tritonclient==2.50.0"
 MEMBER = "tritonclient-2.50.0.data/data/bin/perf_analyzer"
@@ -110,21 +109,12 @@ class PerfAnalyzer:
 
     @classmethod
     def install(cls, cache: Path) -> PerfAnalyzer:
-        """Fetch the wheel, take the binary out, link what it misses. ``ToolFailed`` where it then does not start."""
+        """Take the binary out of its wheel, link what it misses. ``ToolFailed`` where it then does not start."""
         folder = cache / "perf_analyzer"
         shims = folder / "shims"
         shims.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as wheels:
-            # downloaded and opened, never installed: it would replace the newer tritonclient that is in use
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-            done = subprocess.run(
-                [*command, "-d", wheels, WHEEL], capture_output=True, text=True, check=False
-            )
-            if done.returncode:
-                raise ToolFailed(f"pip could not fetch {WHEEL}: {done.stderr[-500:].strip()}")
-            (wheel,) = Path(wheels).glob("*.whl")
-            with zipfile.ZipFile(wheel) as archive:
-                (folder / "perf_analyzer").write_bytes(archive.read(MEMBER))
+        # never installed: it would replace the newer tritonclient that is in use
+        (folder / "perf_analyzer").write_bytes(wheels.member(WHEEL, MEMBER))
         (folder / "perf_analyzer").chmod(0o755)
         for name, pattern in SHIMS.items():
             copy = next(_wheel_libraries().glob(pattern), None)

@@ -215,7 +215,7 @@ def _alone(bench: Bench, engine: engines.Engine, batch: int) -> Series:
     return bench.timed(work, max(4, 12 // batch))
 
 
-def _beside(bench: Bench, engine: engines.Engine | None, batches: set[int]) -> dict[str, Series]:
+def _engine_alone(bench: Bench, engine: engines.Engine | None, batches: set[int]) -> dict[str, Series]:
     """The engine alone, while the server rests; nothing where only the server has it."""
     if engine is None:
         return {}
@@ -253,7 +253,7 @@ def served_network(bench: Bench) -> Iterator[Case]:
         http = transport.startswith("HTTP")
         batches = {batch, batch * users}
         with watching() as watch:
-            before = _beside(bench, engine, batches)
+            before = _engine_alone(bench, engine, batches)
             case = _perf_case(
                 bench,
                 "network, served",
@@ -265,7 +265,7 @@ def served_network(bench: Bench) -> Iterator[Case]:
                 concurrency=users,
                 shared_memory_bytes=memory if "memory" in transport else None,
             )
-            after = _beside(bench, engine, batches)
+            after = _engine_alone(bench, engine, batches)
         bare = {name: joined((taken, after[name])) for name, taken in before.items()}
         yield dataclasses.replace(case, series={**case.series, **bare}, others=watch.others)
 
@@ -366,7 +366,7 @@ def _one_by_one(
     data = bench.photos(megapixels)
     parts = ("decode", "network", "merge" if options else "finish", "encode") if engine else ()
     series: dict[str, list[float]] = {
-        name: [] for name in ("latency", *PHASES, *(f"{part}, beside" for part in parts))
+        name: [] for name in ("latency", *PHASES, *(f"{part} alone" for part in parts))
     }
     before = bench.served.statistics()
     with watching() as watch:
@@ -374,7 +374,7 @@ def _one_by_one(
             photo = data[number % len(data)]
             work = _parts(engine, bench.contract, photo) if engine else {}
             for part in parts:
-                series[f"{part}, beside"].append(_ms(work[part]))
+                series[f"{part} alone"].append(_ms(work[part]))
             work.clear()
             started = time.perf_counter()
             cutout = client.cut(photo, where=setting["where"], **options)  # type: ignore[arg-type]

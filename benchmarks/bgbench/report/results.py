@@ -17,7 +17,7 @@ from bgbench.rivals import OURS, RIVALS
 from bgbench.statistics import knee
 from bgtrain import tables
 from bgtrain.evaluate import MARKED_LIMIT
-from bgtrain.statistics import Mean, standard_error, with_error
+from bgtrain.statistics import mean_of, standard_error, with_error
 
 PARETO_GROUPS = ("ccp", "20-70 % people", "pennfudan", "vikram_humanseg")
 """All but people_pseudo, whose labels are RobustVideoMatting's own alphas."""
@@ -232,7 +232,7 @@ def _served_knees(result: Result) -> list[Case]:
 
 def _stage_sum(user: Case, parts: Sequence[str]) -> float:
     """Milliseconds of the parts as they were timed right before the user's photos; 0 where they were not."""
-    names = [f"{part}, beside" for part in parts]
+    names = [f"{part} alone" for part in parts]
     return sum(user.value(name) for name in names) if user.series.keys() >= set(names) else 0.0
 
 
@@ -558,7 +558,7 @@ def _whole(value: float) -> str:
 
 
 def _mean(series: Series) -> str:
-    return with_error(vars(Mean.over(series.values)))
+    return with_error(mean_of(series.values))
 
 
 def _value(case: Case, name: str, digits: int) -> str:

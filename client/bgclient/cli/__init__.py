@@ -1,6 +1,6 @@
 """``bgclient`` on the command line: cut, serve, web, mcp, info, doctor.
 
-stdout is the product, stderr the talk. Exit statuses:
+Results go to stdout, everything else to stderr. Exit statuses:
 
     0    everything was cut, or is well
     1    a photo could not be cut, or ``doctor`` found something wrong
@@ -16,12 +16,12 @@ import sys
 
 import typer
 
+from bgclient.cli._console import run_app
 from bgclient.cli._cut import cut
 from bgclient.cli._doctor import doctor
 from bgclient.cli._info import info
 from bgclient.cli._mcp import mcp
 from bgclient.cli._serve import serve
-from bgclient.cli._talk import guarded
 from bgclient.cli._web import web
 from bgimage import heap
 
@@ -58,4 +58,4 @@ def _root(
 def main() -> None:
     """Entry point: every error of ours is a sentence on stderr and an exit status, never a traceback."""
     heap.tune()
-    sys.exit(guarded(app))
+    sys.exit(run_app(app))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -10,20 +11,23 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bgclient._files import remove_parts
+from bgclient.cli._console import CommandError, Status, say
 from bgclient.cli._plan import SUFFIX_OF, Job, Plan, folder_jobs, is_url, plan
 from bgclient.cli._run import JobRunner, RunSummary, run_many, watch
 from bgclient.cli._server_options import PANEL, with_client
-from bgclient.cli._talk import Ending, Status, say
 from bgclient.client import Client
 from bgclient.errors import OptionError, TargetError
 from bgclient.fetch import Fetcher
 from bgclient.options import Where
 from bgclient.results import format_of
+
+if TYPE_CHECKING:
+    from bgimage.options import Options
 
 _picture: Callable[..., Any] = partial(typer.Option, rich_help_panel="Picture")
 _file: Callable[..., Any] = partial(typer.Option, rich_help_panel="Files")
@@ -118,8 +122,10 @@ def cut(
     """
     backgrounds = [given for given in (bgcolor, background_image, blur) if given is not None]
     if len(backgrounds) > 1 or (only_mask and (backgrounds or inverse)):
-        raise Ending(Status.USAGE, "choose one of --bgcolor, --background-image, --blur, --only-mask")
-    options = checked(
+        raise CommandError(Status.USAGE, "choose one of --bgcolor, --background-image, --blur, --only-mask")
+    from bgimage.options import Options
+
+    options = Options.of(  # before anything is read or asked
         output="matte" if only_mask else "inverse" if inverse else "cutout",
         people=_numbers(people, int) if people[:1].isdigit() else people,
         keep=_marks("keep", keep),
@@ -142,9 +148,10 @@ def cut(
         keep_metadata=not drop_metadata,
     )
     planned = plan(paths, format)
+    options = options if options.format else dataclasses.replace(options, format=_format_of(planned))
     _check(planned, options, force=force, as_json=as_json, watching=watch_folder)
     if not allow_urls and any(is_url(job.source) for job in planned.jobs):
-        raise Ending(Status.USAGE, "URLs are fetched only with --allow-urls, and from public addresses")
+        raise CommandError(Status.USAGE, "URLs are fetched only with --allow-urls, and from public addresses")
     _make_folder(planned, force=force)
     with connect(fetcher=Fetcher() if allow_urls else None) as client:
         runner = JobRunner(client, where, options, force=force, skip=planned.many)
@@ -157,12 +164,10 @@ def cut(
             _one(runner, planned, as_json=as_json, quiet=quiet)
 
 
-def checked(**options: Any) -> dict[str, Any]:
-    """The options, or ``OptionError`` before anything is read or asked."""
-    from bgimage.options import Options
-
-    Options.of(**options)
-    return options
+def _format_of(planned: Plan) -> str:
+    """What the one target's suffix asks for; else PNG, which the names of several say."""
+    target = None if planned.many else planned.jobs[0].target
+    return "png" if target is None else format_of(target)
 
 
 def _marks(field: str, given: list[str] | None) -> list[Any]:
@@ -235,23 +240,23 @@ def _read(picture: Path) -> bytes:
     return data
 
 
-def _check(planned: Plan, options: dict[str, Any], *, force: bool, as_json: bool, watching: bool) -> None:
+def _check(planned: Plan, options: Options, *, force: bool, as_json: bool, watching: bool) -> None:
     """Refuse what would fail for every photo, before the first is sent."""
-    first = planned.jobs[0] if planned.jobs else None
-    format = options["format"]
-    if first is not None and not planned.many:
+    if not planned.many:
+        (first,) = planned.jobs
         if first.target is None:
             if as_json:
-                raise Ending(Status.USAGE, "--json and the picture cannot both go to stdout; name a TARGET")
+                raise CommandError(
+                    Status.USAGE, "--json and the picture cannot both go to stdout; name a TARGET"
+                )
             if sys.stdout.isatty():
-                raise Ending(Status.USAGE, "stdout is a terminal; redirect it, or name a TARGET")
+                raise CommandError(Status.USAGE, "stdout is a terminal; redirect it, or name a TARGET")
         else:
-            format = format or format_of(first.target)
             _check_target(first, force=force)
-    if format == "jpeg" and options["background"] is None and options["output"] != "matte":
-        raise Ending(Status.USAGE, "JPEG has no transparency; give --bgcolor, or --format png or webp")
+    if options.format == "jpeg" and options.background is None and options.output != "matte":
+        raise CommandError(Status.USAGE, "JPEG has no transparency; give --bgcolor, or --format png or webp")
     if watching and planned.folder is None:
-        raise Ending(Status.USAGE, "--watch wants one folder")
+        raise CommandError(Status.USAGE, "--watch wants one folder")
 
 
 def _check_target(job: Job, *, force: bool) -> None:
@@ -261,12 +266,12 @@ def _check_target(job: Job, *, force: bool) -> None:
         return
     both = f"to cut both, name a folder last: bgclient cut {shlex.join([job.source, str(target)])} cutouts/"
     if not force:
-        raise Ending(Status.USAGE, f"{target} exists; --force overwrites it; {both}")
+        raise CommandError(Status.USAGE, f"{target} exists; --force overwrites it; {both}")
     if os.path.exists(source) and os.path.exists(target) and os.path.samefile(source, target):
-        raise Ending(Status.USAGE, f"{target} is the photo itself; name another file")
+        raise CommandError(Status.USAGE, f"{target} is the photo itself; name another file")
     named_after = re.match(rf"{re.escape(source.stem)}([-_. ]|$)", target.stem)  # me-white.jpg, not me2.jpg
     if target.is_file() and not named_after and _is_opaque(target):
-        raise Ending(Status.USAGE, f"{target} may be a photo of yours and is not overwritten; {both}")
+        raise CommandError(Status.USAGE, f"{target} may be a photo of yours and is not overwritten; {both}")
 
 
 def _is_opaque(path: Path) -> bool:

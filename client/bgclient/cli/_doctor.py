@@ -8,7 +8,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,9 +16,9 @@ from typing import Annotated
 
 import typer
 
+from bgclient.cli._console import Status, status_of
 from bgclient.cli._info import lines
 from bgclient.cli._server_options import with_client
-from bgclient.cli._talk import Status, status_of
 from bgclient.client import Client
 from bgclient.errors import BgError
 
@@ -114,16 +113,15 @@ def _installed() -> Iterator[Finding]:
 
 
 def _gpu() -> Iterator[Finding]:
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
+    from bgserver.plans import nvidia_smi
+
+    asked = nvidia_smi("name", "memory.total", "driver_version")
+    if asked is None:
         yield Finding("gpu", "note", "none here (no nvidia-smi); a server elsewhere may have one")
-        return
-    query = [tool, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    asked = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
-    if asked.returncode:
+    elif asked.returncode:
         yield Finding("gpu", "wrong", f"nvidia-smi fails: {(asked.stderr or asked.stdout).strip()}")
-    for line in asked.stdout.splitlines() if not asked.returncode else []:
-        yield Finding("gpu", "ok", line)
+    else:
+        yield from (Finding("gpu", "ok", line) for line in asked.stdout.splitlines())
 
 
 def _limits() -> Iterator[Finding]:

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from bgclient._served import ServerInfo
+from bgclient.cli._console import status_of
 from bgclient.cli._server_options import with_client
-from bgclient.cli._talk import status_of
 from bgclient.client import Client
 
 _EITHER = "ONNX Runtime or OpenVINO (its log says which)"

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from bgclient.cli._console import Status, needing, say
 from bgclient.cli._server_options import with_client
-from bgclient.cli._talk import Status, needing, say
 from bgclient.client import Client
 
 

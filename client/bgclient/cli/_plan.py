@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bgclient.cli._talk import Ending, Status
+from bgclient.cli._console import CommandError, Status
 
 SUFFIXES = frozenset(
     (
@@ -58,20 +58,20 @@ def plan(paths: list[str], format: str | None) -> Plan:
     """Sort out ``SOURCE``, ``SOURCE TARGET`` and ``SOURCE... FOLDER``.
 
     Raises:
-        Ending: a source that does not exist, or a combination that means nothing.
+        CommandError: a source that does not exist, or a combination that means nothing.
     """
     suffix = SUFFIX_OF[format or "png"]
     sources, target = (paths, None) if len(paths) == 1 else (paths[:-1], paths[-1])
     if len(sources) > 1 and target is not None and not _is_folder(target):
-        raise Ending(
+        raise CommandError(
             Status.USAGE,
             f"{target} is not a folder; several photos go into one: name it last, with a / at its end",
         )
     if len(sources) > 1 and "-" in sources:
-        raise Ending(Status.USAGE, "'-' (stdin) cannot be mixed with other photos")
+        raise CommandError(Status.USAGE, "'-' (stdin) cannot be mixed with other photos")
     for source in sources:
         if source != "-" and not is_url(source) and not os.path.exists(source):
-            raise Ending(Status.USAGE, f"{source}: no such file or folder")
+            raise CommandError(Status.USAGE, f"{source}: no such file or folder")
     source = sources[0]
     if len(sources) == 1 and source != "-" and not is_url(source) and os.path.isdir(source):
         return _folder_plan(Path(source), target, suffix)
@@ -96,12 +96,12 @@ def _single_target(source: str, target: str | None, suffix: str) -> Path | None:
 
 def _folder_plan(folder: Path, target: str | None, suffix: str) -> Plan:
     if target == "-":
-        raise Ending(Status.USAGE, "a folder of cut-outs does not fit into stdout; name a folder")
+        raise CommandError(Status.USAGE, "a folder of cut-outs does not fit into stdout; name a folder")
     if target is not None and os.path.isfile(target):
-        raise Ending(Status.USAGE, f"{target} is a file; the cut-outs of a folder go into a folder")
+        raise CommandError(Status.USAGE, f"{target} is a file; the cut-outs of a folder go into a folder")
     into = Path(target) if target is not None else folder.with_name(f"{_real(folder).name}-cut")
     if _real(into) == _real(folder):
-        raise Ending(Status.USAGE, f"{into} is the folder of the photos; cut-outs go into another one")
+        raise CommandError(Status.USAGE, f"{into} is the folder of the photos; cut-outs go into another one")
     planned = Plan([], many=True, folder=folder, target=into)
     planned.jobs += folder_jobs(folder, into, suffix, planned)
     return planned
@@ -143,7 +143,9 @@ def _into(sources: list[str], into: Path, suffix: str) -> Plan:
     jobs += [Job(source, into / name) for source, name in zip(named, names, strict=True)]
     twice = [str(target) for target, count in Counter(job.target for job in jobs).items() if count > 1]
     if twice:
-        raise Ending(Status.USAGE, f"two photos would become {twice[0]}; cut them into different folders")
+        raise CommandError(
+            Status.USAGE, f"two photos would become {twice[0]}; cut them into different folders"
+        )
     return planned
 
 

@@ -14,16 +14,19 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bgclient._files import write_atomically, write_whole
 from bgclient._many import ordered
+from bgclient.cli._console import Status, Stop, say, status_of
 from bgclient.cli._plan import Job, Plan
-from bgclient.cli._talk import Status, Stop, say, status_of
 from bgclient.client import Client
 from bgclient.errors import BgError, CallCancelled, InternalError, SourceError, TargetError
 from bgclient.options import Where
-from bgclient.results import Cutout, format_of
+from bgclient.results import Cutout
+
+if TYPE_CHECKING:
+    from bgimage.options import Options
 
 LOOK = 0.8
 """Expected IoU below which a photo is named at the end of a run: one in seven of the test photos."""
@@ -70,12 +73,8 @@ class Done:
 class JobRunner:
     """Cuts a job and writes its file; used by several threads at once."""
 
-    def __init__(
-        self, client: Client, where: Where, options: dict[str, Any], *, force: bool, skip: bool
-    ) -> None:
-        self._client = client
-        self._where = where
-        self._options = options
+    def __init__(self, client: Client, where: Where, options: Options, *, force: bool, skip: bool) -> None:
+        self._cut_photo = partial(client.cut, options=options, where=where)
         self._force = force
         self._skip = skip
 
@@ -98,9 +97,7 @@ class JobRunner:
             raise
         except OSError as error:
             if isinstance(error, FileExistsError) and job.target is not None and job.target.exists():
-                return Done(
-                    job, skipped=True
-                )  # another run was faster; a single photo was checked beforehand
+                return Done(job, skipped=True)  # another run was faster
             return Done(job, error=TargetError.of(error.filename or job.target or "stdout", error))
         except Exception as error:  # one photo loses no other
             if os.environ.get("BGCLIENT_DEBUG"):
@@ -108,15 +105,12 @@ class JobRunner:
             return Done(job, error=InternalError.of(error))
 
     def _cut(self, job: Job) -> Cutout:
-        options = dict(self._options)
-        if options.get("format") is None:  # the target's suffix, else PNG: the name was chosen so
-            options["format"] = format_of(job.target) if job.target is not None else "png"
         if job.source == "-":
-            return self._client.cut(sys.stdin.buffer, where=self._where, **options)
+            return self._cut_photo(sys.stdin.buffer)
         if not self._skip and stat.S_ISFIFO(_mode(job.source)):  # the one photo may come through a pipe
             with open(job.source, "rb") as pipe:
-                return self._client.cut(pipe, where=self._where, **options)
-        return self._client.cut(job.source, where=self._where, **options)
+                return self._cut_photo(pipe)
+        return self._cut_photo(job.source)
 
 
 def _mode(source: str) -> int:
@@ -235,7 +229,7 @@ def _tell(summary: RunSummary, planned: Plan, seconds: float, command: str, *, q
         if summary.skipped:
             parts.append(f"{summary.skipped} were there already (--force cuts them again)")
         if planned.left_out:
-            parts.append(f"{planned.left_out} cut-outs beside their photos left out")
+            parts.append(f"{planned.left_out} cut-outs next to their photos left out")
         if summary.failures:
             parts.append(f"{len(summary.failures)} failed")
         say(f"{', '.join(parts)}, {seconds:.1f} s; cut-outs are in {planned.target}")

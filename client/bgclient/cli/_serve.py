@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bgclient.cli._talk import say
+from bgclient.cli._console import say
 from bgserver.options import with_settings
 from bgserver.settings import Settings
 

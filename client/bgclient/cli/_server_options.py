@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bgclient.cli._talk import Ending, Status, say
+from bgclient.cli._console import CommandError, Status, say
 from bgclient.client import Client
 from bgclient.transports import TLS
 from bgserver.options import with_options
@@ -69,7 +69,7 @@ def _client(
     for text in header or []:
         name, colon, value = text.partition(":")
         if not colon:
-            raise Ending(Status.USAGE, f'--header {text!r}: write "Name: value"')
+            raise CommandError(Status.USAGE, f'--header {text!r}: write "Name: value"')
         headers[name.strip()] = value.strip()
     try:
         tls = TLS(ca_file=ca_file, cert_file=cert_file, key_file=key_file)
@@ -80,4 +80,4 @@ def _client(
             say("starting a tritonserver for this command; that takes some seconds")
         return client
     except ValueError as error:
-        raise Ending(Status.USAGE, str(error)) from error
+        raise CommandError(Status.USAGE, str(error)) from error

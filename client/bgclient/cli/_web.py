@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from bgclient.cli._talk import Ending, Status, needing, say
+from bgclient.cli._console import CommandError, Status, needing, say
 
 
 def web(
@@ -59,7 +59,7 @@ def web(
         settings = Settings.from_environment()
         settings = dataclasses.replace(settings, url=url or settings.url, engine=engine or settings.engine)
     except ValueError as error:
-        raise Ending(Status.USAGE, str(error)) from error
+        raise CommandError(Status.USAGE, str(error)) from error
     check_free(host, port)
     if not (settings.url or os.environ.get("BGCLIENT_URL", "").strip()):
         _check_engine(settings.engine)
@@ -76,13 +76,13 @@ def _export(context: typer.Context, folder: Path) -> None:
     for option in context.command.params:
         source = context.get_parameter_source(option.name or "")
         if option.name != "export" and source is not None and source.name == "COMMANDLINE":
-            raise Ending(
+            raise CommandError(
                 Status.USAGE, f"{option.opts[0]} is for a server; --export writes files and serves nothing"
             )
     try:
         written = export(folder)
     except AssetsMissing as error:
-        raise Ending(Status.NOT_INSTALLED, error.message()) from error
+        raise CommandError(Status.NOT_INSTALLED, error.message()) from error
     size = sum(path.stat().st_size for path in written)
     look = f"python -m http.server --directory {shlex.quote(str(folder))}"
     say(f"{len(written)} files, {size / 1e6:.0f} MB; to look at it: {look}")

@@ -28,7 +28,7 @@ class Status(IntEnum):
     STOPPED = 130
 
 
-class Ending(Exception):
+class CommandError(Exception):
     """Ends the command with a sentence on stderr."""
 
     def __init__(self, status: Status, sentence: str = "") -> None:
@@ -42,7 +42,7 @@ def needing(what: str, extra: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise Ending(
+        raise CommandError(
             Status.NOT_INSTALLED, f"{what} is not installed ({error}); pip install 'bgclient[{extra}]'"
         ) from error
 
@@ -72,9 +72,9 @@ def _is_of(error: BgError, *codes: str) -> bool:
     return any(getattr(kind, "code", None) in codes for kind in type(error).__mro__)
 
 
-def guarded(command: Callable[..., Any]) -> int:
+def run_app(command: Callable[..., Any]) -> int:
     """Run a typer app; the exit status."""
-    status = _guarded(command)
+    status = _run_app(command)
     try:
         sys.stdout.flush()
     except OSError:  # it is full; Python would try again at its end, and exit with 120
@@ -82,11 +82,11 @@ def guarded(command: Callable[..., Any]) -> int:
     return status
 
 
-def _guarded(command: Callable[..., Any]) -> int:
+def _run_app(command: Callable[..., Any]) -> int:
     try:
         code = command(standalone_mode=False)
         return int(code or 0)
-    except Ending as end:
+    except CommandError as end:
         if str(end):
             say(f"bgclient: {end}")
         return int(end.status)
