@@ -1,8 +1,8 @@
 """``python -m bgserver install``: fetch the pip-installable tritonserver; ``serve``: run it; ``canary``: test one;
 ``models`` and ``backends``: where the models are, and what they run in, for a Triton of your own.
 
-``bgclient serve`` has the same options and talks to people; this one is a container's entry point: its log is lines of
-JSON on stderr.
+``bgclient serve`` has the same options and writes sentences; this one is for containers: its log is lines of JSON on
+stderr.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ BgError
     ├── StartTimeout             not ready in time
     ├── CanaryFailed             ready by its own word, but a test photo does not come back
     │   └── NoAnswer             nothing came back in time
-    └── ServerDied               died while starting, gave up after repeated restarts, was killed or told to end
+    └── ServerDied               died while starting, gave up after repeated restarts, was killed or stopped
 """
 
 from __future__ import annotations

@@ -45,8 +45,8 @@ def export_graph(net: torch.nn.Module, contract: Contract, *, dynamic_size: bool
         rows, columns = (torch.export.Dim(name, min=2, max=128) for name in ("rows", "columns"))
         axes |= {2: contract.stride * rows, 3: contract.stride * columns}
     example = torch.zeros(2, 3, height, width, dtype=torch.uint8)
-    talk = logging.getLogger("torch.onnx")
-    level, talk.level = talk.level, logging.ERROR  # it warns about torchvision, which nothing here uses
+    logger = logging.getLogger("torch.onnx")
+    level, logger.level = logger.level, logging.ERROR  # it warns about torchvision, which nothing here uses
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
@@ -62,7 +62,7 @@ def export_graph(net: torch.nn.Module, contract: Contract, *, dynamic_size: bool
                 verbose=False,
             )
     finally:
-        talk.level = level
+        logger.level = level
     assert program is not None  # dynamo=True always gives a program
     return cleaned(program.model_proto)
 

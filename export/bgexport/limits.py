@@ -35,7 +35,7 @@ TOLERANCES = {
     "fp16": Tolerance(max_difference=0.05, mean_difference=0.25 * GREY_LEVEL, iou=0.99),
     # Only the weights are FP16, their products and sums are FP32: half a grey level on average stays invisible.
     "fp16-weights": Tolerance(max_difference=0.1, mean_difference=0.5 * GREY_LEVEL, iou=0.99),
-    # INT8 moves edges. Whether it is good enough is told by the labels (MAX_IOU_LOSS); these catch an engine that
+    # INT8 moves edges. Whether it is good enough is decided by the labels (MAX_IOU_LOSS); these catch an engine that
     # computes something else, as OpenVINO does with signed activations (mean 0.15).
     "int8-cpu": Tolerance(max_difference=1.0, mean_difference=8 * GREY_LEVEL, iou=0.80),
     "int8-gpu": Tolerance(max_difference=1.0, mean_difference=10 * GREY_LEVEL, iou=0.80),

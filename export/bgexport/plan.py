@@ -42,7 +42,7 @@ class PlanOptions:
     batches: tuple[int, int, int]
     """Smallest, tuned and largest batch; ``Serving.profile``."""
     version_compatible: bool = False
-    """Load in later TensorRTs of the same major version too (larger; the server must be told to trust it)."""
+    """Load in later TensorRTs of the same major version too (larger; the server needs an option to trust it)."""
     hardware_compatibility: str = "none"
     """One of ``COMPATIBILITY``; wider is slower."""
     timing_cache: Path | None = None
@@ -188,12 +188,12 @@ def _by_trtexec(model: Path, contract: Contract, options: PlanOptions) -> bytes:
         out = Path(folder) / "model.plan"
         command = trtexec_command(model, out, contract, options)
         try:
-            told = subprocess.run(command, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
         except FileNotFoundError as error:
             raise BuildError("trtexec was asked for and is not on the PATH") from error
-        if told.returncode or not out.exists():
-            lines = [line for line in (told.stdout + told.stderr).splitlines() if "[E]" in line]
-            raise BuildError("; ".join(lines[:3]) or f"trtexec ended with status {told.returncode}")
+        if done.returncode or not out.exists():
+            lines = [line for line in (done.stdout + done.stderr).splitlines() if "[E]" in line]
+            raise BuildError("; ".join(lines[:3]) or f"trtexec ended with status {done.returncode}")
         return out.read_bytes()
 
 

@@ -102,7 +102,7 @@ def test_the_card_says_what_changed_since_the_network_before_and_how_surely(page
     # every photo gained the same, so the interval has no width
     assert "| ccp | 4 | 0.800 → 0.900 (+0.100 to +0.100) |" in card
     assert "| the same, at most 3 people | 2 |" in card
-    assert "| nobody in the photo: area marked | 4 |" in card
+    assert "| photos without people: area marked | 4 |" in card
 
 
 def test_evaluations_of_different_photos_are_not_compared(pages):

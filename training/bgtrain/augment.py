@@ -72,7 +72,7 @@ class AugmentConfig:
 
 
 def _someone(alpha: Image, rng: np.random.Generator) -> tuple[float, float, float] | None:
-    """Centre x, centre y and long side of one connected person or group, large ones more often; None for nobody."""
+    """Centre x, centre y and long side of one connected person or group, large ones more often; None without people."""
     small = cv2.resize(alpha, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
     _, _, stats, _ = cv2.connectedComponentsWithStats((small > 127).astype(np.uint8))
     areas = stats[1:, cv2.CC_STAT_AREA].astype(float)

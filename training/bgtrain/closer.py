@@ -2,7 +2,7 @@
 
 Two ways are tried on every photo whose expected IoU is below ``at_least``: the mean with the answer to the mirrored
 photo, and a closer look at the people (``bgimage.closer``). As in the client, an answer counts where its own expected
-IoU is higher than the first's. Photos without people in which somebody was found count with IoU 0. IoU is that at the
+IoU is higher than the first's. Photos without people in which a person was found count with IoU 0. IoU is that at the
 network's own resolution. ``bgimage.closer``'s own numbers were chosen on ``--split val``.
 """
 

@@ -72,7 +72,7 @@ def markdown(names: Sequence[str], results: Sequence[dict[str, Any]]) -> str:
     if len({result["split"] for result in results}) > 1:
         raise DataError("the evaluations are of different splits; compare like with like")
     groups = [group for group in GROUPS if all(found(result, group) for result in results)]
-    head = ["", *groups, "area marked, nobody there", "IoU against the first"]
+    head = ["", *groups, "area marked without people", "IoU against the first"]
     rows = []
     for name, result in zip(names, results, strict=True):
         cells = [name]

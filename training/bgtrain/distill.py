@@ -1,4 +1,4 @@
-"""Teach with a network: ``python -m bgtrain distill TEACHER PHOTOS SHARDS`` labels photos that nobody labelled.
+"""Teach with a network: ``python -m bgtrain distill TEACHER PHOTOS SHARDS`` labels photos that have no label.
 
 The mattes go into a shard as labels of kind ``pseudo``, each with a confidence by which the loss weighs it: how far
 the teacher agrees with itself when the photo is mirrored, which it should not notice. Photos on which it is too
@@ -25,7 +25,7 @@ from bgtrain.shards import write_shards
 LEAST = 0.8
 """Agreement below which a matte teaches more errors than people."""
 NOBODY = 1e-3
-"""Share of the photo below which two mattes agree that nobody is there."""
+"""Share of the photo below which two mattes agree that there is no person."""
 
 
 def agreement(one: Alpha, other: Alpha) -> float:

@@ -195,7 +195,7 @@ def markdown(result: dict[str, Any]) -> str:
         "GMAC",
         "crops",
         *pools,
-        "area marked, nobody there",
+        "area marked without people",
         "MAE",
     ]
     rows = []
@@ -226,7 +226,7 @@ def levers_markdown(result: dict[str, Any]) -> str:
             cells += [f"{one:+.3f} ± {se:.3f}" for one, se in people] + [f"{mean:+.4f} ± {spread:.4f}"]
         nobody = f"{entry['pools']['empty']['mean']:.1%}" if "empty" in entry["pools"] else ""
         rows.append([*cells, nobody, f"{entry['ghost']:.1%}", f"{entry['mae']:.4f}"])
-    head = ["", "crops", *pools, "mean over the pools", "area marked, nobody there", "ghost", "MAE"]
+    head = ["", "crops", *pools, "mean over the pools", "area marked without people", "ghost", "MAE"]
     return f"{_budget(result)}\n\n{tables.markdown(head, rows)}\n"
 
 

@@ -239,14 +239,14 @@ def score_photos(
 
 
 def true_matte(shards: Shards, row: Row) -> NDArray[np.uint8]:
-    """uint8 (H, W): the label; all zero where nobody is in the photo."""
+    """uint8 (H, W): the label; all zero in a photo without people."""
     matte = shards.matte(row.key) if row.label in PERSON_LABELS else None
     return np.zeros((row.height, row.width), np.uint8) if matte is None else matte
 
 
 @cache
 def held_points() -> dict[str, dict[str, Any]]:
-    """By photo: the ``thing`` somebody holds, ``size_hw``, and ``points`` (x, y) on it, in pixels at that size."""
+    """By photo: the ``thing`` that a person holds, ``size_hw``, and ``points`` (x, y) on it, in pixels at that size."""
     text = resources.files("bgtrain").joinpath("held_points.json").read_text(encoding="utf-8")
     return dict(json.loads(text))
 

@@ -2,8 +2,8 @@
 
 Fits the curve from ``bgimage.expected.soft_iou`` to the true IoU on the validation photos, and checks it on the test
 photos: is a photo of which 0.8 is expected as good as 0.8 on average (reliability), and what share of the photos
-must somebody look at so that the rest are good (risk and coverage)? Photos without people in which somebody
-was found count with IoU 0. IoU is that at the network's own resolution, as the default options leave it.
+must a person check so that the rest are good (risk and coverage)? Photos without people in which a person was
+found count with IoU 0. IoU is that at the network's own resolution, as the default options leave it.
 
     python -m bgtrain expected model_repository/tiramisu_onnx/1/model.onnx --write
 
@@ -55,7 +55,7 @@ def answers(network: Pipeline, shards: Shards, *, empty: bool) -> Iterator[tuple
 
 
 def measured(network: Pipeline, shards: Shards) -> Pairs:
-    """(n, 2): soft IoU and true IoU of every photo in which somebody was found."""
+    """(n, 2): soft IoU and true IoU of every photo in which a person was found."""
     found = [(expected.soft_iou(small), iou) for _, _, small, iou in answers(network, shards, empty=True)]
     return np.array([pair for pair in found if pair[0] > 0], np.float64).reshape(-1, 2)
 
@@ -188,7 +188,7 @@ def main(argv: list[str] | None = None) -> int:
             pairs[split] = measured(network, shards)
         if len(pairs[split]) < BINS:
             raise DataError(
-                f"split {split}: {len(pairs[split])} photos with somebody found; at least {BINS} are needed"
+                f"split {split}: {len(pairs[split])} photos in which a person was found; at least {BINS} are needed"
             )
     soft, iou = fitted(pairs["val"])
     about = {name: network.describe()[name] for name in ("network", "sha256", "contract")}

@@ -29,7 +29,7 @@ class LossConfig:
 def soft_dice(alpha: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """1 - Dice coefficient of each image (Milletari et al. 2016), mean over the batch; 0 for images without people.
 
-    All (N, 1, H, W) in [0, 1]. Where nobody is, the cross-entropy speaks alone. The mean runs over all
+    All (N, 1, H, W) in [0, 1]. Without people, only the cross-entropy counts. The mean runs over all
     images, so that the loss of a batch is the mean of its parts', however it is divided among processes.
     """
     dims = (1, 2, 3)

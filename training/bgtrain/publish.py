@@ -38,7 +38,7 @@ README_ROWS = {
 CARD_NAMES = {
     "20-70 % people": "coco_person, people cover 20-70 %",
     "<= 3 people, 20-70 %": "the same, at most 3 people",
-    "no people": "nobody in the photo",
+    "no people": "photos without people",
     "animals": "of these: animals",
     "no people, no animals": "of these: neither people nor animals",
 }

@@ -46,7 +46,7 @@ class Row:
     split: str
     """train, val or test."""
     label: str
-    """pixel (1-3 px off), polygon (3-8 px), pseudo (made by a network), empty (nobody), none (background)."""
+    """pixel (1-3 px off), polygon (3-8 px), pseudo (made by a network), empty (no people), none (background)."""
     width: int
     """Pixels."""
     height: int
@@ -193,7 +193,7 @@ class Sample:
     jpeg: bytes
     """The photo's file; a JPEG is packed as it is."""
     matte: NDArray[np.uint8] | None
-    """uint8 (H, W), 0 background, 255 person; ``None`` where there is nobody."""
+    """uint8 (H, W), 0 background, 255 person; ``None`` without people."""
     ignore: NDArray[np.bool_] | None = None
     """bool (H, W): pixels that say neither; packed as ``KEY.ignore.png``."""
     size_hw: tuple[int, int]

@@ -1,4 +1,4 @@
-"""Which slices a photo belongs to, told from the index, the COCO annotations and the shape of its true matte.
+"""Which slices a photo belongs to, by the index, the COCO annotations and the shape of its true matte.
 
 Nobody drew these slices by hand, except ``held things`` (a list of keys, seen by eye); ``docs/evaluation.md``
 says how far each can be trusted.
@@ -54,7 +54,7 @@ def slices_of(row: Row, matte: NDArray[np.uint8], parts: Mapping[str, int] | Non
             found.add("animals" if animal else "no people, no animals")
     else:
         found = _shape(matte)
-        persons = 1 if row.pool == "ccp" else row.persons  # ccp labels one person, whoever passes by
+        persons = 1 if row.pool == "ccp" else row.persons  # ccp labels one person, not the passers-by
         if persons is not None:
             found.add("one person" if persons == 1 else "many people")
         if row.label == "pseudo" and hair_band(matte) >= HAIR_BAND:

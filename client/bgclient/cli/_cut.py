@@ -322,16 +322,16 @@ def _watch(
     say(f"watching {folder}, cut-outs go to {into}; Ctrl-C ends")
     suffix = SUFFIX_OF[format or "png"]
 
-    told: set[str] = set()
+    named: set[str] = set()
 
     def list_jobs() -> list[Any]:
         planned.unreadable.clear()
         found = folder_jobs(folder, into, suffix, planned)
         closed = {str(error.filename): error for error in planned.unreadable}
-        for name in closed.keys() - told:
+        for name in closed.keys() - named:
             say(f"{name}: {closed[name].strerror}; its photos are left out until it can be read")
-        told.intersection_update(closed)  # one that is closed once more is told once more
-        told.update(closed)
+        named.intersection_update(closed)  # one that is closed once more is named once more
+        named.update(closed)
         return [job for job in found if job.target is not None and not job.target.exists()]
 
     summary = watch(client, runner, list_jobs, in_flight=jobs, as_json=as_json)

@@ -208,7 +208,7 @@ def run_many(
             ):
                 pass
         except KeyboardInterrupt:
-            pass  # said by stop, told by the summary
+            pass  # stop has said so, and the summary will
         summary.stopped = stop.asked
     _tell(summary, planned, time.monotonic() - began, command, quiet=quiet)
     return summary
