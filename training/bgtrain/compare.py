@@ -18,6 +18,7 @@ import numpy as np
 from bgtrain import tables
 from bgtrain.command import command_line, data_option
 from bgtrain.errors import BrokenData, DataError, existing
+from bgtrain.evaluate import groups
 from bgtrain.metrics import MEASURES
 from bgtrain.shards import data_folder
 from bgtrain.statistics import mean_of, with_error
@@ -45,12 +46,6 @@ def read_result(path: Path) -> dict[str, Any]:
     return dict(result)
 
 
-def found(result: dict[str, Any], group: str) -> dict[str, Any] | None:
-    """The summary of a pool or slice."""
-    summary: dict[str, Any] | None = result["pools"].get(group) or result["slices"].get(group)
-    return summary
-
-
 def gain(result: dict[str, Any], over: dict[str, Any]) -> tuple[float, float, int]:
     """Mean difference of the IoU on the people photos both were scored on, its standard error, and their number."""
     base = {line[0]: line[IOU] for line in over["raw"]}
@@ -71,16 +66,17 @@ def markdown(names: Sequence[str], results: Sequence[dict[str, Any]]) -> str:
     """IoU / boundary IoU by group, false area, and the paired gain over the first."""
     if len({result["split"] for result in results}) > 1:
         raise DataError("the evaluations are of different splits; compare like with like")
-    groups = [group for group in GROUPS if all(found(result, group) for result in results)]
-    head = ["", *groups, "area marked without people", "IoU against the first"]
+    found = [groups(result) for result in results]
+    shown = [group for group in GROUPS if all(group in one for one in found)]
+    head = ["", *shown, "area marked without people", "IoU against the first"]
     rows = []
-    for name, result in zip(names, results, strict=True):
+    for name, result, summaries in zip(names, results, found, strict=True):
         cells = [name]
-        for group in groups:
-            summary = found(result, group) or {}
-            cells.append(f"{with_error(summary['iou'])} / {summary['boundary_iou']['mean']:.3f}")
-        nobody = found(result, "no people")
-        cells.append(with_error(nobody["marked"], ".2%") if nobody else "")
+        for group in shown:
+            iou, boundary = summaries[group]["iou"], summaries[group]["boundary_iou"]
+            cells.append(f"{with_error(iou)} / {boundary['mean']:.3f}")
+        empty = summaries.get("no people")
+        cells.append(with_error(empty["marked"], ".2%") if empty else "")
         mean, spread, photos = gain(result, results[0])
         cells.append("" if result is results[0] else f"{mean:+.4f} ± {spread:.4f} ({photos} photos)")
         rows.append(cells)

@@ -328,7 +328,7 @@ def report(scored: list[ScoredPhoto], source: MatteSource, *, split: str, second
             "met": target.met(found[target.measure]["mean"]),
         }
         for target in TARGETS
-        if (found := result["pools"].get(target.group) or result["slices"].get(target.group))
+        if (found := groups(result).get(target.group))
     ]
     result["raw"] = [
         [one.key, *(round(getattr(one.scores, measure), 5) for measure in metrics.MEASURES)] for one in scored
@@ -358,11 +358,15 @@ EMPTY_COLUMNS = {
 """and of groups without."""
 
 
+def groups(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Summaries of all pools, then all slices, by name."""
+    return {**result["pools"], **result["slices"]}
+
+
 def table(result: dict[str, Any]) -> str:
     """The result as Markdown: pools and slices with people, those without, held things, targets."""
-    groups = {**result["pools"], **result["slices"]}
-    people = {name: found for name, found in groups.items() if "iou" in found}
-    empty = {name: found for name, found in groups.items() if "iou" not in found}
+    people = {name: found for name, found in groups(result).items() if "iou" in found}
+    empty = {name: found for name, found in groups(result).items() if "iou" not in found}
     parts = [
         f"{result.get('network', result.get('alphas'))}, split {result['split']}, {result['photos']} photos; "
         "mean ± standard error of the mean over photos"

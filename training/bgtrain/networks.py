@@ -8,19 +8,18 @@ from torch import Tensor, nn
 from bgimage.contract import Contract
 from bgtrain import baselines, tiramisu
 
-NAMES = (*tiramisu.NETWORKS, *baselines.NETWORKS)
+NETWORKS = {**tiramisu.NETWORKS, **baselines.NETWORKS}
+NAMES = tuple(NETWORKS)
 
 
 def build(name: str, classes: int = 1) -> nn.Module:
-    """The network ``name`` with fresh weights: normalised float (N, 3, H, W) -> logits (N, ``classes``, H, W).
+    """The network ``name``, fresh weights (He et al. 2015): normalised float (N, 3, H, W) -> logits (N, classes, H, W).
 
     Its attribute ``stride`` divides H and W. ``ValueError`` lists the known names.
     """
-    if name in tiramisu.NETWORKS:
-        return tiramisu.build(name, classes)
-    if name in baselines.NETWORKS:
-        return baselines.NETWORKS[name](classes)
-    raise ValueError(f"no network {name!r}; use one of {', '.join(NAMES)}")
+    if name not in NETWORKS:
+        raise ValueError(f"no network {name!r}; use one of {', '.join(NAMES)}")
+    return NETWORKS[name](classes)
 
 
 class ServedModule(nn.Module):

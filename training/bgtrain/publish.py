@@ -18,7 +18,7 @@ from bgtrain import closer, expected, make, mend, tables
 from bgtrain.command import command_line
 from bgtrain.compare import read_result
 from bgtrain.errors import DataError
-from bgtrain.evaluate import held_things, targets_table
+from bgtrain.evaluate import groups, held_things, targets_table
 from bgtrain.metrics import MEASURES
 from bgtrain.statistics import resampled, with_error
 
@@ -53,11 +53,6 @@ MEASURED = {
     "stages": ("docs/model-card.md", make.table, "tiramisu-made.json"),
 }
 """Other tables: their marks, on which page, what makes them, and of which result."""
-
-
-def groups(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Summaries of all pools, then all slices, by name."""
-    return {**result["pools"], **result["slices"]}
 
 
 def readme(result: dict[str, Any]) -> str:

@@ -9,8 +9,9 @@ published weights have seen more people than we have photos of; ``LargeTiramisu`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -83,35 +84,8 @@ class TiramisuConfig:
     """Probability of dropping a whole channel of the bottleneck."""
 
 
-PAPER = {
-    "fc-densenet56": FCDenseNetConfig(12, (4,) * 5, 4, (4,) * 5),
-    "fc-densenet67": FCDenseNetConfig(16, (5,) * 5, 5, (5,) * 5),
-    "fc-densenet103": FCDenseNetConfig(16, (4, 5, 7, 10, 12), 15, (12, 10, 7, 5, 4)),
-}
-NETWORKS: dict[str, FCDenseNetConfig | LargeTiramisuConfig | TiramisuConfig] = {
-    "tiramisu": TiramisuConfig(),
-    "tiramisu-large": LargeTiramisuConfig(),
-    **PAPER,
-}
-"""By name."""
 TIRAMISU = "tiramisu"
 """The network of server, in-process engine and web page; it begins with MODNet's way down."""
-
-
-def build(name: str, classes: int = 1) -> nn.Module:
-    """The network ``name`` with fresh weights (He et al. 2015, uniform).
-
-    Maps normalised float (N, 3, H, W), sides multiples of its ``stride``, to logits (N, ``classes``, H, W).
-    ``ValueError`` lists the known names.
-    """
-    match NETWORKS.get(name):
-        case FCDenseNetConfig() as config:
-            return FCDenseNet(config, classes)
-        case LargeTiramisuConfig() as config:
-            return LargeTiramisu(config, classes)
-        case TiramisuConfig() as config:
-            return Tiramisu(config, classes)
-    raise ValueError(f"no network {name!r}; use one of {', '.join(NETWORKS)}")
 
 
 def he_uniform(module: nn.Module) -> None:
@@ -418,6 +392,16 @@ class Tiramisu(nn.Module):
         y = self.head_half(torch.cat([F.pixel_shuffle(y, 2), half], 1))  # H/2
         matte = self.head_full(torch.cat([F.pixel_shuffle(y, 2), x], 1))  # H
         return matte if segment is None else (matte, segment)
+
+
+NETWORKS: dict[str, Callable[[int], nn.Module]] = {
+    TIRAMISU: partial(Tiramisu, TiramisuConfig()),
+    "tiramisu-large": partial(LargeTiramisu, LargeTiramisuConfig()),
+    "fc-densenet56": partial(FCDenseNet, FCDenseNetConfig(12, (4,) * 5, 4, (4,) * 5)),
+    "fc-densenet67": partial(FCDenseNet, FCDenseNetConfig(16, (5,) * 5, 5, (5,) * 5)),
+    "fc-densenet103": partial(FCDenseNet, FCDenseNetConfig(16, (4, 5, 7, 10, 12), 15, (12, 10, 7, 5, 4))),
+}
+"""By name, of a number of classes; the last three are those of the paper's table 2."""
 
 
 def parameter_count(model: nn.Module) -> int:
