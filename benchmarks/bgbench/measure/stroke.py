@@ -6,11 +6,15 @@ The page runs in a real Chromium before a real server. In both modes, the page's
 "cpu_ms"). With "server", the server's own cut-out follows ("exact_ms", "server_cpu_ms"). The processor time is that of
 the worker's thread, and of front and tritonserver. Chromium's own drawing, here without a GPU, goes on as long as
 somebody waits: it is left out, and so are the threads that decode and encode. Nothing asks the browser meanwhile.
+
+Before that, photos are cut by REST without strokes: each once, which costs the network, and once again, when the server
+still has its answer. What each process works for them is written down.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import tempfile
 import time
@@ -19,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 
 from bgbench import command, environment
@@ -28,8 +33,10 @@ from bgbench.photos import jpegs
 from bgbench.results import Case, Result, Series
 from bgbench.serving import serving
 from bgclient.web.page import missing_assets
+from bgserver import Settings
 
 STROKES = 6
+CUTS = 20
 WARM_UP = 2
 MEGAPIXELS = 1
 PATIENCE_S = 120.0
@@ -42,7 +49,12 @@ CanvasRenderingContext2D.prototype.drawImage = function (picture, ...rest) {
   drawImage.call(this, picture, ...rest);
   if (this.canvas.id !== "after" || !done || pictures.has(picture)) return;
   pictures.set(picture, performance.now() - lifted);
-  if (pictures.size < awaited) return;
+  // where the server is first, nothing follows: its cut-out is both
+  if (pictures.size < awaited) setTimeout(answer, 3000, done);
+  else answer(done);
+};
+const answer = (whose) => {
+  if (whose !== done) return;
   done([...pictures.values()]);
   done = null;
 };
@@ -86,6 +98,48 @@ def measure(address: str, photo: Path) -> Iterator[Case]:
             )
 
 
+def cuts(address: str, cache: Path) -> Iterator[Case]:
+    """Plain cuts by REST, of photos that are new to the server and of the same again."""
+    photos = jpegs(MEGAPIXELS, WARM_UP + CUTS, cache)
+    found: dict[bool, dict[str, list[float]]] = {False: {}, True: {}}
+    with environment.watching() as watch, httpx.Client(timeout=PATIENCE_S) as client:
+        for photo in photos:
+            for series in found.values():
+                before, began = _processes_s(), time.perf_counter()
+                client.post(f"{address}/v1.0/removebg", files={"image_file": photo}).raise_for_status()
+                took = {"ms": time.perf_counter() - began}
+                time.sleep(0.1)  # what still ends after the answer
+                took |= {f"{name} cpu": now - before[name] for name, now in _processes_s().items()}
+                for name, seconds in took.items():
+                    series.setdefault(name, []).append(1000 * seconds)
+    for again, series in found.items():
+        yield Case(
+            scenario="cut",
+            setting={"mode": "again" if again else "new", "megapixels": MEGAPIXELS},
+            tool="REST, one at a time; processor time by process, of the server's models by name",
+            series={
+                name: Series(unit="ms", values=values[WARM_UP:], warm_up=values[:WARM_UP])
+                for name, values in series.items()
+            },
+            others=watch.others,
+        )
+
+
+def _processes_s() -> dict[str, float]:
+    """Processor time so far: of the front, tritonserver, and each of its models (all of its processes)."""
+    found: dict[str, float] = {}
+    for process in psutil.Process().children(recursive=True):
+        words = process.cmdline()
+        model = re.search(r"/models/(\w+)/", words[1]) if process.name().startswith("triton_python") else None
+        if model or process.name() == "tritonserver" or "web" in words[:4]:
+            name = model[1] if model else "front" if "web" in words[:4] else "tritonserver"
+            tasks = Path(f"/proc/{process.pid}/task").glob(
+                "*/schedstat"
+            )  # nanoseconds; psutil knows hundredths
+            found[name] = found.get(name, 0) + sum(1e-9 * int(task.read_text().split()[0]) for task in tasks)
+    return found
+
+
 def _strokes(driver: Any, address: str, photo: Path, on_device: bool) -> dict[str, list[float]]:
     driver.get(address)
     driver.set_script_timeout(PATIENCE_S)
@@ -106,7 +160,7 @@ def _strokes(driver: Any, address: str, photo: Path, on_device: bool) -> dict[st
         found["ms"].append(drawn[0])
         found["cpu_ms"].append(1000 * (_worker_s(driver) - workers))
         if not on_device:
-            found["exact_ms"].append(drawn[1])
+            found["exact_ms"].append(drawn[-1])
             found["server_cpu_ms"].append(1000 * (_servers_s(driver) - servers))
         driver.execute_async_script(_TIMED_ACT, "undo", pictures)
         time.sleep(0.5)
@@ -180,9 +234,10 @@ def run(cache: Path) -> Result:
     began = time.monotonic()
     result = command.begun("stroke", command.served_network())
     jpegs(MEGAPIXELS, 1, cache)
-    with tempfile.TemporaryDirectory() as folder, serving() as served:
+    with tempfile.TemporaryDirectory() as folder, serving(cache_mb=Settings.cache_mb) as served:
         result.environment["server"] = served.describe()
         with front(served.url, Path(folder) / "front.log") as address:
-            result.cases = list(measure(address, cache / "photos" / f"{MEGAPIXELS}mp-0.jpg"))
+            photo = cache / "photos" / f"{MEGAPIXELS}mp-0.jpg"
+            result.cases = [*cuts(address, cache), *measure(address, photo)]
     result.seconds = round(time.monotonic() - began, 1)
     return result
