@@ -1,10 +1,10 @@
 """glibc's heap (mallopt(3)), set for photos: few arenas, and freed memory kept for the next pieces of work.
 
 By itself glibc keeps a heap for every few threads, each as large as the largest photo that passed through it, and gives
-freed pieces of a few hundred kilobytes back to the kernel, which must then zero each page again: two fifths of the
-processor time of a cut-out of one megapixel (docs/pixels.md). What is kept lies between pieces in use, and grows for
-an hour where photos of many sizes come and go; so a thread gives it back once a minute. A process has one heap for all
-of its code, so the library never sets it by itself: this project's programs do, and the server that they start.
+freed pieces of a few hundred kilobytes back to the kernel, which must then zero each page again: much of the processor
+time of a cut-out of one megapixel (docs/pixels.md, "Cost"). What is kept lies between pieces in use, and grows for an
+hour where photos of many sizes come and go; so a thread gives it back once a minute. A process has one heap for all of
+its code, so the library never sets it by itself: this project's programs do, and the server that they start.
 """
 
 from __future__ import annotations

@@ -1,14 +1,29 @@
 """The documentation says what is: its examples run, its tables are complete."""
 
+import dataclasses
 import doctest
+import gzip
+import json
 import re
 
 import pytest
 from PIL import Image
 from typer.main import get_command
 
+from bgclient import mcp
+from bgclient._retry import FIRST_CONTACT_S
 from bgclient.cli import app
 from bgclient.cli._console import Status
+from bgclient.cli._run import LOOK
+from bgclient.web import connections, page
+from bgclient.web.export import export
+from bgclient.web.settings import Settings as WebSettings
+from bgimage import encode, foreground, heap, matte, people, strokes
+from bgimage.codec import Limits
+from bgserver import keeper, stuck
+from bgserver.options import PORTS
+from bgserver.repository import model_repository
+from bgserver.settings import Settings
 
 
 def examples_of(path):
@@ -71,3 +86,112 @@ def test_every_exit_status_stands_on_the_page_and_in_the_module(root):
     for status in Status:
         assert f"| {int(status)} |" in page
         assert re.search(rf"^    {int(status)} ", bgclient.cli.__doc__, re.MULTILINE)
+
+
+SIDE = int(
+    re.search(r"dims: \[1, (\d+), \1\]", (model_repository() / "matte" / "config.pbtxt").read_text())[1]
+)
+WORDS = {2: "two", 10: "ten"}
+LIMITS = {
+    "CONTRIBUTING.md": [f"FP16 weights ({(page.STATIC / 'network.onnx').stat().st_size / 1e6:.1f} MB"],
+    "SECURITY.md": [
+        f"at most {WebSettings.max_upload_bytes >> 20} MiB a picture",
+        f"and {WORDS[mcp.AT_A_TIME]} are cut at a time",
+        f"closed after {connections.HEAD_S:g} s",
+        f"has computed for {stuck.COMPUTED_S} s of a core",
+        f"hangs for {stuck.STUCK_S} s ends itself",
+        f"photos of {Limits.max_pixels / 1e6:g} megapixels, "
+        f"or requests of {Limits.max_batch_pixels / 1e6:g} megapixels",
+    ],
+    "docs/cli.md": [
+        f"an expected IoU below {LOOK} are listed",
+        f"and {WORDS[mcp.AT_A_TIME]} photos are cut at a time",
+    ],
+    "docs/client.md": [
+        f"input has {3 * SIDE**2 / 1e3:.0f} kB (three bytes for each of {SIDE} x {SIDE} pixels)",
+        f"its answer {4 * SIDE**2 / 1e3:.0f} kB (four bytes)",
+        f"at most {strokes.MOST:,} numbers",
+        f"at most {WORDS[FIRST_CONTACT_S]} seconds",
+        " ".join(f"{name}={value}" for name, value in heap.environment().items()),
+    ],
+    "docs/gallery.md": [f"expected IoU is below {LOOK}"],
+    "docs/operations.md": [
+        f"network's size ({4 * SIDE**2 / 1e6:.1f} MB",
+        f"{Settings.cache_mb} MB hold {Settings.cache_mb * 10**6 // (4 * SIDE**2)}",
+        f"{stuck.COMPUTED_S} s of a core where a decoder keeps computing, and {stuck.STUCK_S} s where a network",
+        f"a pause of 1 to {keeper.MAX_PAUSE_S:g} s",
+    ],
+    "docs/pixels.md": [
+        f"a matte of {SIDE} pixels",
+        f"stays below {strokes.REACH:g} + {strokes.AGREED:g} times",
+        f"and {strokes.STEP:g} a pixel",
+        f"reaches {strokes.REACH / strokes.STEP:.0f} of these pixels",
+        f"below {people.BEHIND:.0%}".replace("%", " %"),
+        f"less than {people.NECK:.0%}".replace("%", " %"),
+        f"below {people.SPECK:.1%}".replace("%", " %"),
+        f"within {people.SOFT:.1%}".replace("%", " %"),
+        f"at about {matte.MIDDLE} pixels",
+        f"Windows are {2 * matte.RADIUS + 1} x {2 * matte.RADIUS + 1}",
+        f"bands of {foreground.BAND} rows",
+        f"packs it at level {encode._LEVEL}",
+        f"{matte.RIBBON} pixels high",
+    ],
+    "docs/rest.md": [
+        f"`file_too_large` ({WebSettings.max_upload_bytes >> 20} MiB a picture)",
+        f"`resolution_too_high` ({WebSettings.max_pixels / 1e6:g} megapixels)",
+        f"at least {connections.LEAST_BYTES_S:,} bytes a second",
+    ],
+    "docs/web.md": [
+        f"stored in FP16 ({(page.STATIC / 'network.onnx').stat().st_size / 1e6:.1f} MB)",
+        f"has looked at ({8 * SIDE**2 / 1e6:.1f} MB)",
+    ],
+    "model_repository/README.md": [
+        f"at most {Limits.max_batch_bytes >> 20} MiB and {Limits.max_batch_pixels / 1e6:g} megapixels together"
+    ],
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_limit_on_a_page_is_the_code_s(root, name):
+    text = " ".join((root / name).read_text().split())
+    assert [words for words in LIMITS[name] if words not in text] == []
+
+
+@pytest.mark.parametrize("name", ["docs/operations.md", "docs/rest.md"])
+def test_a_number_that_a_page_gives_as_a_setting_s_default_is_the_default(root, name):
+    code = {f"BGSERVER_{field.name.upper()}": field.default for field in dataclasses.fields(Settings)}
+    code |= {f"BGSERVER_{port.upper()}": number for port, number in PORTS.items()}
+    code |= {f"BGCLIENT_WEB_{field.name.upper()}": field.default for field in dataclasses.fields(WebSettings)}
+    del code["BGCLIENT_WEB_CONCURRENCY"]  # depends on the machine
+    units = {"": 1, "MiB": 1 << 20, "million": 10**6}
+    compared = 0
+    for cell, default in re.findall(r"^\| (`BG[^|]*) \| ([^|]*) \|", (root / name).read_text(), re.MULTILINE):
+        first, *others = re.findall(r"`([A-Z_]+)`", cell)
+        stems = [first[:end] for end in range(len(first), -1, -1)]
+        names = [first, *(next(stem + other for stem in stems if stem + other in code) for other in others)]
+        values = [value for value in map(code.get, names) if type(value) in (int, float)]
+        if values:
+            said = re.findall(r"(\d+)(?: (MiB|million))?", default)
+            assert [int(number) * units[unit] for number, unit in said] == values, names
+            compared += 1
+    assert compared >= 5
+
+
+@pytest.mark.skipif(
+    not all((page.STATIC / name).is_file() for name in page.ON_DEVICE), reason="make web-assets"
+)
+def test_the_sizes_of_the_web_page_s_files_are_the_ones_on_its_page(root, tmp_path):
+    text = " ".join((root / "docs" / "web.md").read_text().split())
+    packed = page.STATIC / "vendor" / "ort-wasm-simd-threaded.wasm.gz"
+    assert f"a download of {packed.stat().st_size / 1e6:.0f} MB" in text
+    assert f"the runtime is {len(gzip.decompress(packed.read_bytes())) / 1e6:.0f} MB" in text
+    site = sum(path.stat().st_size for path in export(tmp_path / "site"))
+    assert f"index.html and static/, {site / 1e6:.0f} MB" in text
+
+
+def test_slices_of_the_test_photos_have_the_sizes_on_the_page(root):
+    text = (root / "docs" / "evaluation.md").read_text().partition("| slice |")[2].partition("\n\n")[0]
+    counts = [column.partition("/")[2] for column in re.findall(r"^(?:\| [^|]*){2}\|([^|]*)\|", text, re.M)]
+    slices = json.loads((root / "training" / "results" / "tiramisu-test.json").read_text())["slices"]
+    found = [int(count) for column in counts for count in re.findall(r"\d+", column)]
+    assert found == [one["photos"] for one in slices.values()]

@@ -168,10 +168,11 @@ def test_the_readme_s_request_by_tritonclient_is_answered_as_it_says(plain, root
     facts = json.loads(run([sys.executable, "-c", code], plain, root, tmp_path))
     picture = Image.open(io.BytesIO((tmp_path / "cutout.png").read_bytes()))
     check_the_answer(picture, readme)
-    left, top, right, bottom = facts["box"]
-    assert 0 <= left < right <= picture.width
-    assert 0 <= top < bottom <= picture.height
-    assert facts["expected_iou"] > 0.9
+    said = json.loads(re.search(r"`(\{\"box\": .*\})`", readme)[1])
+    # an edge differs by a pixel from processor to processor
+    assert np.abs(np.subtract(facts["box"], said["box"])).max() <= 1
+    assert facts["expected_iou"] == pytest.approx(said["expected_iou"], abs=0.01)
+    assert facts["dropped"] == said["dropped"]
 
 
 @pytest.mark.server

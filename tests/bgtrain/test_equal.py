@@ -127,3 +127,9 @@ def test_a_file_without_levers_is_refused(tiny_data, tmp_path):
     file.write_text(LEVERS.partition("[[levers]]")[0])
     with pytest.raises(recipe.RecipeError, match="add at least one"):
         compare.main(["--levers", str(file), "--data", str(tiny_data)])
+
+
+@pytest.mark.parametrize(("name", "table"), [("equal", equal.markdown), ("levers", equal.levers_markdown)])
+def test_the_readme_has_the_table_of_the_committed_values(root, name, table):
+    result = json.loads((root / "training" / "results" / f"{name}.json").read_text())
+    assert table(result) in (root / "training" / "README.md").read_text()
