@@ -57,6 +57,6 @@ def waited(work: Future[T], deadline: Deadline, cancel: Cancel) -> T:
                 return work.result()
         if deadline.left_s <= 0:
             raise DeadlineExceeded(
-                f"the engine in this process was not ready within {deadline.timeout_s:g} s; it is still starting: "
+                f"the engine was not ready within {deadline.timeout_s:g} s; it is still starting: "
                 "call again, or give a longer timeout_s"
             )

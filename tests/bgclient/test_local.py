@@ -141,7 +141,7 @@ def test_the_deadline_of_a_call_covers_loading_the_network_which_goes_on(twin, p
     monkeypatch.setattr(local, "_networks", {})
     monkeypatch.setattr(local, "_loaded", slow)
     client = twin.client(None)
-    with pytest.raises(DeadlineExceeded, match=r"not ready within 0\.2 s, and goes on starting"):
+    with pytest.raises(DeadlineExceeded, match=r"not ready within 0\.2 s; it is still starting"):
         twin.do(client.cut(portrait, timeout_s=0.2))
     go_on.set()
     assert twin.do(client.cut(portrait, timeout_s=300.0)).timings.server == "this process"

@@ -185,7 +185,7 @@ def test_the_deadline_of_a_call_covers_the_start_of_the_embedded_server_which_go
     ready = threading.Event()
     monkeypatch.setattr(Counted, "start", lambda self: ready.wait(60) and self)
     client = twin.client(None, engine="triton", timeout_s=0.2, connector=FakeServer())
-    with pytest.raises(DeadlineExceeded, match=r"not ready within 0\.2 s, and goes on starting"):
+    with pytest.raises(DeadlineExceeded, match=r"not ready within 0\.2 s; it is still starting"):
         twin.do(client.cut(photo))
     assert not twin.do(client.ready())
     ready.set()
