@@ -1,6 +1,7 @@
 """All networks, one budget: the clock decides, and what was seen is recorded."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -133,3 +134,26 @@ def test_a_file_without_levers_is_refused(tiny_data, tmp_path):
 def test_the_readme_has_the_table_of_the_committed_values(root, name, table):
     result = json.loads((root / "training" / "results" / f"{name}.json").read_text())
     assert table(result) in (root / "training" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("first", "names"),
+    [
+        ("`tiramisu`, served", ["tiramisu"]),
+        ("`tiramisu-large`", ["tiramisu-large"]),
+        ("`fc-densenet56`, `-67`, `-103`", ["fc-densenet56", "fc-densenet67", "fc-densenet103"]),
+        ("`fcn32s`, `fcn16s`, `fcn8s`", ["fcn32s", "fcn16s", "fcn8s"]),
+        ("`unet-32`, `unet`", ["unet-32"]),
+    ],
+)
+def test_the_readme_states_the_least_and_greatest_size_and_cost_of_networks(root, first, names):
+    result = json.loads((root / "training" / "results" / "equal.json").read_text())
+    readme = (root / "training" / "README.md").read_text()
+    cells = re.search(rf"^\| {re.escape(first)} \| (.*?) \| (.*?) \|", readme, re.MULTILINE).groups()
+    networks = [result["networks"][name] for name in names]
+    megas = [network["parameters"] / 1e6 for network in networks]
+    gmacs = [network["gmac"] * (256 / result["size"]) ** 2 for network in networks]
+    for cell, values in zip(cells, (megas, gmacs), strict=True):
+        said = re.findall(r"\d+\.\d+", cell)
+        decimals = len(said[0].partition(".")[2])
+        assert {f"{extreme(values):.{decimals}f}" for extreme in (min, max)} <= set(said)
