@@ -221,3 +221,18 @@ def test_the_page_s_times_of_a_stroke_are_those_of_the_committed_results(root):
         parts = [busy[mode][f"{process} cpu"] for process in processes]
         cells = " | ".join(f"{ms:.0f}" for ms in [*parts, sum(parts)])
         assert f"| {name} | {cells} |\n" in text
+
+
+def test_the_sizes_of_a_photo_on_a_slow_line_are_those_of_the_committed_results(root):
+    def size(name, setting, series):
+        cases = json.loads((root / "benchmarks" / "results" / name).read_text())["cases"]
+        (case,) = (case for case in cases if {**case["setting"], "scenario": case["scenario"]} == setting)
+        return statistics.median(case["series"][series]["values"])
+
+    one = {"scenario": "one user", "megapixels": 1, "where": "server"}
+    photo = size("amd-epyc-2-cores-cpu.json", one, "sent")
+    ours = {"scenario": "stages", "megapixels": 1, "pipeline": "ours"}
+    cutout = size("pixels/speed-amd-epyc-2-cores.json", ours, "png size")
+    text = " ".join((root / "docs" / "client.md").read_text().split())
+    assert f"amd-epyc-2-cores-cpu.json) has {photo:.2f} MB" in text
+    assert f"speed-amd-epyc-2-cores.json) {cutout:.1f} MB: {(photo + cutout) * 8 / 20 + 0.04:.1f} s" in text
