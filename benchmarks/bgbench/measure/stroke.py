@@ -133,9 +133,8 @@ def _processes_s() -> dict[str, float]:
         model = re.search(r"/models/(\w+)/", words[1]) if process.name().startswith("triton_python") else None
         if model or process.name() == "tritonserver" or "web" in words[:4]:
             name = model[1] if model else "front" if "web" in words[:4] else "tritonserver"
-            tasks = Path(f"/proc/{process.pid}/task").glob(
-                "*/schedstat"
-            )  # nanoseconds; psutil knows hundredths
+            # in nanoseconds; psutil knows hundredths of a second
+            tasks = Path(f"/proc/{process.pid}/task").glob("*/schedstat")
             found[name] = found.get(name, 0) + sum(1e-9 * int(task.read_text().split()[0]) for task in tasks)
     return found
 
