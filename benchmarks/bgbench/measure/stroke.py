@@ -7,13 +7,15 @@ The page runs in a real Chromium before a real server. In both modes, the page's
 the worker's thread, and of front and tritonserver. Chromium's own drawing, here without a GPU, goes on as long as
 somebody waits: it is left out, and so are the threads that decode and encode. Nothing asks the browser meanwhile.
 
-Before that, photos are cut by REST without strokes: each once, which costs the network, and once again, when the server
-still has its answer. What each process works for them is written down.
+Before that, photos are cut by REST, while no browser works: each once, which costs the network; once again, when the
+server still has its answer; and with a stroke. What each process works for them is written down.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import re
 import shutil
 import tempfile
@@ -25,6 +27,7 @@ from typing import Any
 
 import httpx
 import psutil
+from PIL import Image
 
 from bgbench import command, environment
 from bgbench.errors import ToolFailed, ToolMissing
@@ -39,6 +42,8 @@ STROKES = 6
 CUTS = 20
 WARM_UP = 2
 MEGAPIXELS = 1
+RADIUS = 20
+"""Of a stroke by REST, pixels."""
 PATIENCE_S = 120.0
 
 _TIMED = """
@@ -99,23 +104,27 @@ def measure(address: str, photo: Path) -> Iterator[Case]:
 
 
 def cuts(address: str, cache: Path) -> Iterator[Case]:
-    """Plain cuts by REST, of photos that are new to the server and of the same again."""
+    """Cuts by REST: of photos that are new to the server, of the same again, and of these with a stroke."""
     photos = jpegs(MEGAPIXELS, WARM_UP + CUTS, cache)
-    found: dict[bool, dict[str, list[float]]] = {False: {}, True: {}}
+    found: dict[str, dict[str, list[float]]] = {"new": {}, "again": {}, "stroke": {}}
     with environment.watching() as watch, httpx.Client(timeout=PATIENCE_S) as client:
         for photo in photos:
-            for series in found.values():
+            width, height = Image.open(io.BytesIO(photo)).size
+            line = [[round(0.4 * width), round(0.8 * height)], [round(0.5 * width), round(0.8 * height)]]
+            for mode, series in found.items():
+                marks = {"keep": json.dumps([{"points": line, "radius": RADIUS}])} if mode == "stroke" else {}
                 before, began = _processes_s(), time.perf_counter()
-                client.post(f"{address}/v1.0/removebg", files={"image_file": photo}).raise_for_status()
+                answer = client.post(f"{address}/v1.0/removebg", files={"image_file": photo}, data=marks)
                 took = {"ms": time.perf_counter() - began}
+                answer.raise_for_status()
                 time.sleep(0.1)  # what still ends after the answer
                 took |= {f"{name} cpu": now - before[name] for name, now in _processes_s().items()}
                 for name, seconds in took.items():
                     series.setdefault(name, []).append(1000 * seconds)
-    for again, series in found.items():
+    for mode, series in found.items():
         yield Case(
             scenario="cut",
-            setting={"mode": "again" if again else "new", "megapixels": MEGAPIXELS},
+            setting={"mode": mode, "megapixels": MEGAPIXELS},
             tool="REST, one at a time; processor time by process, of the server's models by name",
             series={
                 name: Series(unit="ms", values=values[WARM_UP:], warm_up=values[:WARM_UP])
