@@ -189,9 +189,12 @@ def test_what_was_aimed_at_is_told_with_what_was_reached(tmp_path):
         user("client", 330.0, scenario="one user, plain"),
         network(25.0, 1, 40.0),
         network(45.0, 2, 44.0),
+        arrival("server", 2.0, 100.0),
+        arrival("server", 4.0, 150.0, knee=True),
     )
     assert "thin client, plain 1.10 times; thin client 1.30 times" in row(text, "at most 1.3 times")
     assert "gRPC +25% (1 in flight)" in row(text, "at most 15 %")
+    assert "| server 4.0 |" in row(text, "at least 20 photos/s")
     assert "| 1 **knee** |" in row(text, "served, gRPC")
 
 
