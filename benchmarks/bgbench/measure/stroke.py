@@ -91,16 +91,8 @@ def measure(address: str, photo: Path) -> Iterator[Case]:
         for mode in ("server", "device"):
             with environment.watching() as watch:
                 found = _strokes(driver, address, photo, mode == "device")
-            yield Case(
-                scenario="stroke",
-                setting={"mode": mode, "megapixels": MEGAPIXELS},
-                tool="page's clock; processor time of the page's worker, and of front and server",
-                series={
-                    name: Series(unit="ms", values=values[WARM_UP:], warm_up=values[:WARM_UP])
-                    for name, values in found.items()
-                },
-                others=watch.others,
-            )
+            tool = "page's clock; processor time of the page's worker, and of front and server"
+            yield _case("stroke", mode, tool, found, watch.others)
 
 
 def cuts(address: str, cache: Path) -> Iterator[Case]:
@@ -122,16 +114,18 @@ def cuts(address: str, cache: Path) -> Iterator[Case]:
                 for name, seconds in took.items():
                     series.setdefault(name, []).append(1000 * seconds)
     for mode, series in found.items():
-        yield Case(
-            scenario="cut",
-            setting={"mode": mode, "megapixels": MEGAPIXELS},
-            tool="REST, one at a time; processor time by process, of the server's models by name",
-            series={
-                name: Series(unit="ms", values=values[WARM_UP:], warm_up=values[:WARM_UP])
-                for name, values in series.items()
-            },
-            others=watch.others,
-        )
+        tool = "REST, one at a time; processor time by process, of the server's models by name"
+        yield _case("cut", mode, tool, series, watch.others)
+
+
+def _case(scenario: str, mode: str, tool: str, found: dict[str, list[float]], others: float | None) -> Case:
+    """``found``: milliseconds by name, the warm-up among them."""
+    series = {
+        name: Series(unit="ms", values=values[WARM_UP:], warm_up=values[:WARM_UP])
+        for name, values in found.items()
+    }
+    setting = {"mode": mode, "megapixels": MEGAPIXELS}
+    return Case(scenario=scenario, setting=setting, tool=tool, series=series, others=others)
 
 
 def _processes_s() -> dict[str, float]:
