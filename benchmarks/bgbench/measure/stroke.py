@@ -2,10 +2,11 @@
 
     python -m bgbench stroke                 a minute or two; needs Chromium, chromedriver and ``make web-assets``
 
-The page runs in a real Chromium before a real server. In both modes, the page's worker makes what is drawn first ("ms",
-"cpu_ms"). With "server", the server's own cut-out follows ("exact_ms", "server_cpu_ms"). The processor time is that of
-the worker's thread, and of front and tritonserver. Chromium's own drawing, here without a GPU, goes on as long as
-somebody waits: it is left out, and so are the threads that decode and encode. Nothing asks the browser meanwhile.
+The page runs in a real Chromium before a real server. "ms" is when a cut-out is drawn first, "cpu_ms" the work of the
+page's worker. With "server", the server's own cut-out is drawn too ("exact_ms", "server_cpu_ms"); where it comes first,
+the worker's is not drawn and both times are the same. The processor time is that of the worker's thread, and of front
+and tritonserver. Chromium's own drawing, here without a GPU, goes on as long as somebody waits: it is left out, and so
+are the threads that decode and encode. Nothing asks the browser meanwhile.
 
 Before that, photos are cut by REST, while no browser works: each once, which costs the network; once again, when the
 server still has its answer; and with a stroke. What each process works for them is written down.

@@ -197,10 +197,9 @@ def _targets(result: Result) -> str:
         for case in _served_knees(result)
         if (added := _overhead(case))
     ]
-    rates = [
-        *(f"{_path(case)} {case.value('throughput'):.1f}" for case in result.of("many users", knee=True)),
-        *(f"the network alone {rate:.1f}" for rate in [_network_rate(result)] if rate),
-    ]
+    rates = [f"{_path(case)} {case.value('throughput'):.1f}" for case in result.of("many users", knee=True)]
+    if network := _network_rate(result):
+        rates.append(f"the network alone {network:.1f}")
     targets = {
         f"{TARGET_MEGAPIXELS} megapixels, JPEG to PNG: at most 1.3 times decode + network + encode": latencies,
         "the server adds at most 15 % to the network, at the knee": overheads,

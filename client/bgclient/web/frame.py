@@ -144,9 +144,8 @@ def _framed(request_id: str, present: list[tuple[bytes, bytes]]) -> list[tuple[b
 
 def _route(scope: Scope) -> str:
     """The route's pattern, not the path: strangers must not make new metrics."""
-    endpoint = scope.get(
-        "endpoint"
-    )  # FastAPI names the route of its own kind alone: no files, no description
+    # scope["route"] is there for FastAPI's own routes alone, not for files or the API's description
+    endpoint = scope.get("endpoint")
     for route in scope["app"].routes:
         if endpoint and endpoint in (getattr(route, "endpoint", None), getattr(route, "app", None)):
             return str(route.path)
