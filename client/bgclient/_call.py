@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,11 +17,16 @@ from bgclient.errors import ServerFault
 from bgclient.telemetry import Hooks, id_of_this_call
 
 if TYPE_CHECKING:
-    from bgclient.options import Where
+    from bgclient.options import Side, Where
     from bgclient.results import Cutout
     from bgimage.closer import Closer
     from bgimage.codec import Limits, Photo
+    from bgimage.contract import Contract
     from bgimage.options import Options
+
+
+_PNG_PHOTO, _LOSSLESS, _LOSSY = 2.0, 1.0, 0.2
+"""Bytes a pixel: of a photo as a PNG, and of finished pictures by their format, with people on half of them."""
 
 
 class Call:
@@ -29,9 +35,9 @@ class Call:
     def __init__(
         self, where: Where, deadline: Deadline, options: Options, *, limits: Limits, hooks: Hooks
     ) -> None:
-        if where not in ("client", "server"):
-            raise ValueError(f"where={where!r}: use 'client' or 'server'")
-        self.where, self.deadline, self.options = where, deadline, options
+        if where not in ("client", "server", "auto"):
+            raise ValueError(f"where={where!r}: use 'client', 'server' or 'auto'")
+        self.deadline, self.options = deadline, options
         self._limits, self._hooks = limits, hooks
         self.request_id = id_of_this_call()
         self.tries = self.sent_bytes = 0
@@ -43,6 +49,22 @@ class Call:
         now = time.perf_counter()
         self._phases[phase] += (now - self._last) * 1e3
         self._last = now
+
+    def shorter(self, source: bytes | Photo, contract: Contract) -> Side:
+        """Where to finish, so that photo or network's input and the answer have fewer bytes together.
+
+        A second look needs the alpha here. How large the finished picture will be is estimated, as is a PNG of pixels.
+        """
+        from bgimage.codec import probe
+
+        if self.options.at_least:
+            return "client"
+        height, width = probe(source, self._limits).size_hw if isinstance(source, bytes) else source.size_hw
+        sent = len(source) if isinstance(source, bytes) else height * width * _PNG_PHOTO
+        lossy = self.options.format in ("jpeg", "webp", "avif")
+        pixels = min(height * width, self.options.max_pixels or height * width)
+        network = math.prod(contract.size_hw) * (3 + 4)  # RGB uint8, alpha float32
+        return "server" if sent + pixels * (_LOSSY if lossy else _LOSSLESS) < network else "client"
 
     def for_network(self, source: bytes | Photo, served: Served) -> Request:
         """What the network sees, made as the server's preprocessing would (a large JPEG at a reduced scale)."""

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bgclient import _served, _wire
 from bgclient._begun import waited
 from bgclient._call import Call
-from bgclient._cancel import CLOSED, Cancel
+from bgclient._cancel import Cancel
 from bgclient._endpoints import Endpoint, parse_endpoints
 from bgclient._retry import Deadline
 from bgclient._served import Seen, Served, ServerInfo
 from bgclient._session import Session
-from bgclient.errors import CallCancelled, DeadlineExceeded, ModelMissing, TransportError
+from bgclient.errors import DeadlineExceeded, ModelMissing, TransportError
 from bgclient.fetch import Fetcher
 from bgclient.sources import PhotoLike, load
 from bgclient.telemetry import Hooks
-from bgclient.transports import TLS, Connector, Credentials, Network, Transport
+from bgclient.transports import TLS, Connector, Credentials, Network
 from bgimage.once import cached_property
 
 if TYPE_CHECKING:
@@ -167,6 +167,9 @@ class BaseClient:
             with self._hooks.span("bgclient.cut", where=where, request_id=call.request_id) as span:
                 source = load(photo, self._limits, self._fetcher)
                 call.lap("load")
+                if where == "auto" and session.local is None:
+                    served = session.served or self._tried(session, call, cancel, self._known, source)
+                    where = call.shorter(source, served.contract)
                 if where == "server" and session.local is None:
                     cutout = self._tried(session, call, cancel, self._cut_there, source)
                 else:
@@ -205,32 +208,26 @@ class BaseClient:
                 pause_s = session.pause_after(error, call.tries, call.deadline, retry=self._retry)
             cancel.sleep(pause_s)
 
+    def _known(self, session: Session, call: Call, cancel: Cancel, _: object) -> Served:
+        return self._served(session, call.deadline, cancel)
+
     def _seen(self, session: Session, call: Call, cancel: Cancel, source: bytes | Photo) -> Seen:
         """What the network makes of a photo."""
         served = self._served(session, call.deadline, cancel)
         request = call.for_network(source, served)
-        answer = self._way(session, cancel).infer(request, call.deadline.left(), cancel)
+        answer = session.way(cancel).infer(request, call.deadline.left(), cancel)
         return _served.seen(answer, served.contract, session.server)
 
     def _cut_there(self, session: Session, call: Call, cancel: Cancel, source: bytes | Photo) -> Cutout:
         """What the server makes of a photo."""
         request = call.for_server(source, self._cutout)
-        answer = self._way(session, cancel).infer(request, call.deadline.left(), cancel)
+        answer = session.way(cancel).infer(request, call.deadline.left(), cancel)
         return call.finished_by_server(answer, session.server)
-
-    @staticmethod
-    def _way(session: Session, cancel: Cancel) -> Transport:
-        """The transport. ``CallCancelled`` once the client was closed."""
-        cancel.check()
-        if session.closed:
-            raise CallCancelled(CLOSED)
-        transport: Transport = session.transport
-        return transport
 
     def _served(self, session: Session, deadline: Deadline, cancel: Cancel) -> Served:
         """What is served, asked for once and kept while it answers."""
         if session.served is None:
-            said = self._way(session, cancel).query(_wire.config_query(self._matte), deadline.left(), cancel)
+            said = session.way(cancel).query(_wire.config_query(self._matte), deadline.left(), cancel)
             session.served = _served.served(said, self._matte, session.server)
         return session.served
 
@@ -256,7 +253,7 @@ class BaseClient:
             return True
         timeout_s = self._deadline(most_s=5.0).left()
         try:
-            said = self._way(session, cancel).query(_wire.ready_query(), timeout_s, cancel)
+            said = session.way(cancel).query(_wire.ready_query(), timeout_s, cancel)
         except TransportError:
             said = {}  # the answer, not an error
         return bool(said.get("ready", False))

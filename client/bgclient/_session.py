@@ -5,11 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bgclient import _retry
+from bgclient._cancel import CLOSED, Cancel
 from bgclient._endpoints import Endpoint, described
 from bgclient._retry import Deadline
 from bgclient._served import Served
-from bgclient.errors import DeadlineExceeded, NetworkChanged, ServerBusy, ServerUnavailable, TransportError
-from bgclient.transports import Credentials
+from bgclient.errors import (
+    CallCancelled,
+    DeadlineExceeded,
+    NetworkChanged,
+    ServerBusy,
+    ServerUnavailable,
+    TransportError,
+)
+from bgclient.transports import Credentials, Transport
 
 if TYPE_CHECKING:
     from bgclient.local import LocalNetwork
@@ -43,6 +51,14 @@ class Session:
         self.reached = embedded is not None  # a photo has come back from it
         if local is not None:
             self.served = Served(local.contract, "network")
+
+    def way(self, cancel: Cancel) -> Transport:
+        """The transport. ``CallCancelled`` once the call was cancelled or the client closed."""
+        cancel.check()
+        if self.closed:
+            raise CallCancelled(CLOSED)
+        transport: Transport = self.transport
+        return transport
 
     @property
     def outdated(self) -> bool:

@@ -75,7 +75,8 @@ class Client(BaseClient):
                 or RGBA), or a URL where ``fetcher`` allows it.
             options: what to make of it, ``bgimage.options.Options``; None: the defaults.
             where: "client" sends only what the network sees, and finishes here at full resolution; "server"
-                sends the whole photo and gets the finished picture. The pixels are the same.
+                sends the whole photo and gets the finished picture. The pixels are the same. "auto": whichever needs
+                fewer bytes on the line, by estimate; for slow lines.
             timeout_s: seconds for this call; None: the client's.
             changes: fields of ``Options``, such as ``background="white"`` or ``crop=True``.
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, TypedDict
 
-Where = Literal["client", "server"]
+Side = Literal["client", "server"]
+"""What finishes a cut-out."""
+Where = Literal[Side, "auto"]
+"""The same, or the one with fewer bytes between them."""
 
 
 class CutOptions(TypedDict, total=False):

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import Future
 from contextlib import suppress
 
+import cv2
 import numpy as np
 import pytest
 
@@ -25,6 +26,7 @@ from bgclient.errors import (
     NetworkChanged,
     NoPersonFound,
     OptionError,
+    PhotoError,
     ServerBusy,
     ServerFault,
     ServerUnavailable,
@@ -546,6 +548,40 @@ def test_another_network_of_the_server_has_its_own_ensembles(twin, fake, photo):
 def test_a_place_of_finishing_that_does_not_exist_is_refused(twin, fake, photo, where):
     with pytest.raises(ValueError, match="where="):
         twin.do(twin.client(connector=fake).cut(photo, where=where))
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "options", "place"),
+    [
+        ((600, 800), {}, "server"),
+        ((800, 1000), {}, "client"),
+        ((800, 1000), {"format": "webp"}, "server"),
+        ((1500, 2000), {"format": "webp"}, "server"),
+        ((3000, 4000), {"format": "webp"}, "client"),
+        ((3000, 4000), {"format": "webp", "max_pixels": 1_000_000}, "server"),
+        ((600, 800), {"at_least": 0.1}, "client"),
+    ],
+)
+def test_on_request_the_place_of_finishing_is_the_one_with_fewer_bytes_on_the_line(
+    twin, fake, size_hw, options, place
+):
+    grey = cv2.imencode(".jpg", np.full((*size_hw, 3), 120, np.uint8))[1].tobytes()
+    twin.do(twin.client(connector=fake).cut(grey, where="auto", **options))
+    (_, request), *_ = fake.requests
+    assert request.model == {"client": "fake_network", "server": "cutout"}[place]
+
+
+def test_pixels_count_as_the_png_that_a_server_would_be_sent(twin, fake):
+    client = twin.client(connector=fake)
+    for side in (300, 500):
+        twin.do(client.cut(np.full((side, side, 3), 120, np.uint8), where="auto"))
+    assert [request.model for _, request in fake.requests] == ["cutout", "fake_network"]
+
+
+def test_a_broken_photo_is_an_error_before_the_shorter_way_is_asked(twin, fake):
+    with pytest.raises(PhotoError):
+        twin.do(twin.client(connector=fake).cut(b"no photo at all", where="auto"))
+    assert not fake.requests
 
 
 @pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf")])

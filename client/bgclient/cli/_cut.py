@@ -111,7 +111,8 @@ def cut(
         Where,
         _server(
             "--where",
-            help="client: send only the network's input, finish here. server: send the whole photo.",
+            help="client: send only the network's input, finish here. server: send the whole photo. "
+            "auto: what needs fewer bytes.",
         ),
     ] = "client",
 ) -> None:

@@ -30,7 +30,7 @@ from bgclient import embedded
 from bgclient.client import AsyncClient
 from bgclient.errors import BgError, TransportError
 from bgclient.fetch import Fetcher
-from bgclient.options import Where
+from bgclient.options import Side
 from bgclient.web import answer, openapi, page, parameters
 from bgclient.web.body import Caps, read_fields
 from bgclient.web.errors import Refusal, refusal_of
@@ -45,7 +45,7 @@ from bgimage.options import Options
 
 T = TypeVar("T")
 
-_PHASES: dict[Where, tuple[str, ...]] = {"server": ("ask",), "client": ("load", "shrink", "ask", "finish")}
+_PHASES: dict[Side, tuple[str, ...]] = {"server": ("ask",), "client": ("load", "shrink", "ask", "finish")}
 """Of a cut-out, as far as they happen here."""
 
 _LEAST_BYTES_S = 10_000

@@ -10,7 +10,7 @@ from typing import Any
 
 from bgclient.client import AsyncClient
 from bgclient.errors import BgError
-from bgclient.options import Where
+from bgclient.options import Side
 from bgclient.web.metrics import Metrics
 from bgserver import canary
 
@@ -39,9 +39,9 @@ class Health:
 class Canary:
     """Sends a photo the way of all photos, at most once in ``FRESH_S`` however often it is asked."""
 
-    def __init__(self, client: AsyncClient, metrics: Metrics, *, where: Where) -> None:
+    def __init__(self, client: AsyncClient, metrics: Metrics, *, where: Side) -> None:
         self._client = client
-        self._where: Where = where
+        self._where: Side = where
         self._metrics = metrics
         self._one_at_a_time = asyncio.Lock()
         self._last: Health | None = None

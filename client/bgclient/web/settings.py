@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from bgclient.options import Where
+from bgclient.options import Side
 
 _PREFIX = "BGCLIENT_WEB_"
 _OF_THE_COMMAND = {f"{_PREFIX}{name}" for name in ("HOST", "PORT", "WORKERS")}
@@ -27,7 +27,7 @@ class Settings:
     engine: str = "triton"
     """What runs the network if no server is named, as for ``AsyncClient``. "triton": a tritonserver that this process
     starts. Any other engine decodes photos in the process that holds the keys: use it only for your own photos."""
-    where: Where = "server"
+    where: Side = "server"
     """What decodes photos and finishes pictures. "server": Triton, so that no untrusted photo is decoded in the process
     that holds the keys. "client": this app, useful if Triton is far away; only the network's input is sent then."""
     api_keys: tuple[str, ...] = dataclasses.field(default=(), repr=False)
@@ -65,8 +65,8 @@ class Settings:
     """Serve the page at ``/``."""
 
     def __post_init__(self) -> None:
-        if self.where not in get_args(Where):
-            raise ValueError(f"Settings.where={self.where!r}: use {' or '.join(get_args(Where))}")
+        if self.where not in get_args(Side):
+            raise ValueError(f"Settings.where={self.where!r}: use {' or '.join(get_args(Side))}")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name != "requests_per_minute" and type(value) in (int, float) and value <= 0:
@@ -125,7 +125,7 @@ def _boolean(text: str) -> bool:
 _READ: dict[str, Callable[[str], Any]] = {
     "str | None": lambda text: text or None,
     "str": str,
-    "Where": str,
+    "Side": str,
     "tuple[str, ...]": lambda text: tuple(part.strip() for part in text.split(",") if part.strip()),
     "bool": _boolean,
     "int": int,
