@@ -57,14 +57,17 @@ class Call:
         """
         from bgimage.codec import probe
 
-        if self.options.at_least:
+        options = self.options
+        if options.at_least:
             return "client"
-        height, width = probe(source, self._limits).size_hw if isinstance(source, bytes) else source.size_hw
-        sent = len(source) if isinstance(source, bytes) else height * width * _PNG_PHOTO
-        lossy = self.options.format in ("jpeg", "webp", "avif")
-        pixels = min(height * width, self.options.max_pixels or height * width)
+        known = probe(source, self._limits) if isinstance(source, bytes) else source
+        pixels = math.prod(known.size_hw)
+        sent = len(source) if isinstance(source, bytes) else pixels * _PNG_PHOTO
+        made = options.format or (known.format if options.background is not None else "png")
+        each = _LOSSY if made in ("jpeg", "webp", "avif") else _LOSSLESS
+        answer = min(pixels, options.max_pixels or pixels) * each
         network = math.prod(contract.size_hw) * (3 + 4)  # RGB uint8, alpha float32
-        return "server" if sent + pixels * (_LOSSY if lossy else _LOSSLESS) < network else "client"
+        return "server" if sent + answer < network else "client"
 
     def for_network(self, source: bytes | Photo, served: Served) -> Request:
         """What the network sees, made as the server's preprocessing would (a large JPEG at a reduced scale)."""

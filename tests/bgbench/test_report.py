@@ -248,6 +248,26 @@ def test_the_same_results_give_the_same_report_and_plots(tmp_path):
         ).read_bytes()
 
 
+def test_the_results_of_an_earlier_commit_stand_beside_those_of_the_same_name(tmp_path):
+    later = reported(tmp_path, *CASES)
+    assert "earlier commit" not in later
+    (tmp_path / "results" / "before").mkdir()
+    earlier = Result(
+        set="cpu",
+        started="2025-01-01T00:00:00Z",
+        environment={**ENVIRONMENT, "commit": "0ld"},
+        cases=[parts(), user("client", 780.0), arrival("server", 2.0, 150.0, knee=True)],
+    )
+    earlier.write(tmp_path / "results" / "before" / "one.json")
+    text = write(tmp_path / "results", tmp_path / "RESULTS.md", Prices(0.05, 4.0)).read_text()
+    table = text[text.index("### An earlier commit on the same machine") :]
+    assert "commit `0ld`, 2025-01-01T00:00:00Z | commit `abc123`, 2026-01-01T00:00:00Z" in table
+    assert "| 780 [780, 780] | 390 [390, 390] |" in row(table, "JPEG to PNG, 12 megapixels, thin client")
+    assert "| photos/s | 2.00 [2.00, 2.00] | 4.00 [4.00, 4.00] |" in row(table, "at the knee")
+    assert "finish, 12 megapixels" in table
+    assert "server |" not in row(table, "JPEG to PNG")  # the earlier commit lacks it
+
+
 def test_an_empty_folder_has_nothing_to_report(tmp_path):
     with pytest.raises(BrokenResult, match="python -m bgbench run"):
         write(tmp_path, tmp_path / "RESULTS.md", Prices(0.05, 4.0))

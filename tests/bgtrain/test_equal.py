@@ -42,12 +42,26 @@ def test_the_learning_rate_follows_the_clock(tiny_recipe, tiny_data, tmp_path):
     assert rates == sorted(rates, reverse=True)
 
 
-def test_all_networks_are_trained_scored_and_put_in_one_table(tiny_recipe, tiny_data, tmp_path, capsys):
-    # the tiny data has no test split
+@pytest.fixture
+def tested_data(tiny_data, tmp_path):
+    """The tiny data with a test split instead of its validation split."""
     for name in ("index.csv", "tiny-00.tar"):
         (tmp_path / name).write_bytes((tiny_data / name).read_bytes().replace(b",val,", b",test,"))
+    return tmp_path
+
+
+def test_all_networks_are_trained_scored_and_put_in_one_table(tiny_recipe, tested_data, tmp_path, capsys):
     out = tmp_path / "results" / "equal.json"
-    command = ["--train", str(tiny_recipe), "--data", str(tmp_path), "--out", str(out), "--minutes", "0.03"]
+    command = [
+        "--train",
+        str(tiny_recipe),
+        "--data",
+        str(tested_data),
+        "--out",
+        str(out),
+        "--minutes",
+        "0.03",
+    ]
     command += ["--size", "32", "--batch", "2", "--workers", "0", "--networks"]
     assert compare.main([*command, "tiramisu-large", "fcn32s"]) == 0
     result = json.loads(out.read_text())
@@ -66,6 +80,33 @@ def test_all_networks_are_trained_scored_and_put_in_one_table(tiny_recipe, tiny_
     again = json.loads(out.read_text())
     assert set(again["networks"]) == {"tiramisu-large", "fcn32s", "unet-32"}
     assert again["networks"]["fcn32s"] == result["networks"]["fcn32s"]
+
+
+def test_two_calls_that_write_the_same_file_keep_each_other_s_networks(
+    tiny_recipe, tested_data, tmp_path, monkeypatch
+):
+    out = tmp_path / "equal.json"
+    command = [
+        "--train",
+        str(tiny_recipe),
+        "--data",
+        str(tested_data),
+        "--out",
+        str(out),
+        "--minutes",
+        "0.01",
+    ]
+    command += ["--size", "32", "--batch", "2", "--workers", "0", "--networks"]
+    train_for = equal.TimedTrainer.train_for
+
+    def interrupted(trainer, seconds, clock):
+        if trainer.recipe.network == "fcn32s":  # while it is trained, the other call ends
+            assert compare.main([*command, "unet-32"]) == 0
+        return train_for(trainer, seconds, clock)
+
+    monkeypatch.setattr(equal.TimedTrainer, "train_for", interrupted)
+    assert compare.main([*command, "fcn32s"]) == 0
+    assert set(json.loads(out.read_text())["networks"]) == {"unet-32", "fcn32s"}
 
 
 def test_a_network_with_published_weights_begins_with_them(tiny_recipe):

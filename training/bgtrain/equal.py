@@ -145,20 +145,18 @@ def machine() -> dict[str, Any]:
 def train_equally(
     runs: Mapping[str, Recipe], budget: Budget, root: Path, out: Path, split: str, *, workers: int = 1
 ) -> dict[str, Any]:
-    """Train and score by every recipe; ``out`` is written after each, and those it has already are kept."""
+    """Train and score by every recipe; ``out`` is written after each, and those it has already are kept.
+
+    It is read again each time: another call may write it meanwhile.
+    """
     seed = next(iter(runs.values())).seed
     settings = {**dataclasses.asdict(budget), "seed": seed, "split": split}
-    result: dict[str, Any] = {**settings, "machine": machine(), "networks": {}}
-    if out.exists():
-        there = json.loads(out.read_text())
-        if all(there.get(name) == value for name, value in settings.items()):
-            result = there
     crops: Crops | None = None
     cropped: Any = None  # as what
     test: Validation | None = None
     process = Process.from_environment()
     for name, run in runs.items():
-        if name in result["networks"]:
+        if name in _begun(out, settings)["networks"]:
             continue
         if crops is None or cropped != (run.data, run.augment):
             crops = Crops(root, run.data, run.augment, size=budget.size, seed=seed)
@@ -170,6 +168,7 @@ def train_equally(
         settling = crop_batches(crops, run.contract, SETTLING_CROPS)
         recalibrate(model, (batch.to(process.device) for batch in settling))
         shape = networks.build(run.network)
+        result = _begun(out, settings)
         result["networks"][name] = {
             "parameters": parameter_count(shape),
             "gmac": multiply_accumulates(shape, run.contract.size_hw) / 1e9,
@@ -180,7 +179,15 @@ def train_equally(
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(result, indent=1) + "\n")
         print(f"{name}: {entry['crops']} crops, score {result['networks'][name]['score']:.4f}", flush=True)
-    return result
+    return _begun(out, settings)
+
+
+def _begun(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """The result in ``out``, if its settings are these; else one without networks."""
+    there = json.loads(out.read_text()) if out.exists() else {}
+    if there and all(there.get(name) == value for name, value in settings.items()):
+        return dict(there)
+    return {**settings, "machine": machine(), "networks": {}}
 
 
 def markdown(result: dict[str, Any]) -> str:

@@ -29,6 +29,8 @@ SHOWN = {
     "people_pseudo": "pseudo (RVM)",
 }
 TITLES = {one.name: one for one in (OURS, *RIVALS)}
+BEFORE = "before"
+"""Folder of the results, of the same names, that an earlier commit gave on the same machine."""
 WARNINGS = "warnings"
 """Title of the column that says why a row should be measured again."""
 Rows = list[dict[str, str]]
@@ -54,20 +56,21 @@ def write(results: Path, out: Path, prices: Prices) -> Path:
     if not files:
         raise BrokenResult(f"{results} has no result file; run python -m bgbench run")
     sections = ["# Results", _INTRODUCTION]
-    devices: dict[str, list[Result]] = {}
+    devices: dict[str, list[tuple[Result, Path]]] = {}
     for path in files:
         result = Result.read(path)
-        devices.setdefault(result.environment["device"], []).append(result)
+        devices.setdefault(result.environment["device"], []).append((result, results / BEFORE / path.name))
     for device, runs in devices.items():
-        sections.append(
-            f"## {runs[0].environment['cpu']['model']}, {runs[0].environment['cpu']['cores']} cores{_gpus(runs[0])}"
-        )
-        for result in sorted(runs, key=lambda one: (one.set == "rivals", one.set)):
+        processor = runs[0][0].environment["cpu"]
+        sections.append(f"## {processor['model']}, {processor['cores']} cores{_gpus(runs[0][0])}")
+        for result, before in sorted(runs, key=lambda one: (one[0].set == "rivals", one[0].set)):
             named = "-".join(filter(None, (device, result.environment.get("model"))))
             drawn = _Drawn(out.parent / "plots", named, out.parent)
             sections += _machine(result)
             sections += _rivals(result, drawn) if result.set == "rivals" else _measured(result, drawn, prices)
-    if not any(run.environment["gpus"] for runs in devices.values() for run in runs):
+            if before.exists():
+                sections.append(_before(Result.read(before), result))
+    if not any(run.environment["gpus"] for runs in devices.values() for run, _ in runs):
         sections.append(_NO_GPU)
     out.write_text("\n\n".join(section for section in sections if section) + "\n", encoding="utf-8")
     return out
@@ -305,6 +308,34 @@ def _one_user(result: Result) -> str:
         },
     )
     return _table("One user", rows)
+
+
+def _before(old: Result, new: Result) -> str:
+    """Finishing, one user's wait and the rates at the knee, of an earlier commit beside those of ``new``."""
+
+    def found(result: Result) -> dict[str, Series]:
+        series = {
+            f"finish, {case.setting['megapixels']} megapixels": case.series["finish"]
+            for case in result.of("parts")
+        }
+        for case in result.of("one user"):
+            series[f"JPEG to PNG, {case.setting['megapixels']} megapixels, {_path(case)}"] = case.series[
+                "latency"
+            ]
+        for case in result.of("many users", knee=True):
+            series[f"at the knee, {case.setting['megapixels']} megapixel, {_path(case)}"] = case.series[
+                "throughput"
+            ]
+        return series
+
+    ours, theirs = found(new), found(old)
+    columns = [f"commit `{result.environment['commit']}`, {result.started}" for result in (old, new)]
+    rows = [
+        {"": name, "unit": series.unit, columns[0]: _ms(theirs[name]), columns[1]: _ms(series)}
+        for name, series in ours.items()
+        if name in theirs
+    ]
+    return _table("An earlier commit on the same machine", rows)
 
 
 def _transports(result: Result) -> str:
