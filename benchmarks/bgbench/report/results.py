@@ -335,7 +335,8 @@ def _before(old: Result, new: Result) -> str:
         for name, series in ours.items()
         if name in theirs
     ]
-    return _table("An earlier commit on the same machine", rows)
+    note = "Raw values of the earlier one: [results/before](results/before)."
+    return _table("An earlier commit on the same machine", rows, note)
 
 
 def _transports(result: Result) -> str:
