@@ -15,8 +15,9 @@ MAX_EXIF = 256 * 1024
 MAX_SCANS = 100
 """Scans of a picture, as libtiff has it for the JPEG in a TIFF; a progressive photo has about ten."""
 _FILL = re.compile(b"\xff+")
-_MARKER = re.compile(b"\xff+([^\xff\x00\xd0-\xd7])")
-"""A marker that ends the entropy-coded data of a scan."""
+_MARKER = re.compile(b"\xff([^\xff\x00\xd0-\xd7])")
+"""A marker that ends the entropy-coded data of a scan. It begins with a plain byte, which ``re`` looks for ten times as
+fast as for a repeated one: the megabytes of a photo are searched."""
 _APPLICATIONS = {0xE0: (b"JFIF\0", 16), 0xE2: (b"ICC_PROFILE\0", 16), 0xEE: (b"Adobe", 14)}
 """By marker: how a segment that matters begins, and its least length."""
 
