@@ -311,11 +311,12 @@ def _one_user(result: Result) -> str:
 
 
 def _before(old: Result, new: Result) -> str:
-    """Finishing, one user's wait and the rates at the knee, of an earlier commit beside those of ``new``."""
+    """Network, finishing, one user's wait and the rates at the knee, of an earlier commit beside those of ``new``."""
 
     def found(result: Result) -> dict[str, Series]:
         series = {
-            f"finish, {case.setting['megapixels']} megapixels": case.series["finish"]
+            f"{part}, {case.setting['megapixels']} megapixels": case.series[part]
+            for part in ("network", "finish")
             for case in result.of("parts")
         }
         for case in result.of("one user"):
