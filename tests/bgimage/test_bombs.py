@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngImageFile
 from bgimage import codec
 from bgimage.codec import Limits, decode, probe
 from bgimage.errors import BrokenPhoto, DecodeTooSlow, PhotoError, TooManyPixels
-from bgimage.jpeg import MAX_SCANS
+from bgimage.jpeg import MAX_SCANS, Jpeg
 
 PIXELS = Image.fromarray(np.full((48, 64, 3), 128, np.uint8))
 VALUES = 1 << 20
@@ -116,7 +116,12 @@ def test_a_flood_of_small_parts_is_broken(kind):
 
 def test_filling_bytes_before_a_jpeg_s_marker_are_passed_over():
     data = saved("jpeg")
-    assert probe(data[:2] + b"\xff" * 20_000_000 + data[2:]).size_hw == (48, 64)
+    fill = b"\xff" * 20_000_000
+    assert probe(data[:2] + fill + data[2:]).size_hw == (48, 64)
+    assert probe(data[:-2] + fill + b"\0" + data[-2:]).size_hw == (
+        48,
+        64,
+    )  # among the pixels, where no marker follows
 
 
 def progressive(scans, side=64):
@@ -144,6 +149,11 @@ def test_scans_are_counted_inside_the_picture_only():
     video = b"\xff\xda" * 10_000  # what phones append behind the picture
     comment = b"\xff\xfe" + struct.pack(">H", 2 + 20_000) + b"\xff\xda" * 10_000
     assert decode(data[:2] + comment + data[2:] + video).pixels.shape == (64, 64, 3)
+
+
+def test_fill_bytes_before_a_marker_hide_no_scans_and_add_none():
+    data = progressive(5)
+    assert Jpeg.of(data.replace(b"\xff\xda", b"\xff\xff\xff\xda")).scans == Jpeg.of(data).scans > 5
 
 
 def test_an_end_inside_a_comment_hides_no_scans():

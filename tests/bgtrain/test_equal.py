@@ -43,26 +43,16 @@ def test_the_learning_rate_follows_the_clock(tiny_recipe, tiny_data, tmp_path):
 
 
 @pytest.fixture
-def tested_data(tiny_data, tmp_path):
-    """The tiny data with a test split instead of its validation split."""
-    for name in ("index.csv", "tiny-00.tar"):
+def command(tiny_recipe, tiny_data, tmp_path):
+    """Of a short comparison that writes ``equal.json``; networks follow."""
+    for name in ("index.csv", "tiny-00.tar"):  # with a test split instead of the validation split
         (tmp_path / name).write_bytes((tiny_data / name).read_bytes().replace(b",val,", b",test,"))
-    return tmp_path
+    files = ["--train", str(tiny_recipe), "--data", str(tmp_path), "--out", str(tmp_path / "equal.json")]
+    return [*files, "--minutes", "0.03", "--size", "32", "--batch", "2", "--workers", "0", "--networks"]
 
 
-def test_all_networks_are_trained_scored_and_put_in_one_table(tiny_recipe, tested_data, tmp_path, capsys):
-    out = tmp_path / "results" / "equal.json"
-    command = [
-        "--train",
-        str(tiny_recipe),
-        "--data",
-        str(tested_data),
-        "--out",
-        str(out),
-        "--minutes",
-        "0.03",
-    ]
-    command += ["--size", "32", "--batch", "2", "--workers", "0", "--networks"]
+def test_all_networks_are_trained_scored_and_put_in_one_table(command, tmp_path, capsys):
+    out = tmp_path / "equal.json"
     assert compare.main([*command, "tiramisu-large", "fcn32s"]) == 0
     result = json.loads(out.read_text())
     assert (result["minutes"], result["size"], result["split"]) == (0.03, 32, "test")
@@ -82,21 +72,7 @@ def test_all_networks_are_trained_scored_and_put_in_one_table(tiny_recipe, teste
     assert again["networks"]["fcn32s"] == result["networks"]["fcn32s"]
 
 
-def test_two_calls_that_write_the_same_file_keep_each_other_s_networks(
-    tiny_recipe, tested_data, tmp_path, monkeypatch
-):
-    out = tmp_path / "equal.json"
-    command = [
-        "--train",
-        str(tiny_recipe),
-        "--data",
-        str(tested_data),
-        "--out",
-        str(out),
-        "--minutes",
-        "0.01",
-    ]
-    command += ["--size", "32", "--batch", "2", "--workers", "0", "--networks"]
+def test_two_calls_that_write_the_same_file_keep_each_other_s_networks(command, tmp_path, monkeypatch):
     train_for = equal.TimedTrainer.train_for
 
     def interrupted(trainer, seconds, clock):
@@ -106,7 +82,7 @@ def test_two_calls_that_write_the_same_file_keep_each_other_s_networks(
 
     monkeypatch.setattr(equal.TimedTrainer, "train_for", interrupted)
     assert compare.main([*command, "fcn32s"]) == 0
-    assert set(json.loads(out.read_text())["networks"]) == {"unet-32", "fcn32s"}
+    assert set(json.loads((tmp_path / "equal.json").read_text())["networks"]) == {"unet-32", "fcn32s"}
 
 
 def test_a_network_with_published_weights_begins_with_them(tiny_recipe):
