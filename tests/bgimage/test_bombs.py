@@ -118,10 +118,8 @@ def test_filling_bytes_before_a_jpeg_s_marker_are_passed_over():
     data = saved("jpeg")
     fill = b"\xff" * 20_000_000
     assert probe(data[:2] + fill + data[2:]).size_hw == (48, 64)
-    assert probe(data[:-2] + fill + b"\0" + data[-2:]).size_hw == (
-        48,
-        64,
-    )  # among the pixels, where no marker follows
+    among_pixels = data[:-2] + fill + b"\0" + data[-2:]  # no marker follows them
+    assert probe(among_pixels).size_hw == (48, 64)
 
 
 def progressive(scans, side=64):

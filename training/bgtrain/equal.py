@@ -168,17 +168,18 @@ def train_equally(
         settling = crop_batches(crops, run.contract, SETTLING_CROPS)
         recalibrate(model, (batch.to(process.device) for batch in settling))
         shape = networks.build(run.network)
-        result = _begun(out, settings)
-        result["networks"][name] = {
+        done = {
             "parameters": parameter_count(shape),
             "gmac": multiply_accumulates(shape, run.contract.size_hw) / 1e9,
             "begins_with": "MODNet" if run.modnet else "fresh weights",
             **entry,
             **scores(test, test.predict(model, process.device)),
         }
+        result = _begun(out, settings)
+        result["networks"][name] = done
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(result, indent=1) + "\n")
-        print(f"{name}: {entry['crops']} crops, score {result['networks'][name]['score']:.4f}", flush=True)
+        print(f"{name}: {entry['crops']} crops, score {done['score']:.4f}", flush=True)
     return _begun(out, settings)
 
 

@@ -314,19 +314,16 @@ def _before(old: Result, new: Result) -> str:
     """Network, finishing, one user's wait and the rates at the knee, of an earlier commit beside those of ``new``."""
 
     def found(result: Result) -> dict[str, Series]:
-        series = {
-            f"{part}, {case.setting['megapixels']} megapixels": case.series[part]
-            for part in ("network", "finish")
-            for case in result.of("parts")
-        }
+        series = {}
+        for part in ("network", "finish"):
+            for case in result.of("parts"):
+                series[f"{part}, {case.setting['megapixels']} megapixels"] = case.series[part]
         for case in result.of("one user"):
-            series[f"JPEG to PNG, {case.setting['megapixels']} megapixels, {_path(case)}"] = case.series[
-                "latency"
-            ]
+            photo = f"{case.setting['megapixels']} megapixels, {_path(case)}"
+            series[f"JPEG to PNG, {photo}"] = case.series["latency"]
         for case in result.of("many users", knee=True):
-            series[f"at the knee, {case.setting['megapixels']} megapixel, {_path(case)}"] = case.series[
-                "throughput"
-            ]
+            photo = f"{case.setting['megapixels']} megapixel, {_path(case)}"
+            series[f"at the knee, {photo}"] = case.series["throughput"]
         return series
 
     ours, theirs = found(new), found(old)
