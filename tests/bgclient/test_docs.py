@@ -234,3 +234,27 @@ def test_the_sizes_of_a_photo_on_a_slow_line_are_those_of_the_committed_results(
     text = " ".join((root / "docs" / "client.md").read_text().split())
     assert f"amd-epyc-2-cores-cpu.json) has {photo:.2f} MB" in text
     assert f"speed-amd-epyc-2-cores.json) {cutout:.1f} MB: {(photo + cutout) * 8 / 20 + 0.04:.1f} s" in text
+
+
+def test_the_readme_s_times_are_those_of_the_committed_results(root):
+    def medians(name, scenario, series):
+        cases = json.loads((root / "benchmarks" / "results" / name).read_text())["cases"]
+        return [
+            (case["setting"], statistics.median(case["series"][series]["values"]))
+            for case in cases
+            if case["scenario"] == scenario
+        ]
+
+    networks = medians("amd-epyc-2-cores-cpu.json", "network, bare", "latency")
+    network_ms = min(ms for setting, ms in networks if setting["batch"] == 1)
+    removers = {
+        setting["rival"]: s for setting, s in medians("amd-epyc-2-cores-rivals.json", "rival speed", "cutout")
+    }
+    ours_s = removers.pop("bgclient")
+    text = (root / "README.md").read_text()
+    assert f"| the network alone | {network_ms:.0f} ms a photo |" in text
+    assert f"| a 12-megapixel JPEG to a PNG, end to end | {ours_s:.1f} s |" in text
+    assert (
+        f"| the same with other removers | {min(removers.values()):.1f} to {max(removers.values()):.1f} s |"
+        in text
+    )
