@@ -262,9 +262,9 @@ def test_the_results_of_an_earlier_commit_stand_beside_those_of_the_same_name(tm
     text = write(tmp_path / "results", tmp_path / "RESULTS.md", Prices(0.05, 4.0)).read_text()
     table = text[text.index("### An earlier commit on the same machine") :]
     assert "commit `0ld`, 2025-01-01T00:00:00Z | commit `abc123`, 2026-01-01T00:00:00Z" in table
-    assert "| 780 [780, 780] | 390 [390, 390] |" in row(table, "JPEG to PNG, 12 megapixels, thin client")
+    assert "| 780 [780, 780] | 390 [390, 390] |" in row(table, "JPEG to PNG, 12 MP, thin client")
     assert "| photos/s | 2.00 [2.00, 2.00] | 4.00 [4.00, 4.00] |" in row(table, "at the knee")
-    assert "finish, 12 megapixels" in table
+    assert "finish, 12 MP" in table
     assert "server |" not in row(table, "JPEG to PNG")  # the earlier commit lacks it
 
 

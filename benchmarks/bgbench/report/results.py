@@ -317,12 +317,12 @@ def _before(old: Result, new: Result) -> str:
         series = {}
         for part in ("network", "finish"):
             for case in result.of("parts"):
-                series[f"{part}, {case.setting['megapixels']} megapixels"] = case.series[part]
+                series[f"{part}, {case.setting['megapixels']} MP"] = case.series[part]
         for case in result.of("one user"):
-            photo = f"{case.setting['megapixels']} megapixels, {_path(case)}"
+            photo = f"{case.setting['megapixels']} MP, {_path(case)}"
             series[f"JPEG to PNG, {photo}"] = case.series["latency"]
         for case in result.of("many users", knee=True):
-            photo = f"{case.setting['megapixels']} megapixel, {_path(case)}"
+            photo = f"{case.setting['megapixels']} MP, {_path(case)}"
             series[f"at the knee, {photo}"] = case.series["throughput"]
         return series
 
