@@ -320,6 +320,18 @@ def test_rivals_are_judged_by_quality_and_speed_and_shown_in_one_plot(tmp_path):
     assert (tmp_path / "plots" / "some-cpu-2-cores-pareto.png").exists()
 
 
+def test_removers_stand_in_one_order_and_the_first_cases_are_dated_whenever_each_was_measured(tmp_path):
+    cases = [
+        rival(name, group, RIVAL_IOUS[name]) for name in ("modnet", "bgclient") for group in PARETO_GROUPS
+    ]
+    kept = [f"2026-01-0{day}T00:00:00Z, commit abc123" for day in (1, 2)]
+    result = Result(set="rivals", started="", environment={**ENVIRONMENT, "kept": kept}, cases=cases)
+    result.write(tmp_path / "results" / "r.json")
+    text = write(tmp_path / "results", tmp_path / "RESULTS.md", Prices(0.05, 4.0)).read_text()
+    assert text.index("| bgclient (this project)") < text.index("| MODNet")
+    assert "Holds cases of that commit since 2026-01-01T00:00:00Z.\n" in text
+
+
 def test_a_rival_that_saw_fewer_photos_says_so_and_is_compared_with_more_doubt(tmp_path):
     groups = PARETO_GROUPS
     cases = [rival("bgclient", group, RIVAL_IOUS["bgclient"]) for group in groups]

@@ -28,7 +28,7 @@ SHOWN = {
     "pennfudan": "pennfudan",
     "people_pseudo": "pseudo (RVM)",
 }
-TITLES = {one.name: one for one in (OURS, *RIVALS)}
+BY_NAME = {one.name: one for one in (OURS, *RIVALS)}
 BEFORE = "before"
 """Folder of the results, of the same names, that an earlier commit gave on the same machine."""
 WARNINGS = "warnings"
@@ -118,9 +118,10 @@ def _machine(result: Result) -> list[str]:
         one.others for one in result.cases if one.others is not None and one.scenario != "rival quality"
     ]
     server = env.get("server")
+    first = [kept.split(",")[0] for kept in env.get("kept", [])[:1]]
     lines = [
         f"Set `{result.set}`, {result.started}, {result.seconds / 60:.0f} minutes, commit `{env['commit']}`."
-        + "".join(f" Holds cases of {kept}." for kept in env.get("kept", [])),
+        + "".join(f" Holds cases of that commit since {began}." for began in first),
         f"{env['cpu']['model']} (family {env['cpu']['family']}{', virtual' if env['cpu']['virtual'] else ''}), "
         f"{env['cpu']['cores']} cores at {env['cpu']['mhz']} MHz, {', '.join(env['cpu']['vector']) or 'no AVX2'}; "
         f"{env['memory_gb']} GB; {env['system']}; Python {env['python']}.",
@@ -481,8 +482,11 @@ def _rivals(result: Result, drawn: _Drawn) -> list[str]:
     rows: Rows = []
     removers = []
     raw: dict[str, list[list[float]]] = {}
-    for name in dict.fromkeys(case.setting["rival"] for case in result.cases):
-        rival, timed = TITLES[name], speed.get(name)
+    measured = {case.setting["rival"] for case in result.cases}
+    for name, rival in BY_NAME.items():
+        if name not in measured:
+            continue
+        timed = speed.get(name)
         ious = {
             group: case.series["iou"]
             for (remover, group), case in quality.items()
