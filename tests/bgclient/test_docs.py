@@ -258,3 +258,36 @@ def test_the_readme_s_times_are_those_of_the_committed_results(root):
         f"| the same with other removers | {min(removers.values()):.1f} to {max(removers.values()):.1f} s |"
         in text
     )
+    better = [removers[name] / ours_s for name in ("modnet", "rembg-u2net", "imgly", "rvm")]
+    assert f"They need {min(better):.0f} to {max(better):.0f} times as long for a 12-megapixel photo" in text
+
+
+def test_the_readme_s_iou_is_the_mean_over_the_sets_of_the_committed_comparison(root):
+    cases = json.loads((root / "benchmarks/results/amd-epyc-2-cores-rivals.json").read_text())["cases"]
+    sets = ("ccp", "20-70 % people", "pennfudan", "vikram_humanseg")
+    means = [
+        statistics.mean(case["series"]["iou"]["values"])
+        for case in cases
+        if case["scenario"] == "rival quality"
+        and case["setting"]["rival"] == "bgclient"
+        and case["setting"]["group"] in sets
+    ]
+    assert len(means) == len(sets)
+    assert f"its mean IoU is {statistics.mean(means):.3f}" in (root / "README.md").read_text()
+
+
+def test_the_missed_targets_of_the_pixels_page_are_those_of_the_results(root):
+    page = (root / "docs" / "pixels.md").read_text()
+    results = (root / "benchmarks" / "RESULTS.md").read_text()
+    _, targets = results.split("### Targets")
+    targets = targets[: targets.index("###")]
+    for path in ("thin client", "server"):
+        for said in (path, f"{path}, plain"):
+            (times,) = re.findall(rf"(?:\| |; ){said} ([\d.]+) times", targets)
+            assert f"{times} times" in page, said
+    (alone,) = re.findall(r"the network alone ([\d.]+)", targets)
+    assert f"The network alone answers {alone} on" in page
+    (row,) = re.findall(r"\| finish, 1 MP \| ms \| ([\d.]+) .*? \| ([\d.]+) ", results)
+    before, now = row
+    assert f"takes {now} ms at 1 megapixel where an earlier commit took {before}" in page
+    assert f"{float(now) / float(before):.2f} of it" in page
