@@ -13,7 +13,7 @@ import numpy as np
 from bgbench.errors import BrokenResult
 from bgbench.report import plots
 from bgbench.results import OTHERS_LIMIT, Case, Result, Series
-from bgbench.rivals import OURS, RIVALS
+from bgbench.rivals import OURS, RIVALS, named
 from bgbench.statistics import knee
 from bgtrain import tables
 from bgtrain.evaluate import MARKED_LIMIT
@@ -28,7 +28,6 @@ SHOWN = {
     "pennfudan": "pennfudan",
     "people_pseudo": "pseudo (RVM)",
 }
-BY_NAME = {one.name: one for one in (OURS, *RIVALS)}
 BEFORE = "before"
 """Folder of the results, of the same names, that an earlier commit gave on the same machine."""
 WARNINGS = "warnings"
@@ -118,10 +117,10 @@ def _machine(result: Result) -> list[str]:
         one.others for one in result.cases if one.others is not None and one.scenario != "rival quality"
     ]
     server = env.get("server")
-    first = [kept.split(",")[0] for kept in env.get("kept", [])[:1]]
+    kept = env.get("kept")
     lines = [
         f"Set `{result.set}`, {result.started}, {result.seconds / 60:.0f} minutes, commit `{env['commit']}`."
-        + "".join(f" Holds cases of that commit since {began}." for began in first),
+        + (f" Holds cases of that commit since {kept[0].split(',')[0]}." if kept else ""),
         f"{env['cpu']['model']} (family {env['cpu']['family']}{', virtual' if env['cpu']['virtual'] else ''}), "
         f"{env['cpu']['cores']} cores at {env['cpu']['mhz']} MHz, {', '.join(env['cpu']['vector']) or 'no AVX2'}; "
         f"{env['memory_gb']} GB; {env['system']}; Python {env['python']}.",
@@ -483,10 +482,8 @@ def _rivals(result: Result, drawn: _Drawn) -> list[str]:
     removers = []
     raw: dict[str, list[list[float]]] = {}
     measured = {case.setting["rival"] for case in result.cases}
-    for name, rival in BY_NAME.items():
-        if name not in measured:
-            continue
-        timed = speed.get(name)
+    for rival in sorted(map(named, measured), key=(OURS, *RIVALS).index):
+        name, timed = rival.name, speed.get(rival.name)
         ious = {
             group: case.series["iou"]
             for (remover, group), case in quality.items()
