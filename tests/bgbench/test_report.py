@@ -317,6 +317,10 @@ def test_rivals_are_judged_by_quality_and_speed_and_shown_in_one_plot(tmp_path):
     assert "As fast or faster to the PNG: rembg, U²-Netp." in text
     assert "0.900 ± 0.010" in row(text, "bgclient")
     assert "50%" in row(text, "MODNet")
+    assert (
+        "Not measured: rembg, its default (RMBG 2.0); rembg, BiRefNet; withoutBG, open weights; BEN2. "
+        in text
+    )
     assert (tmp_path / "plots" / "some-cpu-2-cores-pareto.png").exists()
 
 

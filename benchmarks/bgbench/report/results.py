@@ -528,6 +528,11 @@ def _rivals(result: Result, drawn: _Drawn) -> list[str]:
         "below. Our network was trained on other photos of the same four collections (ccp, COCO, PennFudan, vikram); "
         "the rivals were trained on other data."
     )
+    if missing := [rival.title for rival in RIVALS if rival.elsewhere and rival.name not in measured]:
+        note += (
+            f" Not measured: {'; '.join(missing)}. Package or weights are in no package registry; where they can be "
+            "downloaded, `python -m bgbench rivals --install --add --only NAME` measures them."
+        )
     groups = "mean of " + ", ".join(SHOWN[group] for group in PARETO_GROUPS)
     return [
         _table("Other removers", rows, note),
